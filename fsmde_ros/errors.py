@@ -1,0 +1,36 @@
+"""The one family of exceptions for what a user can cause and mend.
+
+Every message names the thing that is wrong (file, topic, field), the value found, what was
+expected, and what to do. Command-line programs print the message without a traceback; the node
+turns it into diagnostics. Anything else that is raised is a defect of this package.
+"""
+
+from __future__ import annotations
+
+
+class FsmdeError(Exception):
+    """Base of all errors that a user of this package can cause."""
+
+
+class RigError(FsmdeError):
+    """A rig, rig file, CameraInfo or extrinsic that cannot be used."""
+
+
+class ImageError(FsmdeError):
+    """An image that cannot be decoded or has an unexpected size or encoding."""
+
+
+class SourceError(FsmdeError):
+    """A dataset or bag that cannot be opened or lacks what is needed."""
+
+
+class CheckpointError(FsmdeError):
+    """A checkpoint or model card that cannot be loaded."""
+
+
+class BackendError(FsmdeError):
+    """An inference backend or device that is not available."""
+
+
+class ConfigError(FsmdeError):
+    """A parameter or configuration value that is out of range or contradicts another."""

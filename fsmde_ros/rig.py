@@ -1,0 +1,158 @@
+"""The calibrated cameras of a vehicle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.errors import RigError
+from fsmde_ros.geometry import scale_intrinsics
+
+Array = NDArray[np.float64]
+
+DISTORTION_LENGTHS: dict[str, tuple[int, ...]] = {
+    "none": (0,),
+    "plumb_bob": (0, 4, 5),
+    "rational_polynomial": (8,),
+    "equidistant": (4,),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """One calibrated camera.
+
+    Attributes:
+        name: name of the camera; its topics begin with it.
+        size: (H, W) in pixels, of the images that ``intrinsics`` belong to.
+        intrinsics: [3, 3] float64, pixels.
+        camera_to_vehicle: [4, 4] float64, optical frame to vehicle frame, metres.
+        distortion: coefficients in the order of ``CameraInfo.d``; empty for a rectified image.
+        distortion_model: a name of ``DISTORTION_LENGTHS``.
+        frame: TF frame of the optical frame; the name of the camera by default.
+    """
+
+    name: str
+    size: tuple[int, int]
+    intrinsics: Array
+    camera_to_vehicle: Array
+    distortion: Array = field(default_factory=lambda: np.zeros(0))
+    distortion_model: str = "none"
+    frame: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("intrinsics", "camera_to_vehicle", "distortion"):
+            value = np.array(getattr(self, name), dtype=np.float64)
+            value.setflags(write=False)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "size", (int(self.size[0]), int(self.size[1])))
+        object.__setattr__(self, "frame", self.frame or self.name)
+        self._check()
+
+    def _check(self) -> None:
+        where = f"camera '{self.name}'"
+        if not self.name:
+            raise RigError("a camera must have a name, got an empty one")
+        if min(self.size) < 1:
+            raise RigError(f"{where}: size must be (height, width) of at least 1 pixel, got {self.size}")
+        k = self.intrinsics
+        if k.shape != (3, 3) or not np.isfinite(k).all():
+            raise RigError(f"{where}: intrinsics must be a finite 3x3 matrix, got {k.tolist()}")
+        if k[0, 0] <= 0 or k[1, 1] <= 0 or not np.allclose(k[2], [0, 0, 1]):
+            raise RigError(
+                f"{where}: uncalibrated: focal lengths must be above 0 and the last row 0 0 1, got {k.tolist()}; "
+                "calibrate the camera and publish its CameraInfo, or give its intrinsics in the rig file"
+            )
+        t = self.camera_to_vehicle
+        if t.shape != (4, 4) or not np.isfinite(t).all() or not np.allclose(t[3], [0, 0, 0, 1]):
+            raise RigError(f"{where}: camera_to_vehicle must be a finite rigid 4x4 transform, got {t.tolist()}")
+        rotation = t[:3, :3]
+        if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+            raise RigError(f"{where}: camera_to_vehicle must have a right-handed rotation, got {rotation.tolist()}")
+        lengths = DISTORTION_LENGTHS.get(self.distortion_model)
+        if lengths is None:
+            raise RigError(
+                f"{where}: distortion_model must be one of {sorted(DISTORTION_LENGTHS)}, got '{self.distortion_model}'"
+            )
+        if self.distortion.size not in lengths or not np.isfinite(self.distortion).all():
+            raise RigError(
+                f"{where}: distortion_model '{self.distortion_model}' takes {' or '.join(map(str, lengths))} "
+                f"finite coefficients, got {self.distortion.tolist()}"
+            )
+
+    @property
+    def is_rectified(self) -> bool:
+        """Whether images of this camera follow the pinhole model as they are."""
+        return not np.any(self.distortion)
+
+    @property
+    def height_above_vehicle_origin(self) -> float:
+        """z of the camera centre in the vehicle frame, metres."""
+        return float(self.camera_to_vehicle[2, 3])
+
+    def resized(self, size: tuple[int, int]) -> Camera:
+        """The same camera with images resized to ``size`` (H, W), by the half-pixel rule."""
+        return replace(self, size=size, intrinsics=scale_intrinsics(self.intrinsics, self.size, size))
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """The cameras of a vehicle, in a fixed order, with one vehicle frame.
+
+    Attributes:
+        cameras: at least one camera, names unique.
+        vehicle_frame: TF frame that ``camera_to_vehicle`` leads to.
+        ground_z: height of the road under the wheels in the vehicle frame, metres. 0 where the
+            frame follows REP 105; to be set where its origin is at a sensor or at the axle.
+    """
+
+    cameras: tuple[Camera, ...]
+    vehicle_frame: str = "base_link"
+    ground_z: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cameras", tuple(self.cameras))
+        object.__setattr__(self, "ground_z", float(self.ground_z))
+        if not self.cameras:
+            raise RigError("a rig must have at least one camera, got none")
+        names = self.names
+        if len(set(names)) != len(names):
+            raise RigError(f"the cameras of a rig must have unique names, got {list(names)}")
+        if not np.isfinite(self.ground_z):
+            raise RigError(f"ground_z must be a finite height in metres, got {self.ground_z}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the cameras, in order."""
+        return tuple(camera.name for camera in self.cameras)
+
+    def __len__(self) -> int:
+        return len(self.cameras)
+
+    def __getitem__(self, name: str) -> Camera:
+        for camera in self.cameras:
+            if camera.name == name:
+                return camera
+        raise RigError(f"the rig has no camera '{name}'; it has {', '.join(self.names)}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def subset(self, names: Iterable[str]) -> Rig:
+        """The rig with only the cameras ``names``, in that order."""
+        return replace(self, cameras=tuple(self[name] for name in names))
+
+    def resized(self, size: tuple[int, int]) -> Rig:
+        """The rig with every camera resized to ``size`` (H, W)."""
+        return replace(self, cameras=tuple(camera.resized(size) for camera in self.cameras))
+
+    def intrinsics(self) -> Array:
+        """Intrinsics of all cameras, [V, 3, 3], pixels."""
+        return np.stack([camera.intrinsics for camera in self.cameras])
+
+    def camera_to_vehicle(self) -> Array:
+        """Extrinsics of all cameras, [V, 4, 4], metres."""
+        return np.stack([camera.camera_to_vehicle for camera in self.cameras])
