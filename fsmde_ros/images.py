@@ -1,0 +1,149 @@
+"""From compressed bytes to pixels: decoding, resizing and encoding, each in this one place.
+
+The bytes come from outside, so the header is read before anything is decoded: an image is
+refused by its size without allocating it, and a truncated one is refused although the decoder
+would fill the missing part with grey.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.errors import ImageError
+from fsmde_ros.sweep import EncodedImage
+
+MAX_PIXELS = 2**25  # 33.6 million: an 8K video frame (33.2 million) is the largest one accepted
+
+_JPEG_START, _JPEG_END, _PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+# ITU T.81 table B.1: start-of-frame markers are C0 to CF without DHT (C4), JPG (C8), DAC (CC);
+# TEM (01) and RST0 to RST7 (D0 to D7) stand alone, without a length.
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+
+
+def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG to RGB, [H, W, 3] uint8, in the orientation of the sensor.
+
+    An orientation tag (EXIF) is not applied: the intrinsics belong to the stored pixels.
+
+    Raises:
+        ImageError: the data is empty, truncated, neither JPEG nor PNG, larger than
+            ``max_pixels``, or the decoder gives up on it.
+    """
+    height, width = encoded_size(image)
+    if height * width > max_pixels:
+        raise ImageError(
+            f"the image is {width}x{height} pixels by its header, at most {max_pixels} pixels are accepted; "
+            "publish smaller images"
+        )
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        decoded = cv2.imdecode(np.frombuffer(image.data, dtype=np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"the image ({len(image.data)} bytes) cannot be decoded: {error}") from error
+    if decoded is None or decoded.shape[:2] != (height, width):
+        raise ImageError(
+            f"the image ({len(image.data)} bytes, {width}x{height} by its header) cannot be decoded: corrupt data; "
+            "check the camera driver and the transport"
+        )
+    rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return rgb
+
+
+def encoded_size(image: EncodedImage) -> tuple[int, int]:
+    """Size (H, W) of a JPEG or PNG from its header, without decoding it.
+
+    Raises ImageError for data that is empty, truncated, or neither JPEG nor PNG.
+    """
+    data = bytes(image.data)
+    if not data:
+        raise ImageError("the image has no data (0 bytes), expected a JPEG or PNG; check the camera driver")
+    if data.startswith(_JPEG_START):
+        size = _jpeg_size(data)
+    elif data.startswith(_PNG_START):
+        size = _png_size(data)
+    else:
+        raise ImageError(
+            f"the image (format '{image.format}', {len(data)} bytes, first bytes {data[:4].hex(' ')}) is neither "
+            "JPEG nor PNG; publish one of these"
+        )
+    if min(size) < 1:
+        raise ImageError(f"the image is {size[1]}x{size[0]} pixels by its header, expected at least 1x1")
+    return size
+
+
+def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Resize ``image`` [h, w] or [h, w, C] to ``size`` (H, W), by the half-pixel rule.
+
+    Shrinking averages over the area of a pixel, so that nothing aliases; enlarging is bilinear.
+    The input itself is returned where it has the size already. Not for depth: it would mix
+    foreground and background.
+    """
+    height, width = size
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized.reshape(height, width, *image.shape[2:])
+
+
+def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> EncodedImage:
+    """Encode RGB, [H, W, 3] uint8, as a JPEG of ``quality`` 1 to 100."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ImageError(f"an image of shape {image.shape} cannot be encoded as JPEG")
+    return EncodedImage(data.tobytes(), "jpeg")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Walk the segments up to the first scan, then look for the end marker behind it.
+
+    An end marker before the scan may belong to a thumbnail. Within the scan 0xFF is always
+    followed by 0x00 or a restart marker, so that FF D9 there is the real end.
+    """
+    size: tuple[int, int] | None = None
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if marker in _WITHOUT_LENGTH:
+            at += 2
+            continue
+        if marker == _END_OF_IMAGE:
+            break
+        length = int(struct.unpack_from(">H", data, at + 2)[0])
+        if marker in _START_OF_FRAME and at + 9 <= len(data):
+            size = struct.unpack_from(">HH", data, at + 5)
+        at += 2 + length
+        if marker == _START_OF_SCAN:
+            if size is None:
+                break
+            if data.find(_JPEG_END, at) < 0:
+                raise ImageError(
+                    f"the JPEG is truncated: its {len(data)} bytes have no end marker; check the transport"
+                )
+            return size
+    raise ImageError(f"the JPEG is truncated or corrupt: no image in its {len(data)} bytes; check the transport")
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Size from the IHDR chunk, which must be the first; the IEND chunk must be there."""
+    if len(data) < 33 or data[12:16] != b"IHDR":
+        raise ImageError(f"the PNG is truncated or corrupt: no header in its {len(data)} bytes; check the transport")
+    width, height = struct.unpack_from(">II", data, 16)
+    at = 8
+    while at + 12 <= len(data):
+        length = int(struct.unpack_from(">I", data, at)[0])
+        if data[at + 4 : at + 8] == b"IEND":
+            return height, width
+        at += 12 + length
+    raise ImageError(f"the PNG is truncated: its {len(data)} bytes have no end chunk; check the transport")

@@ -1,0 +1,140 @@
+"""Images from outside: right pixels, or an ImageError before anything is allocated."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsmde_ros.errors import ImageError
+from fsmde_ros.images import decode, encode_jpeg, encoded_size, resize
+from fsmde_ros.sweep import EncodedImage
+
+
+def smooth_image(height: int = 48, width: int = 80) -> np.ndarray:
+    ys, xs = np.mgrid[0:height, 0:width]
+    return np.stack([xs * 3, ys * 5, 255 - xs * 3], axis=-1).astype(np.uint8)
+
+
+def png(image_rgb: np.ndarray) -> EncodedImage:
+    return EncodedImage(cv2.imencode(".png", image_rgb[..., ::-1])[1].tobytes(), "png")
+
+
+def png_header_only(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IEND", b"")
+
+
+def test_decode_gives_rgb_of_png_exactly_and_of_jpeg_closely():
+    image = smooth_image()
+    np.testing.assert_array_equal(decode(png(image)), image)
+    decoded = decode(encode_jpeg(image, 95))
+    assert decoded.dtype == np.uint8
+    assert np.abs(decoded.astype(int) - image).mean() < 4  # red and blue swapped would be > 80
+
+
+def test_encoded_size_is_height_then_width():
+    assert encoded_size(encode_jpeg(smooth_image(31, 77))) == (31, 77)
+    assert encoded_size(png(smooth_image(31, 77))) == (31, 77)
+
+
+def test_grey_images_become_three_channels():
+    grey = np.arange(0, 240, 1, dtype=np.uint8).reshape(12, 20)
+    decoded = decode(EncodedImage(cv2.imencode(".png", grey)[1].tobytes(), "png"))
+    np.testing.assert_array_equal(decoded, np.repeat(grey[..., None], 3, axis=-1))
+
+
+def test_progressive_jpeg_is_accepted():
+    data = cv2.imencode(".jpg", smooth_image(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    assert decode(EncodedImage(data)).shape == (48, 80, 3)
+
+
+def test_orientation_tag_is_not_applied():
+    """The intrinsics belong to the stored pixels, so a phone-like tag must not turn them."""
+    data = encode_jpeg(smooth_image(48, 80)).data
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    body = b"Exif\x00\x00" + tiff
+    tagged = data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
+    assert decode(EncodedImage(tagged)).shape == (48, 80, 3)
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("kind", ["jpeg", "png"])
+def test_truncated_is_refused(part, kind):
+    whole = encode_jpeg(smooth_image()) if kind == "jpeg" else png(smooth_image())
+    with pytest.raises(ImageError, match="truncated"):
+        decode(EncodedImage(whole.data[: max(9, int(len(whole.data) * part))], kind))
+
+
+def test_truncated_jpeg_with_the_end_marker_of_a_thumbnail_is_refused():
+    data = encode_jpeg(smooth_image()).data
+    thumbnail = encode_jpeg(smooth_image(8, 8)).data
+    tagged = data[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
+    assert decode(EncodedImage(tagged)).shape == (48, 80, 3)
+    with pytest.raises(ImageError, match="truncated"):
+        decode(EncodedImage(tagged[:-40]))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "no data"),
+        (b"hello world, this is no image", "neither JPEG nor PNG"),
+        (b"\xff\xd8", "truncated or corrupt"),
+        (b"\xff\xd8\xff\xd9", "truncated or corrupt"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "truncated or corrupt"),
+        (png_header_only(100_000, 100_000), "at most"),
+        (png_header_only(0, 7), "at least 1x1"),
+        (png_header_only(30, 20), "corrupt data"),
+    ],
+)
+def test_bad_data_is_refused_with_its_reason(data, message):
+    with pytest.raises(ImageError, match=message):
+        decode(EncodedImage(data))
+
+
+def test_the_limit_is_inclusive():
+    image = encode_jpeg(smooth_image(10, 20))
+    assert decode(image, max_pixels=200).shape == (10, 20, 3)
+    with pytest.raises(ImageError, match="20x10"):
+        decode(image, max_pixels=199)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_any_damage_gives_an_image_or_an_image_error(data):
+    whole = bytearray(
+        data.draw(st.sampled_from([encode_jpeg(smooth_image(16, 24)).data, png(smooth_image(16, 24)).data]))
+    )
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decoded = decode(EncodedImage(bytes(whole)), max_pixels=10_000)
+    except ImageError:
+        return
+    assert decoded.dtype == np.uint8
+    assert decoded.ndim == 3
+
+
+def test_resize_averages_when_shrinking_and_keeps_the_same_size_untouched():
+    image = np.zeros((4, 6), np.float32)
+    image[:2, :3] = 8.0
+    image[0, 0] = 0.0
+    np.testing.assert_allclose(resize(image, (2, 2)), [[8.0 * 5 / 6, 0.0], [0.0, 0.0]], atol=1e-5)
+    assert resize(image, (4, 6)) is image
+
+
+def test_resize_keeps_the_centre_by_the_half_pixel_rule():
+    """A linear ramp stays the ramp of ``(x + 0.5) * s - 0.5`` away from the border."""
+    ramp = np.tile(np.arange(8, dtype=np.float32), (4, 1))
+    wide = resize(ramp, (4, 16))
+    np.testing.assert_allclose(wide[0, 1:-1], ((np.arange(16) + 0.5) / 2 - 0.5)[1:-1], atol=1e-5)
+    assert resize(np.zeros((4, 8, 1), np.uint8), (2, 4)).shape == (2, 4, 1)
