@@ -115,9 +115,7 @@ def interpolate_rigid(start: ArrayLike, end: ArrayLike, fraction: float) -> Arra
     return rigid(q, (1 - fraction) * a[:3, 3] + fraction * b[:3, 3])
 
 
-def scale_intrinsics(
-    intrinsics: ArrayLike, from_size: tuple[int, int], to_size: tuple[int, int]
-) -> Array:
+def scale_intrinsics(intrinsics: ArrayLike, from_size: tuple[int, int], to_size: tuple[int, int]) -> Array:
     """Intrinsics ``[3, 3]`` of an image resized from ``from_size`` to ``to_size``, both (H, W)."""
     scale_y, scale_x = to_size[0] / from_size[0], to_size[1] / from_size[1]
     result = np.array(intrinsics, dtype=np.float64)

@@ -1,0 +1,74 @@
+"""What a rig accepts, refuses, and how it is resized."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fsmde_ros.errors import RigError
+from fsmde_ros.rig import Camera, Rig
+
+K = np.array([[700.0, 0, 319.5], [0, 710.0, 179.5], [0, 0, 1]])
+
+
+def camera(name: str = "cam_front", **changes: object) -> Camera:
+    return replace(Camera(name, (360, 640), K, np.eye(4)), **changes)
+
+
+def test_resizing_scales_each_axis_on_its_own() -> None:
+    small = camera().resized((90, 320))
+    assert small.size == (90, 320)
+    np.testing.assert_allclose(small.intrinsics, [[350, 0, 159.5], [0, 177.5, 44.5], [0, 0, 1]])
+
+
+def test_fields_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        camera().intrinsics[0, 0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "must have a name"),
+        ({"size": (0, 640)}, "size must be"),
+        ({"intrinsics": np.zeros((3, 3))}, "uncalibrated"),
+        ({"intrinsics": np.full((3, 3), np.nan)}, "finite 3x3"),
+        ({"intrinsics": np.eye(4)}, "finite 3x3"),
+        ({"camera_to_vehicle": np.diag([1.0, 1, -1, 1])}, "right-handed"),
+        ({"camera_to_vehicle": np.diag([2.0, 2, 2, 1])}, "right-handed"),
+        ({"camera_to_vehicle": np.full((4, 4), np.inf)}, "rigid 4x4"),
+        ({"distortion": [0.1, 0.2]}, "takes 0 finite"),
+        ({"distortion": [0.1, 0.2], "distortion_model": "plumb_bob"}, "takes 0 or 4 or 5"),
+        ({"distortion_model": "ocam"}, "must be one of"),
+    ],
+)
+def test_a_camera_that_cannot_be_used_is_refused_by_field(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(RigError, match=message):
+        camera(**changes)
+
+
+def test_rectified_is_a_matter_of_the_coefficients() -> None:
+    assert camera(distortion=np.zeros(5), distortion_model="plumb_bob").is_rectified
+    assert not camera(distortion=[0.1, 0, 0, 0, 0], distortion_model="plumb_bob").is_rectified
+
+
+def test_rig_keeps_order_and_names_what_it_has() -> None:
+    rig = Rig((camera("b"), camera("a"), camera("c")))
+    assert rig.names == ("b", "a", "c")
+    assert rig.subset(["c", "b"]).names == ("c", "b")
+    assert "a" in rig
+    assert rig.intrinsics().shape == (3, 3, 3)
+    assert rig.camera_to_vehicle().shape == (3, 4, 4)
+    with pytest.raises(RigError, match="no camera 'd'; it has b, a, c"):
+        rig["d"]
+
+
+def test_a_rig_needs_cameras_with_unique_names_and_a_finite_ground() -> None:
+    with pytest.raises(RigError, match="at least one camera"):
+        Rig(())
+    with pytest.raises(RigError, match="unique names"):
+        Rig((camera("a"), camera("a")))
+    with pytest.raises(RigError, match="ground_z"):
+        Rig((camera("a"),), ground_z=float("nan"))
