@@ -1,0 +1,210 @@
+"""Losses against hand-computed values, invariances, empty masks and half-precision gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from training import losses
+
+
+def _full(*shape: int) -> torch.Tensor:
+    return torch.ones(*shape, dtype=torch.bool)
+
+
+def test_silog_of_two_pixels_by_hand() -> None:
+    pred, gt = torch.tensor([2.0, 8.0]), torch.tensor([1.0, 2.0])
+    a, b = math.log(2), math.log(4)
+    expected = math.sqrt((a * a + b * b) / 2 - 0.85 * ((a + b) / 2) ** 2)
+    assert losses.silog(pred, gt, _full(2)).item() == pytest.approx(expected, abs=2e-3)
+
+
+def test_silog_with_lam_one_ignores_scale_and_is_zero_when_equal() -> None:
+    gt = torch.rand(2, 3, 5, 7) * 50 + 1
+    assert losses.silog(gt * 3.7, gt, _full(*gt.shape), lam=1.0).item() == pytest.approx(0, abs=1e-5)
+    assert losses.silog(gt * 3.7, gt, _full(*gt.shape)).item() == pytest.approx(
+        math.log(3.7) * math.sqrt(0.15), rel=1e-2
+    )
+    assert losses.silog(gt, gt, _full(*gt.shape)).item() == 0
+
+
+def test_silog_does_not_see_unmasked_pixels() -> None:
+    pred = torch.tensor([2.0, 3.0, 0.0], requires_grad=True)
+    loss = losses.silog(pred, torch.tensor([1.0, 2.0, math.nan]), torch.tensor([True, True, False]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(pred.grad).all()
+    assert pred.grad[2] == 0
+
+
+def test_soft_bins_shares_linearly_in_log_depth() -> None:
+    centers = torch.tensor([[1.0, 2.0, 8.0]])
+    depth = torch.tensor([1.0, math.sqrt(2), 4.0, 0.5, 100.0]).reshape(1, 1, 1, 5)
+    got = losses.soft_bins(depth, centers)[0, 0, :, 0].T
+    expected = torch.tensor([[1, 0, 0], [0.5, 0.5, 0], [0, 0.5, 0.5], [1, 0, 0], [0, 0, 1.0]])
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1])
+def test_soft_bins_sum_to_one_and_give_the_depth_back(sigma: float) -> None:
+    centers = torch.logspace(-1, 2, 64).expand(2, 64)
+    depth = torch.rand(2, 5, 3, 4) * 60 + 0.5
+    probability = losses.soft_bins(depth, centers, sigma)
+    torch.testing.assert_close(probability.sum(2), torch.ones_like(depth))
+    back = torch.einsum("bvnhw,bn->bvhw", probability, centers)
+    torch.testing.assert_close(back, depth, rtol=0.01, atol=0)
+
+
+def test_soft_bins_of_invalid_depth_are_finite() -> None:
+    depth = torch.tensor([math.nan, math.inf, 0.0, -3.0]).reshape(1, 1, 1, 4)
+    assert torch.isfinite(losses.soft_bins(depth, torch.tensor([[1.0, 2.0, 4.0]]))).all()
+
+
+def test_ckd_by_hand_and_zero_when_equal() -> None:
+    teacher = torch.tensor([0.5, 0.25, 0.25]).reshape(1, 1, 3, 1, 1)
+    uniform = torch.zeros(1, 1, 3, 1, 1)
+    expected = 0.5 * math.log(0.5 * 3) + 0.5 * math.log(0.25 * 3)
+    assert losses.ckd(teacher, uniform, _full(1, 1, 1, 1)).item() == pytest.approx(expected, rel=1e-5)
+    for temperature in (1.0, 3.0):
+        zero = losses.ckd(teacher, teacher.log() + 7, _full(1, 1, 1, 1), temperature)
+        assert zero.item() == pytest.approx(0, abs=1e-5)
+
+
+def test_ckd_temperature_by_hand() -> None:
+    teacher = torch.tensor([0.8, 0.2]).reshape(1, 1, 2, 1, 1)
+    softened = [0.8**0.5, 0.2**0.5]
+    p = [v / sum(softened) for v in softened]
+    expected = 4 * sum(v * math.log(v / 0.5) for v in p)
+    got = losses.ckd(teacher, torch.zeros(1, 1, 2, 1, 1), _full(1, 1, 1, 1), temperature=2.0)
+    assert got.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_ckd_gives_no_gradient_to_the_teacher() -> None:
+    teacher = torch.softmax(torch.randn(1, 2, 4, 3, 5), 2).requires_grad_()
+    student = torch.randn(1, 2, 4, 3, 5, requires_grad=True)
+    losses.ckd(teacher, student, _full(1, 2, 3, 5)).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+
+
+def test_vrkd_is_zero_for_equal_relations_and_follows_permuted_views() -> None:
+    torch.manual_seed(0)
+    teacher = torch.softmax(torch.randn(2, 5, 8, 12, 20) * 3, 2)
+    student = torch.softmax(torch.randn(2, 5, 8, 12, 20) * 3, 2)
+    pairs = torch.tensor([[0, 0, 1], [0, 1, 4], [1, 3, 2]])
+    assert losses.vrkd(teacher, teacher, pairs).item() == pytest.approx(0, abs=1e-6)
+    value = losses.vrkd(teacher, student, pairs)
+    assert value > 0.001
+    order = torch.tensor([3, 0, 4, 2, 1])
+    moved = pairs.clone()
+    moved[:, 1:] = torch.argsort(order)[pairs[:, 1:]]
+    torch.testing.assert_close(losses.vrkd(teacher[:, order], student[:, order], moved), value)
+
+
+def test_relation_by_hand() -> None:
+    probability = torch.zeros(1, 2, 2, 1, 2)
+    probability[0, 0, :, 0] = torch.tensor([[1.0, 0.0], [0.0, 1.0]])  # cells of view 0: bin 0, bin 1
+    probability[0, 1, :, 0] = torch.tensor([[1.0, 1.0], [0.0, 0.0]])  # cells of view 1: bin 0 twice
+    got = losses.relation(probability, torch.tensor([[0, 1, 0]]), grid=(1, 2), temperature=1.0)
+    near, far = math.log(math.e / (math.e + 1)), math.log(1 / (math.e + 1))
+    torch.testing.assert_close(got, torch.tensor([[[near, far], [near, far]]]))
+
+
+def test_out_of_range_by_hand() -> None:
+    logits = torch.tensor([0.3, -0.2, 1.0]).reshape(1, 1, 3, 1, 1)
+    p = torch.softmax(logits, 2)[0, 0, -1, 0, 0].item()
+    for truth, expected in ((True, -math.log(p)), (False, -math.log(1 - p))):
+        got = losses.out_of_range_loss(logits, torch.tensor([[[[truth]]]]), _full(1, 1, 1, 1))
+        assert got.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradient_matching_ignores_scale_and_counts_a_step() -> None:
+    target = torch.rand(1, 2, 16, 24) * 20 + 1
+    assert losses.gradient_matching(target * 2.5, target, _full(1, 2, 16, 24)).item() == pytest.approx(0, abs=1e-5)
+    step = torch.ones(1, 1, 2, 4)
+    step[..., 2:] = math.e
+    got = losses.gradient_matching(step, torch.ones(1, 1, 2, 4), _full(1, 1, 2, 4), scales=1)
+    assert got.item() == pytest.approx(1 / 3)
+
+
+def test_smoothness_is_zero_for_flat_depth_and_smaller_at_edges() -> None:
+    images = torch.zeros(1, 1, 3, 4, 6)
+    mask = _full(1, 1, 4, 6)
+    assert losses.edge_aware_smoothness(torch.full((1, 1, 4, 6), 7.0), images, mask).item() == 0
+    depth = torch.full((1, 1, 4, 6), 5.0)
+    depth[..., 3:] = 20.0
+    flat = losses.edge_aware_smoothness(depth, images, mask)
+    images[..., 3:] = 255
+    assert losses.edge_aware_smoothness(depth, images, mask) < flat * 0.01
+
+
+def _two_cameras() -> tuple[torch.Tensor, torch.Tensor]:
+    intrinsics = torch.tensor([[20.0, 0, 15.5], [0, 20.0, 9.5], [0, 0, 1]]).expand(1, 2, 3, 3)
+    camera_to_vehicle = torch.eye(4).repeat(1, 2, 1, 1)
+    camera_to_vehicle[0, 1, 2, 3] = -1.0  # the second camera stands one metre behind the first
+    return intrinsics, camera_to_vehicle
+
+
+def test_overlap_consistency_of_a_wall() -> None:
+    intrinsics, camera_to_vehicle = _two_cameras()
+    depth = torch.full((1, 2, 20, 32), 9.0)
+    depth[0, 1] = 10.0
+    pairs = torch.tensor([[0, 0, 1], [0, 1, 0]])
+    args = (intrinsics, camera_to_vehicle, pairs)
+    assert losses.overlap_consistency(depth, *args).item() == pytest.approx(0, abs=1e-5)
+    depth[0, 1] = 11.0
+    expected = (math.log(1.1) + math.log(10 / 9)) / 2
+    assert losses.overlap_consistency(depth, *args).item() == pytest.approx(expected, rel=0.02)
+    depth[0, 1] = 40.0  # far beyond the tolerance: hidden, not inconsistent
+    assert losses.overlap_consistency(depth, *args).item() == 0
+
+
+def test_empty_masks_and_no_pairs_give_zero_loss_and_zero_gradient() -> None:
+    depth = (torch.rand(1, 2, 6, 8) + 1).requires_grad_()
+    logits = torch.randn(1, 2, 5, 6, 8, requires_grad=True)
+    nothing = torch.zeros(1, 2, 6, 8, dtype=torch.bool)
+    nan = torch.full((1, 2, 6, 8), math.nan)
+    no_pairs = torch.zeros(0, 3, dtype=torch.long)
+    eye = torch.eye(4).expand(1, 2, 4, 4)
+    probability = torch.softmax(logits, 2)
+    values = [
+        losses.silog(depth, nan, nothing),
+        losses.ckd(probability, logits, nothing),
+        losses.vrkd(probability, probability, no_pairs),
+        losses.out_of_range_loss(logits, nothing, nothing),
+        losses.gradient_matching(depth, nan, nothing),
+        losses.edge_aware_smoothness(depth, torch.zeros(1, 2, 3, 6, 8), nothing),
+        losses.overlap_consistency(depth, eye[..., :3, :3], eye, no_pairs),
+    ]
+    assert [value.item() for value in values] == [0] * len(values)
+    torch.stack(values).sum().backward()
+    assert depth.grad.abs().sum() == 0
+    assert logits.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_are_finite_for_half_precision_inputs_under_autocast(dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    logits = (torch.randn(1, 2, 9, 12, 20) * 30).to(dtype).requires_grad_()
+    depth = (torch.rand(1, 2, 12, 20) * 80 + 0.1).to(dtype).requires_grad_()
+    gt = torch.rand(1, 2, 12, 20) * 80 + 0.1
+    mask = torch.rand(1, 2, 12, 20) > 0.3
+    pairs = torch.tensor([[0, 0, 1], [0, 1, 0]])
+    intrinsics, camera_to_vehicle = _two_cameras()
+    with torch.autocast("cpu", dtype=dtype):
+        teacher = losses.soft_bins(gt, torch.logspace(-1, 2, 8).expand(1, 8))
+        total = (
+            losses.silog(depth, gt, mask)
+            + losses.ckd(teacher, logits[:, :, :-1], mask, 2.0)
+            + losses.vrkd(teacher, torch.softmax(logits[:, :, :-1], 2), pairs)
+            + losses.out_of_range_loss(logits, gt > 40, mask)
+            + losses.gradient_matching(depth, gt, mask)
+            + losses.edge_aware_smoothness(depth, torch.rand(1, 2, 3, 12, 20) * 255, mask)
+            + losses.overlap_consistency(depth, intrinsics, camera_to_vehicle, pairs)
+        )
+    assert total.dtype == torch.float32
+    total.backward()
+    assert torch.isfinite(logits.grad).all()
+    assert torch.isfinite(depth.grad).all()
