@@ -56,7 +56,7 @@ def test_ddad_front_camera_has_the_long_lens():
 
 def test_cameras_fire_in_the_order_of_the_nuscenes_cars():
     rig = nuscenes_rig()
-    offsets = spinning_offsets_s(rig.cameras, 0.05, np.radians(113.6))
+    offsets = spinning_offsets_s(rig.cameras, 0.05, np.radians(106.4))
     order = sorted(offsets, key=offsets.__getitem__)
     assert order == [
         "cam_front_left",
