@@ -1,0 +1,47 @@
+# make demo   the main job on a drive nobody trained on: pictures and figures in out/demo
+# make test   lint, types and all tests
+# Both set up what they need in $(VENV). Nothing is installed outside it.
+
+PYTHON ?= python3
+VENV ?= .venv
+DRIVE ?= town:held-out
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+RUN := $(VENV)/.installed-run
+TEST := $(VENV)/.installed-test
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types unit town train clean
+
+help:
+	@sed -n '1,3s/^# //p' Makefile
+
+$(RUN): requirements/run.txt requirements/constraints.txt requirements/setup.sh
+	@requirements/setup.sh $(VENV) run
+	@touch $@
+
+$(TEST): requirements/run.txt requirements/train.txt requirements/test.txt requirements/constraints.txt requirements/setup.sh
+	@requirements/setup.sh $(VENV) test
+	@touch $@ $(RUN)
+
+demo: $(RUN)
+	@$(VENV)/bin/python -m demo --drive '$(DRIVE)' $(DEMO_ARGS)
+
+test: lint types unit
+
+lint: $(TEST)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(TEST)
+	$(VENV)/bin/mypy fsmde_ros training demo
+
+unit: $(TEST)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+train: $(TEST)
+	$(VENV)/bin/python -m training.distill --config training/configs/town.yaml
+
+clean:
+	rm -rf build install log out .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
