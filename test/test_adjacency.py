@@ -1,0 +1,52 @@
+"""Adjacent views of rigs whose overlap is known by construction."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fsmde_ros.adjacency import adjacent_pairs, overlap_shares
+from fsmde_ros.rig import Camera, Rig
+
+FORWARD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+
+
+def _ring(yaws_degrees: list[float], field_of_view_degrees: float, size: tuple[int, int] = (90, 160)) -> Rig:
+    focal = 0.5 * size[1] / np.tan(np.radians(field_of_view_degrees) / 2)
+    k = np.array([[focal, 0, (size[1] - 1) / 2], [0, focal, (size[0] - 1) / 2], [0, 0, 1]])
+    cameras = []
+    for index, yaw in enumerate(np.radians(yaws_degrees)):
+        matrix = np.eye(4)
+        turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+        matrix[:3, :3] = turn @ FORWARD
+        cameras.append(Camera(f"c{index}", size, k, matrix))
+    return Rig(tuple(cameras))
+
+
+def test_a_ring_of_five_wide_cameras_overlaps_with_its_neighbours_only() -> None:
+    pairs = adjacent_pairs(_ring([0, 72, 144, 216, 288], 90))
+    assert set(pairs) == {(0, 1), (1, 2), (2, 3), (3, 4), (0, 4)}
+
+
+def test_narrow_cameras_do_not_overlap() -> None:
+    assert adjacent_pairs(_ring([0, 90, 180, 270], 60)) == ()
+
+
+def test_one_camera_has_no_pair() -> None:
+    assert adjacent_pairs(_ring([0], 90)) == ()
+
+
+def test_pairs_follow_the_order_of_the_cameras() -> None:
+    yaws = [0.0, 72, 144, 216, 288]
+    order = [3, 0, 4, 1, 2]
+    shuffled = adjacent_pairs(_ring([yaws[i] for i in order], 90))
+    named = {frozenset((order[i], order[j])) for i, j in shuffled}
+    assert named == {frozenset(pair) for pair in adjacent_pairs(_ring(yaws, 90))}
+
+
+def test_share_of_two_cameras_at_one_place_by_hand() -> None:
+    # 90 degrees wide, 45 apart: the right half of the left camera's directions is seen by the other;
+    # on the image plane, x from 0 to 1 of -1 to 1, cut by the other camera's vertical field of view.
+    shares = overlap_shares(_ring([0, 45], 90))
+    assert shares[0, 1] == pytest.approx(shares[1, 0], abs=0.05)
+    assert 0.35 < shares[0, 1] <= 0.5

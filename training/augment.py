@@ -1,0 +1,233 @@
+"""Augmentation that keeps the geometry true, and colours no street has to have.
+
+Whatever moves a pixel moves the intrinsics or extrinsics, the LiDAR points and the dense depth with
+it. The photometric part is heavy on purpose: the student must not learn the town's style, but its
+structure, or it will not carry over to real streets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.images import resize
+from training.batch import Sample, select_views
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Strengths of the augmentation; probabilities are per sweep or per view as the name says."""
+
+    flip: float = 0.5  # probability, per sweep: mirrors the world, so left and right traffic both occur
+    crop: float = 0.5  # probability, per view
+    smallest_crop: float = 0.7  # side of the smallest crop as a share of the image: focal length up to 1.4 x
+    drop_view: float = 0.04  # probability, per view: the node meets silent cameras
+    max_views: int = 6  # larger rigs lose views at random: time and memory of a step
+    style: float = 0.8  # probability, per sweep: channel mixing, white balance, saturation, hue, tone curve
+    grey: float = 0.1  # probability, per sweep
+    random_filter: float = 0.35  # probability, per sweep: random convolution, which spoils the town's textures
+    exposure: float = 0.15  # per view: standard deviation of brightness (log) and contrast (log)
+    blur: float = 0.25  # probability, per view: defocus or motion
+    noise: float = 0.4  # probability, per view
+    jpeg: float = 0.4  # probability, per view
+    cutout: float = 0.2  # probability, per view: dirt on the lens, a solid patch
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "crop", "drop_view", "style", "grey", "random_filter", "blur", "noise", "jpeg", "cutout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"augment.{name} must be a probability in [0, 1], got {getattr(self, name)}")
+        if not 0.2 <= self.smallest_crop <= 1:
+            raise ConfigError(f"augment.smallest_crop must be in [0.2, 1], got {self.smallest_crop}")
+        if self.max_views < 1:
+            raise ConfigError(f"augment.max_views must be at least 1, got {self.max_views}")
+
+
+def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
+    """A random variation of the sample: permuted, dropped, mirrored, cropped and recoloured views."""
+    order = rng.permutation(len(sample.rig))[: settings.max_views]
+    sample = select_views(sample, [int(view) for view in order])
+    if rng.random() < settings.flip:
+        sample = mirror(sample)
+    sample = _crop_views(sample, settings, rng)
+    sample = replace(sample, images=recolour(sample.images, settings, rng))
+    dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]
+    return drop_views(sample, dropped[: int(sample.present.sum()) - 1])
+
+
+def mirror(sample: Sample) -> Sample:
+    """Mirror the world at the x-z plane of the vehicle: left becomes right in every view.
+
+    With M = diag(1, -1, 1) in the vehicle frame and N = diag(-1, 1, 1) in the camera frame a camera
+    has the rotation M R N, the position M t and the principal point W - 1 - cx.
+    """
+    width = sample.size[1]
+    cameras = []
+    for camera in sample.rig.cameras:
+        intrinsics, matrix = camera.intrinsics.copy(), camera.camera_to_vehicle.copy()
+        intrinsics[0, 1] *= -1
+        intrinsics[0, 2] = width - 1 - intrinsics[0, 2]
+        matrix[1, :] *= -1
+        matrix[:, 0] *= -1
+        cameras.append(replace(camera, intrinsics=intrinsics, camera_to_vehicle=matrix))
+    lidar = sample.lidar.copy()
+    lidar[:, 1] = width - 1 - lidar[:, 1]
+    return replace(
+        sample,
+        rig=replace(sample.rig, cameras=tuple(cameras)),
+        images=np.ascontiguousarray(sample.images[:, :, ::-1]),
+        lidar=lidar,
+        dense_depth=np.ascontiguousarray(sample.dense_depth[:, :, ::-1]),
+        teacher_disparity=np.ascontiguousarray(sample.teacher_disparity[:, :, ::-1]),
+    )
+
+
+def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width: int) -> Sample:
+    """Cut a window (pixels) out of one view and enlarge it to the full size again."""
+    size = sample.size
+    camera = sample.rig.cameras[view]
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[:2, 2] -= (left, top)
+    cropped = replace(camera, size=(height, width), intrinsics=intrinsics).resized(size)
+    cameras = tuple(cropped if v == view else other for v, other in enumerate(sample.rig.cameras))
+    window = (slice(top, top + height), slice(left, left + width))
+    images, dense, teacher = sample.images.copy(), sample.dense_depth.copy(), sample.teacher_disparity.copy()
+    images[view] = resize(images[view][window], size)
+    for depth in (dense, teacher):  # nearest pixel: depths on both sides of an edge must not mix
+        depth[view] = cv2.resize(depth[view][window], size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    lidar = sample.lidar.copy()
+    own = lidar[:, 0] == view
+    lidar[own, 1] = (lidar[own, 1] - left + 0.5) * (size[1] / width) - 0.5
+    lidar[own, 2] = (lidar[own, 2] - top + 0.5) * (size[0] / height) - 0.5
+    return replace(
+        sample,
+        rig=replace(sample.rig, cameras=cameras),
+        images=images,
+        lidar=lidar,
+        dense_depth=dense,
+        teacher_disparity=teacher,
+    )
+
+
+def drop_views(sample: Sample, views: list[int]) -> Sample:
+    """The sample as if the cameras ``views`` had been silent."""
+    if not views:
+        return sample
+    images, present = sample.images.copy(), sample.present.copy()
+    dense, teacher = sample.dense_depth.copy(), sample.teacher_disparity.copy()
+    images[views], present[views], dense[views], teacher[views] = 0, False, np.nan, np.nan
+    lidar = sample.lidar[~np.isin(sample.lidar[:, 0], views)]
+    return replace(sample, images=images, present=present, lidar=lidar, dense_depth=dense, teacher_disparity=teacher)
+
+
+def recolour(images: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:
+    """Random style for the sweep and random camera faults for each view; [V, H, W, 3] uint8 in and out."""
+    colours, curve = np.eye(3), np.arange(256.0)
+    if rng.random() < settings.style:
+        colours, curve = _random_colours(rng), _random_tone_curve(rng)
+    if rng.random() < settings.grey:
+        colours = np.tile(_LUMA, (3, 1))
+    kernel = _random_kernel(rng) if rng.random() < settings.random_filter else None
+    result = np.empty_like(images)
+    for view, image in enumerate(images):
+        result[view] = _spoil(_exposed(image, colours, curve, kernel, settings, rng), settings, rng)
+    return result
+
+
+def _crop_views(sample: Sample, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
+    height, width = sample.size
+    for view in range(len(sample.rig)):
+        if rng.random() < settings.crop:
+            share = rng.uniform(settings.smallest_crop, 1.0)
+            stretch = np.exp(rng.uniform(-0.08, 0.08))  # aspects of other sensors: 16:9 to 16:10 is 0.1 in log
+            h = int(np.clip(round(height * share * stretch), 8, height))
+            w = int(np.clip(round(width * share / stretch), 8, width))
+            top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+            sample = crop_view(sample, view, top, left, h, w)
+    return sample
+
+
+def _random_colours(rng: np.random.Generator) -> Array:
+    """[3, 3] colour matrix: white balance, saturation, hue rotation about grey, a little channel mixing."""
+    angle = rng.normal(0, 0.15)
+    axis = np.ones(3) / np.sqrt(3)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    hue = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross  # Rodrigues
+    saturation = rng.uniform(0.2, 1.6)
+    saturate = saturation * np.eye(3) + (1 - saturation) * np.tile(_LUMA, (3, 1))
+    mix = np.eye(3) + rng.normal(0, 0.08, (3, 3))
+    mix /= mix.sum(1, keepdims=True)  # grey stays grey here; the white balance decides its cast
+    balance = np.diag(np.exp(rng.normal(0, 0.12, 3)))
+    result: Array = balance @ mix @ saturate @ hue
+    return result
+
+
+def _random_tone_curve(rng: np.random.Generator) -> Array:
+    """[256] rising curve from black to white: gamma 0.5 to 2, bent at random, with lifted blacks."""
+    x = np.linspace(0, 1, 256)
+    bends = np.interp(x, np.linspace(0, 1, 6), np.concatenate([[0], np.cumsum(rng.uniform(0.4, 1.6, 5))]))
+    curve = (bends / bends[-1]) ** np.exp(rng.uniform(-0.7, 0.7))
+    low, high = rng.uniform(0, 0.12), rng.uniform(0.85, 1.0)
+    result: Array = 255 * (low + (high - low) * curve)
+    return result
+
+
+def _random_kernel(rng: np.random.Generator) -> Array:
+    """[k, k] kernel of sum 1: identity blended with noise (RandConv: Xu et al., ICLR 2021)."""
+    k = int(rng.choice([3, 5]))
+    noise = rng.normal(0, 1 / k, (k, k))
+    noise -= noise.mean()
+    noise[k // 2, k // 2] += 1
+    return noise
+
+
+def _exposed(
+    image: Image,
+    colours: Array,
+    curve: Array,
+    kernel: Array | None,
+    settings: AugmentSettings,
+    rng: np.random.Generator,
+) -> Image:
+    """Colours, exposure, contrast and tone of one view; the sweep's style, each camera's own exposure."""
+    gain = np.exp(rng.normal(0, settings.exposure)) if settings.exposure > 0 else 1.0
+    contrast = np.exp(rng.normal(0, settings.exposure)) if settings.exposure > 0 else 1.0
+    offset = (1 - contrast) * float(image.mean()) * gain
+    matrix = np.column_stack([gain * contrast * colours, np.full(3, offset)])
+    shaded = cv2.transform(image, matrix)
+    if kernel is not None:
+        shaded = cv2.filter2D(shaded, -1, kernel)
+    return cv2.LUT(shaded, np.clip(curve, 0, 255).astype(np.uint8)).astype(np.uint8, copy=False)
+
+
+def _spoil(image: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:
+    """Blur, noise, JPEG blocks and a patch of dirt, each with its own probability."""
+    height, width = image.shape[:2]
+    if rng.random() < settings.blur:
+        if rng.random() < 0.7:
+            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2)).astype(np.uint8, copy=False)
+        else:
+            length = int(rng.integers(2, 7))
+            image = cv2.blur(image, (length, 1)).astype(np.uint8, copy=False)
+    if rng.random() < settings.noise:
+        spread = rng.uniform(1, 14)
+        grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(spread)
+        image = np.clip(image + grain, 0, 255).astype(np.uint8)
+    if rng.random() < settings.jpeg:
+        quality = int(rng.integers(25, 90))
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.uint8, copy=False)
+    if rng.random() < settings.cutout:
+        h, w = int(height * rng.uniform(0.05, 0.3)), int(width * rng.uniform(0.05, 0.3))
+        top, left = int(rng.integers(0, height - h)), int(rng.integers(0, width - w))
+        image = image.copy()
+        image[top : top + h, left : left + w] = rng.integers(0, 256, 3)
+    return image

@@ -1,0 +1,154 @@
+"""One training sample (numpy) and a batch of them (torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsmde_ros.adjacency import adjacent_pairs
+from fsmde_ros.images import decode, resize
+from fsmde_ros.rig import Rig
+from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A sweep at network size, still as numpy, with what is known of its depth.
+
+    Attributes:
+        rig: V cameras, all of size (H, W).
+        images: [V, H, W, 3] uint8 RGB; zeros where a view is missing.
+        present: [V] bool.
+        lidar: [M, 4] float32: index of the view, x, y (pixels at network size), depth (m). Points, not
+            a raster, so that a crop moves them without rounding.
+        dense_depth: [V, H, W] float32 metres, NaN = no value, +inf = sky.
+        teacher_disparity: [V, H, W] float32 up to one scale and shift of the sweep, NaN = no value.
+    """
+
+    rig: Rig
+    images: NDArray[np.uint8]
+    present: NDArray[np.bool_]
+    lidar: NDArray[np.float32]
+    dense_depth: NDArray[np.float32]
+    teacher_disparity: NDArray[np.float32]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of all views."""
+        return self.rig.cameras[0].size
+
+    def lidar_depth(self) -> NDArray[np.float32]:
+        """[V, H, W] metres, NaN = no point; of several points in a pixel the nearest counts."""
+        raster = np.full((len(self.rig), *self.size), np.inf, dtype=np.float32)
+        view = self.lidar[:, 0].astype(np.int64)
+        x, y = np.rint(self.lidar[:, 1]).astype(np.int64), np.rint(self.lidar[:, 2]).astype(np.int64)
+        height, width = self.size
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        np.minimum.at(raster, (view[inside], y[inside], x[inside]), self.lidar[inside, 3])
+        raster[np.isinf(raster)] = np.nan
+        return raster
+
+
+class SweepBatch(NamedTuple):
+    """B samples with V views; rigs with fewer views are padded with views that are not present.
+
+    Shapes: images [B, V, 3, H, W] uint8 RGB; intrinsics [B, V, 3, 3] at (H, W); camera_to_vehicle
+    [B, V, 4, 4]; ground_z [B] m; present [B, V] bool; lidar_depth, dense_depth [B, V, H, W] m (NaN = no
+    value, +inf = sky); teacher_disparity [B, V, H, W] (NaN = no value); adjacent [B, V, V] bool, the
+    views whose frusta overlap, both present.
+    """
+
+    images: Tensor
+    intrinsics: Tensor
+    camera_to_vehicle: Tensor
+    ground_z: Tensor
+    present: Tensor
+    lidar_depth: Tensor
+    dense_depth: Tensor
+    teacher_disparity: Tensor
+    adjacent: Tensor
+
+
+def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[np.float32] | None = None) -> Sample:
+    """Decode, resize and project the LiDAR of a sweep, each view at its own stamp.
+
+    ``dense_depth`` [V, H, W] (m, +inf = sky) must have ``size`` already. Raises ImageError for a view
+    that cannot be decoded or has another size than its camera's aspect allows.
+    """
+    rig = sweep.rig.resized(size)
+    resized = Sweep(rig, sweep.stamp_ns, sweep.views, sweep.lidar)
+    images = np.zeros((len(rig), *size, 3), dtype=np.uint8)
+    points = [np.zeros((0, 4), dtype=np.float32)]
+    for index, name in enumerate(rig.names):
+        if name not in sweep.views:
+            continue
+        image = sweep.views[name].image
+        images[index] = resize(decode(image) if isinstance(image, EncodedImage) else image, size)
+        pixels, depth = lidar_in_view(resized, name)
+        points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
+    nothing = np.full((len(rig), *size), np.nan, dtype=np.float32)
+    return Sample(
+        rig=rig,
+        images=images,
+        present=np.array([name in sweep.views for name in rig.names]),
+        lidar=np.concatenate(points),
+        dense_depth=nothing if dense_depth is None else dense_depth.astype(np.float32),
+        teacher_disparity=nothing,
+    )
+
+
+def select_views(sample: Sample, order: Sequence[int]) -> Sample:
+    """The sample with only the views ``order``, in that order."""
+    position = {view: place for place, view in enumerate(order)}
+    kept = np.isin(sample.lidar[:, 0], list(order))
+    lidar = sample.lidar[kept].copy()
+    lidar[:, 0] = [position[int(view)] for view in lidar[:, 0]]
+    index = np.asarray(order, dtype=np.int64)
+    return replace(
+        sample,
+        rig=sample.rig.subset(sample.rig.names[view] for view in order),
+        images=sample.images[index],
+        present=sample.present[index],
+        lidar=lidar,
+        dense_depth=sample.dense_depth[index],
+        teacher_disparity=sample.teacher_disparity[index],
+    )
+
+
+def collate(samples: Sequence[Sample]) -> SweepBatch:
+    """Stack samples of one size; see ``SweepBatch``."""
+    views = max(len(sample.rig) for sample in samples)
+
+    def stack(arrays: Sequence[NDArray[np.generic]], fill: float) -> Tensor:
+        padded = [
+            np.concatenate([array, np.full((views - len(array), *array.shape[1:]), fill, dtype=array.dtype)])
+            for array in arrays
+        ]
+        return torch.from_numpy(np.stack(padded))
+
+    def camera_matrices(matrices: Sequence[NDArray[np.float64]]) -> Tensor:
+        # padded with the first camera, not with zeros: rays of every view must stay finite
+        padded = [np.concatenate([m, np.repeat(m[:1], views - len(m), axis=0)]) for m in matrices]
+        return torch.from_numpy(np.stack(padded)).float()
+
+    adjacent = torch.zeros(len(samples), views, views, dtype=torch.bool)
+    for b, sample in enumerate(samples):
+        for i, j in adjacent_pairs(sample.rig):
+            adjacent[b, i, j] = adjacent[b, j, i] = bool(sample.present[i] and sample.present[j])
+    return SweepBatch(
+        images=stack([sample.images for sample in samples], 0).permute(0, 1, 4, 2, 3).contiguous(),
+        intrinsics=camera_matrices([sample.rig.intrinsics() for sample in samples]),
+        camera_to_vehicle=camera_matrices([sample.rig.camera_to_vehicle() for sample in samples]),
+        ground_z=torch.tensor([sample.rig.ground_z for sample in samples], dtype=torch.float32),
+        present=stack([sample.present for sample in samples], 0),
+        lidar_depth=stack([sample.lidar_depth() for sample in samples], np.nan),
+        dense_depth=stack([sample.dense_depth for sample in samples], np.nan),
+        teacher_disparity=stack([sample.teacher_disparity for sample in samples], np.nan),
+        adjacent=adjacent,
+    )

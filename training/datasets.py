@@ -1,0 +1,254 @@
+"""Sweeps for training: a cache of rendered town drives, and any other iterable of sweeps.
+
+Rendering costs more than a training step, so that drives are rendered once, in parallel processes,
+into a folder whose name is the hash of everything that decides what is rendered. Each drive is a
+folder that appears complete or not at all; a second run renders only what is missing.
+
+    python -m training.datasets --config training/configs/town.yaml      fills the cache ahead
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+
+from fsmde_ros.errors import ConfigError, SourceError
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sweep import Sweep
+from training.augment import AugmentSettings, augment
+from training.batch import Sample, sample_from_sweep
+from training.teacher import town_teacher
+from training.town.drive import TownDrive
+from training.town.lidar import DDAD_LIDAR, HDL32E
+from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig
+from training.town.settings import TownSettings
+
+CACHE_FORMAT = 1  # raised when the files change their meaning
+
+
+@dataclass(frozen=True)
+class TownData:
+    """Which town drives to render: many short ones, because the next sweep of a drive teaches little new."""
+
+    drives: int = 500
+    sweeps_per_drive: int = 3
+    spacing_s: float = 2.0  # between the sweeps of a drive: far enough to see another place
+    first_seed: int = 1_000_000  # drive k has seed first_seed + k; the demo and the tests use small seeds
+    size: tuple[int, int] = (192, 320)  # (H, W) that is rendered and trained on
+    nuscenes_share: float = 0.45  # of the drives; half of them with the nominal rig, half jittered
+    ddad_share: float = 0.25  # likewise; the rest are random rigs of 3 to 8 cameras
+    held_out: bool = False  # the other town, TownSettings.held_out()
+
+    def __post_init__(self) -> None:
+        if min(self.drives, self.sweeps_per_drive) < 1 or self.spacing_s < 0.2:
+            raise ConfigError(
+                "town data: drives and sweeps_per_drive must be at least 1 and spacing_s at least 0.2, got "
+                f"{self.drives}, {self.sweeps_per_drive}, {self.spacing_s}"
+            )
+        shares = (self.nuscenes_share, self.ddad_share)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ConfigError(f"town data: nuscenes_share and ddad_share must be >= 0 with a sum <= 1, got {shares}")
+
+    @property
+    def settings(self) -> TownSettings:
+        """The town that is rendered."""
+        return TownSettings.held_out() if self.held_out else TownSettings()
+
+    def drive(self, index: int) -> TownDrive:
+        """Drive ``index``, with the rig and LiDAR that its seed draws."""
+        seed = self.first_seed + index
+        rng = np.random.default_rng([seed, 7])
+        kind, nominal = rng.random(), rng.random() < 0.5
+        lidar, firing = HDL32E, "spinning"
+        if kind < self.nuscenes_share:
+            rig = nuscenes_rig(self.size)
+        elif kind < self.nuscenes_share + self.ddad_share:
+            rig, lidar, firing = ddad_rig(self.size), DDAD_LIDAR, "simultaneous"
+        else:
+            rig, nominal = random_rig(rng, self.size), True
+        return TownDrive(
+            seed,
+            self.settings,
+            rig if nominal else jittered(rig, rng),
+            # two more turns than the last sweep needs, at 10 or 20 Hz
+            duration_s=(self.sweeps_per_drive - 1) * self.spacing_s + 0.25,
+            camera_rate_hz=1 / self.spacing_s,
+            lidar_rate_hz=10.0 if lidar is DDAD_LIDAR else 20.0,
+            lidar=lidar,
+            firing="simultaneous" if firing == "simultaneous" else "spinning",
+        )
+
+    def cache_folder(self, root: Path) -> Path:
+        """Folder below ``root`` for exactly these drives; the number of drives does not matter."""
+        described = {
+            "format": CACHE_FORMAT,
+            "data": {name: value for name, value in asdict(self).items() if name != "drives"},
+            "town": asdict(self.settings),
+        }
+        return root / hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fill_cache(data: TownData, root: Path, workers: int = 2) -> list[Path]:
+    """Render what is missing, with a progress bar; files of all sweeps, in the order of the drives."""
+    folder = data.cache_folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [index for index in range(data.drives) if not _drive_folder(folder, index).exists()]
+    if missing:
+        with ProcessPoolExecutor(workers, initializer=_use_one_thread) as pool:
+            jobs = [pool.submit(_render_drive, data, index, folder) for index in missing]
+            for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering town drives", unit="drive"):
+                job.result()
+    return [
+        _drive_folder(folder, index) / f"{i}.npz" for index in range(data.drives) for i in range(data.sweeps_per_drive)
+    ]
+
+
+def save_sample(path: Path, sample: Sample) -> None:
+    """Write a sample as uncompressed npz: depth as float16, which keeps it to 0.05 %."""
+    np.savez(
+        path,
+        images=sample.images,
+        present=sample.present,
+        lidar=sample.lidar,
+        dense_depth=sample.dense_depth.astype(np.float16),
+        intrinsics=sample.rig.intrinsics(),
+        camera_to_vehicle=sample.rig.camera_to_vehicle(),
+        ground_z=np.float64(sample.rig.ground_z),
+        names=np.array(sample.rig.names),
+    )
+
+
+def load_sample(path: Path) -> Sample:
+    """Read a sample of ``save_sample``; raises SourceError where the file cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            data = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(
+            f"cached sweep {path} cannot be read ({error}); delete its folder to render it again"
+        ) from error
+    size = data["images"].shape[1:3]
+    cameras = tuple(
+        Camera(str(name), size, intrinsics, camera_to_vehicle)
+        for name, intrinsics, camera_to_vehicle in zip(
+            data["names"], data["intrinsics"], data["camera_to_vehicle"], strict=True
+        )
+    )
+    dense = data["dense_depth"].astype(np.float32)
+    return Sample(
+        rig=Rig(cameras, ground_z=float(data["ground_z"])),
+        images=data["images"],
+        present=data["present"],
+        lidar=data["lidar"],
+        dense_depth=dense,
+        teacher_disparity=np.full_like(dense, np.nan),
+    )
+
+
+class CachedSweeps(Dataset[Sample]):
+    """Samples of cache files, augmented anew at every draw.
+
+    The key is (index, draw): the draw seeds the augmentation, so that a resumed run continues with
+    the very samples it would have seen.
+    """
+
+    def __init__(self, files: Sequence[Path], augmentation: AugmentSettings | None, blur_px: float, seed: int) -> None:
+        self.files = list(files)
+        self.augmentation = augmentation
+        self.blur_px = blur_px
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        index, draw = key
+        return prepare(load_sample(self.files[index]), self.augmentation, self.blur_px, [self.seed, draw])
+
+
+class SurroundSweeps(Dataset[Sample]):
+    """Samples of sweeps from any source (nuScenes, DDAD, a bag): the LiDAR supervises, no dense depth."""
+
+    def __init__(
+        self, sweeps: Sequence[Sweep], size: tuple[int, int], augmentation: AugmentSettings | None, seed: int
+    ) -> None:
+        self.sweeps = sweeps
+        self.size = size
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.sweeps)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        index, draw = key
+        return prepare(sample_from_sweep(self.sweeps[index], self.size), self.augmentation, 0.0, [self.seed, draw])
+
+
+def prepare(sample: Sample, augmentation: AugmentSettings | None, blur_px: float, seed: Sequence[int]) -> Sample:
+    """Augment a sample and ask the town's teacher, where there is dense depth to ask it about."""
+    rng = np.random.default_rng(list(seed))
+    if augmentation is not None:
+        sample = augment(sample, augmentation, rng)
+    if np.isnan(sample.dense_depth).all():
+        return sample
+    return replace(sample, teacher_disparity=town_teacher(sample.dense_depth, rng, blur_px))
+
+
+class Draws(Sampler[tuple[int, int]]):
+    """Endless (index, draw) keys: every epoch in another order, from draw ``start`` on."""
+
+    def __init__(self, length: int, seed: int, start: int = 0) -> None:
+        if length < 1:
+            raise SourceError("there is no sweep to train on; check the data settings")
+        self.length = length
+        self.seed = seed
+        self.start = start
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        draw = self.start
+        while True:
+            epoch, first = divmod(draw, self.length)
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+            for index in order[first:]:
+                yield int(index), draw
+                draw += 1
+
+
+def _drive_folder(folder: Path, index: int) -> Path:
+    return folder / f"drive-{index:05d}"
+
+
+def _render_drive(data: TownData, index: int, folder: Path) -> None:
+    """Render one drive into a scratch folder and give it its name once it is complete."""
+    scratch = folder / f".drive-{index:05d}-{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    drive = data.drive(index)
+    for i in range(data.sweeps_per_drive):
+        town_sweep = drive.town_sweep(i)
+        dense = np.stack([town_sweep.depth[name] for name in drive.rig.names])
+        save_sample(scratch / f"{i}.npz", sample_from_sweep(town_sweep.sweep, data.size, dense))
+    final = _drive_folder(folder, index)
+    if final.exists():  # another process that shares the cache was faster
+        shutil.rmtree(scratch)
+    else:
+        scratch.rename(final)
+
+
+def _use_one_thread() -> None:
+    # as many processes as cores: threads inside them would only fight
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
