@@ -38,11 +38,14 @@ printf 'setup: installing requirements/%s.txt (a minute or two the first time)\n
     -r "$here/$set_name.txt" >"$venv/setup-$set_name.log" 2>&1 &
 pid=$!
 trap 'kill "$pid" 2>/dev/null; exit 130' INT TERM
+fetched=
 while kill -0 "$pid" 2>/dev/null; do
     sleep 2
-    printf '\rsetup: %s packages fetched ' "$(grep -c -E '^ *(Downloading|Using cached|Processing) ' "$venv/setup-$set_name.log" || true)"
+    now=$(grep -c -E '^ *(Downloading|Using cached|Processing) ' "$venv/setup-$set_name.log" || true)
+    if grep -q '^Installing collected packages' "$venv/setup-$set_name.log"; then now="$now packages fetched, unpacking"; else now="$now packages fetched"; fi
+    # One line a change, so that a log file reads as well as a terminal.
+    if [ "$now" != "$fetched" ]; then printf 'setup: %s\n' "$now"; fetched=$now; fi
 done
-printf '\n'
 if ! wait "$pid"; then
     tail -n 15 "$venv/setup-$set_name.log" >&2
     fail "pip failed; the whole log is $venv/setup-$set_name.log"
