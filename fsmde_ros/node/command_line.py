@@ -1,0 +1,90 @@
+"""What the command-line programs of this package share: arguments, signals, spinning.
+
+SIGINT and SIGTERM set a flag that their loops ask. rclpy's own handlers shut the context down at
+once, which loses what is still queued; a recorder and an evaluator want to take that first.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType, TracebackType
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+QUIET_S = 0.3  # no message for this long after the signal: nothing is queued any more
+DRAIN_S = 10.0
+
+
+def split_ros_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The program's own arguments, and those between ``--ros-args`` and ``--`` (or the end).
+
+    ``rclpy.utilities.remove_ros_args`` would also take away every ``a:=b``, an old way to remap.
+    """
+    own: list[str] = []
+    ros: list[str] = []
+    inside = False
+    for argument in arguments:
+        if argument == "--ros-args":
+            inside = True
+        if inside and argument == "--":
+            inside = False
+            continue
+        (ros if inside else own).append(argument)
+    return own, ros
+
+
+class StopSignal:
+    """Context manager: inside it SIGINT and SIGTERM only set the flag. Main thread only."""
+
+    def __init__(self) -> None:
+        self._received = False
+        self._previous: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> StopSignal:
+        for number in HANDLED:
+            self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal.signal gave us
+
+    def __bool__(self) -> bool:
+        """Whether one of the signals came."""
+        return self._received
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
+
+
+def spin_until_stopped(
+    node: Node, stop: StopSignal, messages: Callable[[], int], idle_timeout: float | None = None
+) -> None:
+    """Serve the node until ``stop``, then until what is queued has been taken (at most 10 s).
+
+    ``messages`` counts the messages taken so far. With ``idle_timeout`` (seconds) it also ends when
+    none came for that long after the first.
+    """
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        count, changed, stopped = messages(), time.monotonic(), None
+        while True:
+            executor.spin_once(timeout_sec=0.1)
+            now = time.monotonic()
+            if messages() != count:
+                count, changed = messages(), now
+            if stop and stopped is None:
+                stopped = now
+            if stopped is not None and (now - max(changed, stopped) > QUIET_S or now - stopped > DRAIN_S):
+                return
+            if idle_timeout is not None and count and now - changed > idle_timeout:
+                return
+    finally:
+        executor.shutdown()

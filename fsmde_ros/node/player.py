@@ -1,0 +1,304 @@
+"""``replay``: play a rosbag2 bag into ROS 2, at its own pace or at the pace of the node.
+
+The serialized bytes of the bag go out as they are (``rclpy`` publishes bytes), so nothing is
+decoded or encoded. Where ROS is installed ``ros2 bag play`` does the same at the clock's pace;
+``--pace node`` is this player's own: it goes as fast as the node keeps up and loses no sweep.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from rclpy.time import Time
+from rclpy.utilities import try_shutdown
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import Reader
+from rosgraph_msgs.msg import Clock
+
+from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
+from fsmde_ros.node.bag_topics import bag_reader, is_latched, message_class, offered_qos
+from fsmde_ros.node.command_line import StopSignal, split_ros_arguments
+from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate, header_stamp_ns, shortest_period_ns
+
+IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
+CLOCK_STEP_S = 0.01
+ACKNOWLEDGE_S = 5.0
+PERIOD_SAMPLES = 20
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What to play and how; times in seconds.
+
+    Attributes:
+        rate: seconds of the bag in a second of the wall, for ``pace`` "clock".
+        start: skip this much of the bag; messages of latched topics are kept.
+        topics: only these topics of the bag; empty means all.
+        remap: name in the bag to name to publish under.
+        pace: "clock", or "node": never more than one sweep under way.
+        sweep_timeout: longest wait for a sweep report under ``pace`` "node".
+        wait_for_subscribers: longest wait for somebody to listen to every image topic.
+    """
+
+    bag: Path
+    rate: float = 1.0
+    start: float = 0.0
+    duration: float | None = None
+    loop: bool = False
+    clock: bool = False
+    topics: tuple[str, ...] = ()
+    remap: Mapping[str, str] = field(default_factory=dict)
+    pace: str = "clock"
+    sweep_topic: str = "/surround_depth/sweep"
+    sweep_timeout: float = 30.0
+    wait_for_subscribers: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise ConfigError(f"--rate must be above 0, got {self.rate}")
+        if self.start < 0 or (self.duration is not None and not self.duration > 0):
+            raise ConfigError(f"--start must be >= 0 and --duration above 0, got {self.start}, {self.duration}")
+        if self.pace not in ("clock", "node"):
+            raise ConfigError(f"--pace must be 'clock' or 'node', got '{self.pace}'")
+
+
+class Player:
+    """Publishes the messages of an open bag."""
+
+    def __init__(self, node: Node, reader: Reader, options: ReplayOptions, stop: StopSignal) -> None:
+        self._node, self._reader, self._options, self._stop = node, reader, options, stop
+        self.sent: dict[str, int] = {}
+        connections, left_out = playable(reader, options.topics)
+        if left_out:
+            node.get_logger().info(f"left out, no Python package for the type: {', '.join(left_out)}")
+        if not connections:
+            raise SourceError(
+                f"bag {options.bag}: nothing to play: no topic of {sorted(reader.topics)} is wanted "
+                "(--topics) and of a type whose message package is installed"
+            )
+        self._publishers: dict[str, Publisher] = {}
+        self._connections: list[Connection] = connections
+        for connection in connections:
+            if connection.topic not in self._publishers:
+                self._publishers[connection.topic] = self._advertise(connection)
+        self._images = {c.topic for c in connections if c.msgtype in IMAGE_TYPES}
+        self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
+        self._gate: SweepGate | None = None
+        if options.pace == "node":
+            self._gate = self._open_gate()
+
+    def _advertise(self, connection: Connection) -> Publisher:
+        name = self._options.remap.get(connection.topic, connection.topic)
+        kind = message_class(connection.msgtype)
+        assert kind is not None  # playable() left the others out
+        return self._node.create_publisher(kind, name, offered_qos(connection))
+
+    def _open_gate(self) -> SweepGate:
+        if not self._images:
+            raise SourceError(
+                f"bag {self._options.bag}: --pace node goes by images, and the bag has none to play; use --pace clock"
+            )
+        periods = [p for topic in self._images if (p := self._period_ns(topic)) is not None]
+        gate = SweepGate(min(periods, default=None))
+        self._node.create_subscription(
+            DiagnosticArray,
+            self._options.sweep_topic,
+            lambda report: gate.reported(Time.from_msg(report.header.stamp).nanoseconds),  # type: ignore[attr-defined]
+            QoSProfile(depth=100),
+        )
+        return gate
+
+    def _period_ns(self, topic: str) -> int | None:
+        stamps = []
+        for _, _, data in self._reader.messages([c for c in self._connections if c.topic == topic]):
+            stamps.append(header_stamp_ns(bytes(data[:12])))
+            if len(stamps) == PERIOD_SAMPLES:
+                break
+        return shortest_period_ns(stamps)
+
+    def wait_for_subscribers(self) -> None:
+        """Return when every image topic has a subscriber and no more of them turn up, or in time."""
+        watched = sorted(self._images) or sorted(self._publishers)
+        deadline = time.monotonic() + self._options.wait_for_subscribers
+        counts, settled, alone = -1, time.monotonic(), watched
+        while time.monotonic() < deadline and not self._stop:
+            now = sum(p.get_subscription_count() for p in self._publishers.values())
+            if now != counts:
+                counts, settled = now, time.monotonic()
+            alone = [t for t in watched if not self._publishers[t].get_subscription_count()]
+            if not alone and self._node_reports() and time.monotonic() - settled > 0.5:
+                return
+            rclpy.spin_once(self._node, timeout_sec=0.05)
+        if alone and not self._stop and self._options.wait_for_subscribers > 0:
+            self._node.get_logger().warning(f"nobody listens to {', '.join(alone)}; playing all the same")
+
+    def _node_reports(self) -> bool:
+        return self._gate is None or self._node.count_publishers(self._options.sweep_topic) > 0
+
+    def play(self) -> None:
+        """Play the bag once, or until stopped with ``loop``."""
+        while not self._stop:
+            if self._gate is not None:
+                self._gate.restart()
+            self._play_once()
+            if not self._options.loop:
+                break
+        self._finish()
+
+    def _play_once(self) -> None:
+        clock: PlaybackClock | None = None
+        for connection, stamp_ns, data in self._messages():
+            if clock is None:
+                clock = PlaybackClock(stamp_ns, time.monotonic_ns(), self._options.rate)
+            if self._gate is None:
+                self._wait_for_time(clock, stamp_ns)
+            elif connection.topic in self._images:
+                self._wait_for_node(self._gate, connection.topic, stamp_ns)
+            if self._stop:
+                return
+            self._tick(stamp_ns)
+            self._publishers[connection.topic].publish(bytes(data))
+            self.sent[connection.topic] = self.sent.get(connection.topic, 0) + 1
+            if self._gate is not None and connection.topic in self._images:
+                self._gate.published(connection.topic, header_stamp_ns(bytes(data[:12])))
+
+    def _messages(self) -> Iterator[tuple[Connection, int, bytes]]:
+        """Messages in order of time; of latched topics also those before the start."""
+        begin = self._reader.start_time + round(self._options.start * NS)
+        end = None if self._options.duration is None else begin + round(self._options.duration * NS)
+        latched = [c for c in self._connections if is_latched(c)]
+        if latched and begin > self._reader.start_time:
+            for connection, _, data in self._reader.messages(latched, stop=begin):
+                yield connection, begin, data
+        yield from self._reader.messages(self._connections, start=begin, stop=end)
+
+    def _wait_for_time(self, clock: PlaybackClock, stamp_ns: int) -> None:
+        while not self._stop:
+            now = time.monotonic_ns()
+            remaining = (clock.wall_ns(stamp_ns) - now) / NS
+            if remaining <= 0:
+                return
+            if remaining > CLOCK_STEP_S:
+                self._tick(clock.bag_ns(now))
+            time.sleep(min(remaining, CLOCK_STEP_S))
+
+    def _wait_for_node(self, gate: SweepGate, topic: str, stamp_ns: int) -> None:
+        if gate.may_publish(topic):
+            rclpy.spin_once(self._node, timeout_sec=0)
+            return
+        self._tick(stamp_ns)  # a node on simulated time needs it to reach the deadline of its sweep
+        deadline = time.monotonic() + self._options.sweep_timeout
+        while not gate.may_publish(topic) and not self._stop:
+            if time.monotonic() > deadline:
+                gate.give_up()
+                self._node.get_logger().warning(
+                    f"no report on {self._options.sweep_topic} of the sweep before {stamp_ns / NS:.3f} s "
+                    f"within {self._options.sweep_timeout:g} s; going on"
+                )
+                return
+            rclpy.spin_once(self._node, timeout_sec=0.05)
+
+    def _tick(self, bag_ns: int) -> None:
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=Time(nanoseconds=bag_ns).to_msg()))
+
+    def _finish(self) -> None:
+        deadline = time.monotonic() + self._options.sweep_timeout
+        while self._gate is not None and self._gate.outstanding and not self._stop:
+            if time.monotonic() > deadline:
+                self._gate.give_up()
+            rclpy.spin_once(self._node, timeout_sec=0.05)
+        deadline = time.monotonic() + ACKNOWLEDGE_S
+        for publisher in self._publishers.values():
+            remaining = max(0.0, deadline - time.monotonic())
+            publisher.wait_for_all_acked(Duration(seconds=remaining))
+
+    def summary(self) -> str:
+        """One line for the log."""
+        line = f"{sum(self.sent.values())} messages of {len(self.sent)} topics"
+        if self._gate is not None:
+            line += f", {self._gate.timeouts} sweep reports not in time"
+        return line
+
+
+def playable(reader: Reader, topics: Sequence[str]) -> tuple[list[Connection], list[str]]:
+    """The bag's connections that can be published, and "topic (type)" of those that cannot.
+
+    ``topics``: only these; empty means all. Raises SourceError for one the bag does not have.
+    """
+    missing = [topic for topic in topics if topic not in reader.topics]
+    if missing:
+        raise SourceError(
+            f"bag {reader.path}: no topic {', '.join(missing)}; it has {', '.join(sorted(reader.topics))}"
+        )
+    wanted = [c for c in reader.connections if not topics or c.topic in topics]
+    left_out = sorted({f"{c.topic} ({c.msgtype})" for c in wanted if message_class(c.msgtype) is None})
+    return [c for c in wanted if message_class(c.msgtype) is not None], left_out
+
+
+def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
+    """Options from the command line; argparse ends the program on a bad one."""
+    parser = argparse.ArgumentParser(prog="replay", description="Play a rosbag2 bag into ROS 2.")
+    parser.add_argument("bag", type=Path, help="folder of the bag, or its .mcap or .db3 file")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed, for --pace clock (1.0)")
+    parser.add_argument("--start", type=float, default=0.0, help="seconds of the bag to skip (0)")
+    parser.add_argument("--duration", type=float, help="seconds of the bag to play (all)")
+    parser.add_argument("--loop", action="store_true", help="begin again at the end, until stopped")
+    parser.add_argument("--clock", action="store_true", help="publish /clock, for use_sim_time")
+    parser.add_argument("--topics", nargs="+", default=[], help="play only these topics (all)")
+    parser.add_argument("--remap", action="append", default=[], metavar="OLD:=NEW", help="publish under a new name")
+    parser.add_argument("--pace", choices=("clock", "node"), default="clock", help="real time, or as the node keeps up")
+    parser.add_argument("--sweep-topic", default="/surround_depth/sweep", help="reports that --pace node waits for")
+    parser.add_argument("--sweep-timeout", type=float, default=30.0, help="longest wait for a report, seconds (30)")
+    parser.add_argument(
+        "--wait-for-subscribers", type=float, default=10.0, help="longest wait for listeners to the images, seconds"
+    )
+    values = vars(parser.parse_args(arguments))
+    pairs = [pair.split(":=") for pair in values.pop("remap")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        parser.error("--remap must be OLD:=NEW, such as /cam_front/image_rect:=/front/image_rect")
+    values["topics"] = tuple(values["topics"])
+    return ReplayOptions(remap=dict(pairs), **values)
+
+
+def replay(options: ReplayOptions, ros_arguments: Sequence[str] = ()) -> int:
+    """Play; returns the exit status: 0 done, 130 interrupted."""
+    with bag_reader(options.bag) as reader, StopSignal() as stop:
+        rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = Node("replay", start_parameter_services=False)
+            player = Player(node, reader, options, stop)
+            player.wait_for_subscribers()
+            begun = time.monotonic()
+            player.play()
+            node.get_logger().info(f"{player.summary()} in {time.monotonic() - begun:.1f} s")
+            node.destroy_node()
+        finally:
+            try_shutdown()
+        return 130 if stop else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit status: 0 played, 2 cannot play, 130 interrupted."""
+    arguments, ros_arguments = split_ros_arguments(sys.argv[1:] if argv is None else argv)
+    try:
+        return replay(parse_arguments(arguments), ros_arguments)
+    except FsmdeError as error:
+        print(f"replay: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
