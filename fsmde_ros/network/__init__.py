@@ -1,0 +1,1 @@
+"""The student network: torch only, no file, no ROS, no weights."""

@@ -1,0 +1,110 @@
+"""Metric bins: depth as classification over bins that are shared by all views of a sweep.
+
+Positive widths from a softmax are those of AdaBins (S. F. Bhat et al., CVPR 2021), here over log
+depth. The ground prior is this project's own: per pixel, a bump on the bin logits at the depth
+where the ray meets the ground, which the network can accept or overrule.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+MIN_WIDTH = 1e-3  # of a bin before normalising: keeps the centres apart
+GATE_SCALE = 12.0  # largest height of the bump; exp(12) outweighs 64 flat bins by far
+GATE_BIAS = 1.0  # the untrained gate: 12 * sigmoid(1) = 8.8, the ground plane with a mean error of 1 %
+BUMP_WIDTH = 0.25  # in log depth; the softmax sharpens it to about one bin
+
+
+class BinDepth(NamedTuple):
+    """depth and stddev in metres and probability of being out of range, each [B, V, h, w]."""
+
+    depth: Tensor
+    stddev: Tensor
+    out_of_range: Tensor
+
+
+class BinCentres(nn.Module):
+    """Bin centres of a sweep from its pooled token."""
+
+    def __init__(self, dim: int, bins: int, depth_range: tuple[float, float]) -> None:
+        super().__init__()
+        self.log_min, self.log_span = math.log(depth_range[0]), math.log(depth_range[1] / depth_range[0])
+        self.to_widths = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, bins))
+        last = self.to_widths[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, std=1e-3)  # the untrained bins are equally wide in log depth
+        nn.init.zeros_(last.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Centres [B, N], metres, ascending within the depth range, of tokens [B, dim]."""
+        widths = at_least_float32(self.to_widths(pooled)).softmax(dim=-1) + MIN_WIDTH
+        widths = widths / widths.sum(dim=-1, keepdim=True)
+        middles = widths.cumsum(dim=-1) - 0.5 * widths
+        return (self.log_min + self.log_span * middles).exp()
+
+
+class BinLogits(nn.Module):
+    """Logits over the bins and "out of range" from the decoder's features."""
+
+    def __init__(self, channels: int, bins: int, use_ground_prior: bool) -> None:
+        super().__init__()
+        self.to_logits = nn.Conv2d(channels, bins + 1, 1)
+        nn.init.normal_(self.to_logits.weight, std=1e-2)
+        assert self.to_logits.bias is not None
+        nn.init.zeros_(self.to_logits.bias)
+        self.to_gate: nn.Conv2d | None = None
+        if use_ground_prior:
+            self.to_gate = nn.Conv2d(channels, 1, 1)
+            nn.init.zeros_(self.to_gate.weight)
+            assert self.to_gate.bias is not None
+            nn.init.constant_(self.to_gate.bias, GATE_BIAS)
+            self.log_bump_width = nn.Parameter(torch.tensor(math.log(BUMP_WIDTH)))
+
+    def forward(self, features: Tensor, centers: Tensor, log_ground_depth: Tensor, meets_ground: Tensor) -> Tensor:
+        """Logits [B, V, N + 1, h, w], the last channel "out of range".
+
+        Args:
+            features: [B, V, C, h, w].
+            centers: [B, N] metres.
+            log_ground_depth: [B, V, h, w], log metres, of the ground on the pixel's ray.
+            meets_ground: [B, V, h, w], 1 or 0; the prior is left out where 0.
+        """
+        batch, views = features.shape[:2]
+        flat = features.flatten(0, 1)
+        logits = at_least_float32(self.to_logits(flat)).reshape(batch, views, -1, *features.shape[3:])
+        if self.to_gate is None:
+            return logits
+        gate = at_least_float32(self.to_gate(flat)).reshape(batch, views, 1, *features.shape[3:])  # [B, V, 1, h, w]
+        height = GATE_SCALE * gate.sigmoid() * meets_ground[:, :, None]
+        offset = centers.log()[:, None, :, None, None] - log_ground_depth[:, :, None]  # [B, V, N, h, w]
+        bump = height * torch.exp(offset * offset * (-0.5 * torch.exp(-2 * self.log_bump_width)))
+        return torch.cat([logits[:, :, :-1] + bump, logits[:, :, -1:]], dim=2)
+
+
+def depth_from_bins(logits: Tensor, centers: Tensor) -> BinDepth:
+    """Expectation and standard deviation over the depth bins, which are normalised among themselves.
+
+    d = sum p_k c_k, sigma = sqrt(sum p_k (c_k - d)^2).
+
+    Args:
+        logits: [B, V, N + 1, h, w], the last channel "out of range".
+        centers: [B, N] metres.
+    """
+    logits, centers = at_least_float32(logits), at_least_float32(centers)
+    in_range = logits[:, :, :-1]
+    probabilities = in_range.softmax(dim=2)
+    c = centers[:, None, :, None, None]  # [B, 1, N, 1, 1]
+    depth = (probabilities * c).sum(dim=2)
+    offset = c - depth[:, :, None]
+    variance = (probabilities * offset * offset).sum(dim=2)
+    out_of_range = (logits[:, :, -1] - in_range.logsumexp(dim=2)).sigmoid()
+    return BinDepth(depth, variance.clamp(min=1e-6).sqrt(), out_of_range)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x``, in float32 where it is in half precision: bins and depth need the digits."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

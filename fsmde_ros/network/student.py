@@ -1,0 +1,139 @@
+"""The student: the views of a sweep and their rig in, metric depth and its uncertainty out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.network.attention import SurroundAttention
+from fsmde_ros.network.bins import BinCentres, BinLogits, depth_from_bins
+from fsmde_ros.network.decoder import NORM_GROUPS, Decoder
+from fsmde_ros.network.encoder import Encoder, EncoderConfig
+from fsmde_ros.network.rays import POSITION_CHANNELS, RAY_CHANNELS, RayMaps, ray_maps
+from fsmde_ros.network.upsample import ConvexUpsampling
+
+STRIDE = 32  # the input size must be a multiple of it
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Shape of the student."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    bins: int = 64
+    d_min: float = 0.5  # metres; nearer is the car itself
+    d_max: float = 200.0  # metres; the range of DDAD, which contains that of nuScenes
+    attention_dim: int = 160
+    attention_heads: int = 4
+    attention_blocks: int = 2
+    decoder_widths: tuple[int, int, int] = (128, 80, 64)  # at strides 16, 8, 4
+    use_rays: bool = True  # the three flags exist for the ablation
+    use_surround_attention: bool = True
+    use_ground_prior: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoder_widths", tuple(self.decoder_widths))
+        if not 2 <= self.bins <= 1024:
+            raise ConfigError(f"bins must be 2 to 1024, got {self.bins}")
+        if not 0 < self.d_min < self.d_max <= 1e4:
+            raise ConfigError(f"the depth range must be 0 < d_min < d_max <= 10000 m, got {self.d_min}, {self.d_max}")
+        if not 1 <= self.attention_dim <= 4096 or not 1 <= self.attention_heads <= self.attention_dim:
+            raise ConfigError(f"attention_dim must be 1 to 4096 and hold its heads, got {self.attention_dim}")
+        if self.attention_dim % self.attention_heads:
+            raise ConfigError(
+                f"attention_dim must be a multiple of attention_heads, got {self.attention_dim}, {self.attention_heads}"
+            )
+        if not 0 <= self.attention_blocks <= 64:
+            raise ConfigError(f"attention_blocks must be 0 to 64, got {self.attention_blocks}")
+        if len(self.decoder_widths) != 3 or any(w % NORM_GROUPS or not 0 < w <= 4096 for w in self.decoder_widths):
+            raise ConfigError(
+                f"decoder_widths must be three multiples of {NORM_GROUPS} up to 4096, got {self.decoder_widths}"
+            )
+
+    @property
+    def depth_range(self) -> tuple[float, float]:
+        """(d_min, d_max), metres."""
+        return self.d_min, self.d_max
+
+
+class StudentOutput(NamedTuple):
+    """What the student says about a batch of sweeps.
+
+    Attributes:
+        depth: [B, V, H, W] metres along the optical axis, always finite: the expectation over the
+            depth bins, also where ``out_of_range`` is high.
+        stddev: [B, V, H, W] metres.
+        out_of_range: [B, V, H, W] probability of sky or of a depth beyond d_max.
+        logits: [B, V, N + 1, H / 4, W / 4], the last channel "out of range".
+        centers: [B, N] metres, ascending.
+        features: [B, V, C, H / 4, W / 4] of the decoder.
+    """
+
+    depth: Tensor
+    stddev: Tensor
+    out_of_range: Tensor
+    logits: Tensor
+    centers: Tensor
+    features: Tensor
+
+
+class Student(nn.Module):
+    """Metric depth of all views of a sweep at once."""
+
+    def __init__(self, config: StudentConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or StudentConfig()
+        self.encoder = Encoder(config.encoder)
+        *skips, bottom = config.encoder.tap_channels
+        self.attention = SurroundAttention(
+            bottom,
+            POSITION_CHANNELS if config.use_rays else 0,
+            config.attention_dim,
+            config.attention_heads,
+            config.attention_blocks if config.use_surround_attention else 0,
+        )
+        rays = RAY_CHANNELS if config.use_rays else 0
+        self.decoder = Decoder(config.attention_dim, skips[::-1], rays, config.decoder_widths)
+        self.bin_centres = BinCentres(config.attention_dim, config.bins, config.depth_range)
+        self.bin_logits = BinLogits(config.decoder_widths[-1], config.bins, config.use_ground_prior)
+        self.upsampling = ConvexUpsampling(config.decoder_widths[-1])
+
+    def forward(
+        self, images: Tensor, intrinsics: Tensor, camera_to_vehicle: Tensor, ground_z: Tensor, present: Tensor
+    ) -> StudentOutput:
+        """Estimate the depth of a batch of sweeps.
+
+        Args:
+            images: [B, V, 3, H, W] uint8 or float RGB, 0 to 255; H and W multiples of 32.
+            intrinsics: [B, V, 3, 3] pixels, of images of size (H, W).
+            camera_to_vehicle: [B, V, 4, 4] metres.
+            ground_z: [B] height of the road in the vehicle frame, metres.
+            present: [B, V] bool; the image of a missing view is ignored, and its output means
+                nothing, but is finite.
+        """
+        batch, views, _, height, width = images.shape
+        rig = (intrinsics, camera_to_vehicle, ground_z)
+        shape = (batch, views)
+        pixels = images.to(self.upsampling.to_weights.weight.dtype)
+        pixels = torch.where(present[:, :, None, None, None], pixels, torch.zeros_like(pixels)).flatten(0, 1)
+        taps = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+
+        maps = {s: self._rays(rig, (height // s, width // s), s) for s in (4, 8, 16, STRIDE)}
+        positions = maps[STRIDE].positions() if self.config.use_rays else None
+        bottom, pooled = self.attention(taps[-1].unflatten(0, shape), positions, present)
+        rays = [maps[s].features().flatten(0, 1) if self.config.use_rays else None for s in (16, 8, 4)]
+        features = self.decoder(bottom.flatten(0, 1), taps[-2::-1], rays)  # [B * V, C, H / 4, W / 4]
+
+        centers = self.bin_centres(pooled)
+        fine = maps[4]
+        logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
+        coarse = depth_from_bins(logits, centers)
+        full = self.upsampling(features, *(part.flatten(0, 1) for part in coarse)).unflatten(0, shape)
+        return StudentOutput(full[:, :, 0], full[:, :, 1], full[:, :, 2], logits, centers, features.unflatten(0, shape))
+
+    def _rays(self, rig: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], stride: int) -> RayMaps:
+        return ray_maps(*rig, size, stride, self.config.depth_range)
