@@ -46,6 +46,8 @@ class LidarScan:
         intensity: [N] float32, 0 to 255.
         ring: [N] int32, index of the beam.
         vehicle_to_map: [4, 4] pose of the vehicle at ``stamp_ns``, where it is known.
+        sensor_to_vehicle: [4, 4] where the LiDAR is mounted, where it is known.
+        name: name of the LiDAR: its topic and its frame.
     """
 
     points_vehicle: NDArray[np.float64]
@@ -53,6 +55,8 @@ class LidarScan:
     intensity: NDArray[np.float32] | None = None
     ring: NDArray[np.int32] | None = None
     vehicle_to_map: NDArray[np.float64] | None = None
+    sensor_to_vehicle: NDArray[np.float64] | None = None
+    name: str = "lidar"
 
 
 @dataclass(frozen=True, eq=False)
