@@ -1,0 +1,217 @@
+"""A spinning LiDAR that scans the town while the car moves.
+
+The sensor turns clockwise and fires its beams in packets; a packet covers a few columns (5 columns
+take 0.23 ms at 20 Hz) and has one time, one pose of the car and one state of everything that
+moves. The points are put into the vehicle frame at the end of the turn, so the motion of the car
+is compensated and that of other road users is not: exactly what a real recording holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.geometry import invert, transform
+from training.town.primitives import Material
+from training.town.raycast import SKY, Hits, cast, tiles_around
+from training.town.world import World
+
+Array = NDArray[np.float64]
+
+TILE_BEAMS = 8  # beams of a packet cast together; taller tiles would meet too many primitives
+TILE_MARGIN = 2e-4  # rad; rows of equal elevation bulge out of the planes through a tile's corners
+LONGEST_CAST_S = 0.06  # things move in straight lines within one cast, so long turns are split
+GROUND_REFLECTANCE = 0.2  # of asphalt and paving in the near infrared
+GLASS_LOSS = 0.65  # share of the beams that go through or are mirrored away
+
+
+@dataclass(frozen=True)
+class SpinningLidar:
+    """A spinning LiDAR; angles in degrees, lengths in metres.
+
+    Attributes:
+        position: of the sensor in the vehicle frame.
+        lowest, highest: elevation of the first and last beam, evenly spaced between.
+        beams: number of beams, the lowest is ring 0.
+        columns: directions of azimuth in a turn.
+        packet: columns fired at one time; divides ``columns``.
+        start_azimuth: where a turn begins and ends, to the left of forward. Just before the axis of
+            the back left camera, as on the nuScenes cars.
+        min_range, max_range: distances along the ray that are reported.
+        range_noise: standard deviation along the ray.
+        random_loss: share of the returns lost for no reason.
+        threshold: ``reflectance * cos(incidence) / range^2`` (1/m^2) at which 63 % of the pulses return.
+    """
+
+    position: tuple[float, float, float] = (0.94, 0.0, 1.84)
+    lowest: float = -30.67
+    highest: float = 10.67
+    beams: int = 32
+    columns: int = 1085
+    packet: int = 5
+    start_azimuth: float = 106.4
+    min_range: float = 1.0
+    max_range: float = 100.0
+    range_noise: float = 0.02
+    random_loss: float = 0.015
+    threshold: float = 8e-6  # half of the road is lost at 40 m, half of a black wall at 105 m
+
+    def __post_init__(self) -> None:
+        if self.packet < 1 or self.columns % self.packet:
+            raise ConfigError(f"columns must be a multiple of packet ({self.packet}), got {self.columns}")
+        if self.beams < 2 or not -90 < self.lowest < self.highest < 90:
+            raise ConfigError(
+                "a LiDAR must have 2 beams or more from lowest to highest within -90 to 90 degrees, got "
+                f"{self.beams} from {self.lowest} to {self.highest}"
+            )
+        if not 0 <= self.min_range < self.max_range:
+            raise ConfigError(f"ranges must be 0 <= min_range < max_range, got {self.min_range}, {self.max_range}")
+
+
+# Velodyne HDL-32E of the nuScenes cars; angles from its manual.
+HDL32E = SpinningLidar()
+# The merged long-range LiDARs of the DDAD cars, thinned to about the density of their scans.
+DDAD_LIDAR = SpinningLidar(
+    position=(1.0, 0.0, 1.9), lowest=-25.0, highest=8.0, beams=64, columns=1080, max_range=200.0, threshold=1.5e-6
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """What one turn returned.
+
+    Attributes:
+        points_vehicle: [N, 3] metres, vehicle frame at the end of the turn.
+        intensity: [N] float32, 0 to 255.
+        ring: [N] int32, index of the beam from below.
+        time: [N] seconds in the town when the point was measured.
+    """
+
+    points_vehicle: Array
+    intensity: NDArray[np.float32]
+    ring: NDArray[np.int32]
+    time: Array
+
+
+def scan_turn(world: World, lidar: SpinningLidar, end_s: float, period_s: float, rng: np.random.Generator) -> Turn:
+    """One turn of the LiDAR that ends at ``end_s`` (seconds in the town) and takes ``period_s``.
+
+    ``rng`` decides noise and lost returns; the same generator state gives the same points.
+    """
+    packets = lidar.columns // lidar.packet
+    fraction = (np.arange(packets) + 0.5) / packets
+    times = end_s + period_s * (fraction - 1)
+    poses = np.stack([np.asarray(world.vehicle_to_map(float(t)), dtype=np.float64) for t in times])
+    origins = poses[:, :3, :3] @ np.asarray(lidar.position) + poses[:, :3, 3]
+    directions = np.einsum("nij,nrj->nri", poses[:, :3, :3], _directions(lidar))
+    distance, signal, reflectance, loss = _measure(world, lidar, times, poses, origins, directions)
+    noise = rng.normal(0, lidar.range_noise, distance.shape)
+    strength = signal * rng.lognormal(0, 0.2, distance.shape)
+    chance = (1 - lidar.random_loss) * (1 - loss) * (1 - np.exp(-strength / lidar.threshold))
+    returned = rng.random(distance.shape) < chance
+    kept = returned & (distance >= lidar.min_range) & (distance <= lidar.max_range)
+    packet, ray = np.nonzero(kept)
+    measured = (distance + noise)[kept]
+    points_map = origins[packet] + directions[packet, ray] * measured[:, None]
+    map_to_vehicle = invert(world.vehicle_to_map(end_s))
+    # sensors correct the intensity for the distance, so it follows the surface
+    intensity = np.clip(reflectance[kept] * 255 * rng.lognormal(-0.4, 0.3, len(packet)), 0, 255)
+    return Turn(
+        points_vehicle=transform(map_to_vehicle, points_map),
+        intensity=np.round(intensity).astype(np.float32),
+        ring=(ray % lidar.beams).astype(np.int32),
+        time=times[packet],
+    )
+
+
+def _elevations(lidar: SpinningLidar) -> Array:
+    """Elevation of every ring, radians."""
+    return np.radians(np.linspace(lidar.lowest, lidar.highest, lidar.beams))
+
+
+def _azimuths(lidar: SpinningLidar) -> Array:
+    """Azimuth [packets, packet] of every column in the vehicle frame, radians, turning clockwise."""
+    turned = 2 * np.pi * (np.arange(lidar.columns) + 0.5) / lidar.columns
+    return (np.radians(lidar.start_azimuth) - turned).reshape(-1, lidar.packet)
+
+
+def _unit(azimuth: Array, elevation: Array) -> Array:
+    """Unit vectors [..., 3] of the vehicle frame."""
+    azimuth, elevation = np.broadcast_arrays(azimuth, elevation)
+    flat = np.cos(elevation)
+    return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=-1)
+
+
+def _directions(lidar: SpinningLidar) -> Array:
+    """Rays [packets, packet * beams, 3] in the vehicle frame, column by column, from below."""
+    rays = _unit(_azimuths(lidar)[:, :, None], _elevations(lidar))
+    return rays.reshape(len(rays), -1, 3)
+
+
+def _measure(
+    world: World, lidar: SpinningLidar, times: Array, poses: Array, origins: Array, directions: Array
+) -> list[Array]:
+    """Distance (inf = none), signal (1/m^2), reflectance and loss of every ray, each [packets, rays]."""
+    parts = int(np.ceil((times[-1] - times[0]) / LONGEST_CAST_S))
+    results = []
+    for some in np.array_split(np.arange(len(times)), max(1, parts)):
+        results.append(_cast_packets(world, lidar, times[some], poses[some], origins[some], directions[some], some))
+    return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
+
+
+def _cast_packets(
+    world: World,
+    lidar: SpinningLidar,
+    times: Array,
+    poses: Array,
+    origins: Array,
+    directions: Array,
+    packets: NDArray[np.intp],
+) -> list[Array]:
+    groups = np.array_split(np.arange(lidar.beams), max(1, lidar.beams // TILE_BEAMS))
+    if len({len(group) for group in groups}) > 1:  # tiles of one cast have equally many rays
+        groups = [np.arange(lidar.beams)]
+    device = world.primitives_at(float(times.mean())).center.device
+    rays = directions.reshape(len(times), lidar.packet, lidar.beams, 3)
+    tiled = np.stack([rays[:, :, group] for group in groups], axis=1)  # [packets, groups, packet, beams, 3]
+    shape = tiled.shape
+    corners = np.einsum("nij,ngcj->ngci", poses[:, :3, :3], _corners(lidar, groups)[packets])
+
+    def tensor(array: Array) -> torch.Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32), device=device)
+
+    starts = tensor(np.repeat(origins, len(groups), axis=0))
+    rays_tiled = tensor(tiled.reshape(shape[0] * shape[1], -1, 3))
+    tile_times = torch.as_tensor(np.repeat(times, len(groups)), dtype=torch.float64)
+    tiles = tiles_around(starts, tensor(corners.reshape(-1, 4, 3)))
+    hits = cast(world, tile_times, starts, rays_tiled, tiles, lidar.max_range)
+    arrays = (hits.distance, *_returned(world, float(tile_times.mean()), hits, rays_tiled))
+    beams_last = [a.cpu().double().numpy().reshape(shape[:-1]).transpose(0, 2, 1, 3) for a in arrays]
+    return [a.reshape(len(times), -1) for a in beams_last]
+
+
+def _corners(lidar: SpinningLidar, groups: list[NDArray[np.intp]]) -> Array:
+    """Corner directions [packets, groups, 4, 3] of tiles that enclose their rays, vehicle frame."""
+    azimuths, elevations = _azimuths(lidar), _elevations(lidar)
+    left, right = azimuths[:, 0] + TILE_MARGIN, azimuths[:, -1] - TILE_MARGIN
+    low = np.array([elevations[group[0]] for group in groups]) - TILE_MARGIN
+    high = np.array([elevations[group[-1]] for group in groups]) + TILE_MARGIN
+    around = ((left, low), (right, low), (right, high), (left, high))
+    return np.stack([_unit(azimuth[:, None], elevation) for azimuth, elevation in around], axis=2)
+
+
+def _returned(world: World, t: float, hits: Hits, directions: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Signal (reflectance * cos(incidence) / range^2, 0 = sky), reflectance, loss of hits, each [T, P]."""
+    primitives = world.primitives_at(t)
+    index = hits.primitive.clamp_min(0)
+    solid = hits.primitive >= 0
+    reflectance = 0.05 + 0.75 * primitives.color[index].mean(-1)  # black paint returns some infrared too
+    reflectance = torch.where(solid, reflectance, GROUND_REFLECTANCE)
+    loss = torch.where(solid & (primitives.material[index] == Material.GLASS), GLASS_LOSS, 0.0)
+    cosine = (hits.normal * directions).sum(-1).abs()
+    signal = torch.where(hits.primitive == SKY, 0.0, reflectance * cosine / hits.distance.square().clamp_min(1.0))
+    return signal, reflectance, loss
