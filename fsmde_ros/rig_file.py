@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from fsmde_ros.errors import RigError
 from fsmde_ros.geometry import quaternion_from_rotation, rigid
@@ -23,8 +24,9 @@ from fsmde_ros.rig import Camera, Rig
 MAX_BYTES = 1_000_000  # a camera takes about 600
 MAX_SIDE = 65_535  # pixels; also the limit of JPEG
 
-_RIG_FIELDS = ("vehicle_frame", "ground_z", "cameras")
+_RIG_FIELDS = ("vehicle_frame", "ground_z", "cameras", "lidars")
 _CAMERA_FIELDS = ("name", "width", "height", "intrinsics", "distortion_model", "distortion", "frame")
+_LIDAR_FIELDS = ("frame", "lidar_to_vehicle")
 _POSE_FIELDS = ("translation", "rotation_wxyz")
 
 
@@ -35,7 +37,27 @@ def read_rig(path: Path | str) -> Rig:
         RigError: the file cannot be read, is larger than ``MAX_BYTES``, is no YAML, or a field is
             missing, unknown or wrong; the message names the file and the field.
     """
-    path = Path(path)
+    content = _read(Path(path))
+    try:
+        return rig_from_mapping(content)
+    except RigError as error:
+        raise RigError(f"{path}: {error}") from error
+
+
+def read_lidars(path: Path | str) -> dict[str, NDArray[np.float64]]:
+    """``lidar_to_vehicle`` [4, 4] by frame, from the optional section ``lidars`` of a rig file.
+
+    Who compares depth with a LiDAR needs it where there is no TF. Raises RigError as ``read_rig``.
+    """
+    content = _read(Path(path))
+    try:
+        fields = _mapping(content, "the rig file", _RIG_FIELDS, required=())
+        return _lidars(fields.get("lidars", []))
+    except RigError as error:
+        raise RigError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> object:
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
@@ -44,24 +66,21 @@ def read_rig(path: Path | str) -> Rig:
     if len(text) > MAX_BYTES:
         raise RigError(f"{path}: larger than {MAX_BYTES} bytes, expected a rig file; rig_from_bag writes one")
     try:
-        content = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RigError(f"{path}: not a YAML file: {error}") from error
-    try:
-        return rig_from_mapping(content)
-    except RigError as error:
-        raise RigError(f"{path}: {error}") from error
 
 
-def write_rig(rig: Rig, path: Path | str) -> None:
+def write_rig(rig: Rig, path: Path | str, lidars: Mapping[str, NDArray[np.float64]] | None = None) -> None:
     """Write a rig file that ``read_rig`` reads back: numbers exactly, rotations to 1e-14.
 
-    The file is there as a whole or not at all. Raises RigError where it cannot be written.
+    ``lidars``: ``lidar_to_vehicle`` [4, 4] by frame, for ``read_lidars``. The file is there as a
+    whole or not at all. Raises RigError where it cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(yaml.dump(rig_to_mapping(rig), Dumper=_Dumper, sort_keys=False, width=200))
+        temporary.write_text(yaml.dump(rig_to_mapping(rig, lidars), Dumper=_Dumper, sort_keys=False, width=200))
         temporary.replace(path)
     except OSError as error:
         raise RigError(f"{path}: the rig file cannot be written: {error.strerror}") from error
@@ -69,7 +88,7 @@ def write_rig(rig: Rig, path: Path | str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def rig_to_mapping(rig: Rig) -> dict[str, Any]:
+def rig_to_mapping(rig: Rig, lidars: Mapping[str, NDArray[np.float64]] | None = None) -> dict[str, Any]:
     """The content of a rig file, as plain numbers, strings, lists and dicts."""
     cameras = [
         {
@@ -80,14 +99,20 @@ def rig_to_mapping(rig: Rig) -> dict[str, Any]:
             "distortion_model": camera.distortion_model,
             "distortion": camera.distortion.tolist(),
             "frame": camera.frame,
-            "camera_to_vehicle": {
-                "translation": camera.camera_to_vehicle[:3, 3].tolist(),
-                "rotation_wxyz": quaternion_from_rotation(camera.camera_to_vehicle[:3, :3]).tolist(),
-            },
+            "camera_to_vehicle": _pose_to_mapping(camera.camera_to_vehicle),
         }
         for camera in rig.cameras
     ]
-    return {"vehicle_frame": rig.vehicle_frame, "ground_z": rig.ground_z, "cameras": cameras}
+    content = {"vehicle_frame": rig.vehicle_frame, "ground_z": rig.ground_z, "cameras": cameras}
+    if lidars:
+        content["lidars"] = [
+            {"frame": frame, "lidar_to_vehicle": _pose_to_mapping(pose)} for frame, pose in lidars.items()
+        ]
+    return content
+
+
+def _pose_to_mapping(pose: NDArray[np.float64]) -> dict[str, Any]:
+    return {"translation": pose[:3, 3].tolist(), "rotation_wxyz": quaternion_from_rotation(pose[:3, :3]).tolist()}
 
 
 def rig_from_mapping(content: object) -> Rig:
@@ -96,6 +121,7 @@ def rig_from_mapping(content: object) -> Rig:
     Raises RigError that names the field, such as ``cameras[2].intrinsics: expected 9 numbers, got 8``.
     """
     fields = _mapping(content, "the rig file", _RIG_FIELDS, required=("cameras",))
+    _lidars(fields.get("lidars", []))
     cameras = fields["cameras"]
     if not isinstance(cameras, list) or not cameras:
         raise RigError(f"cameras: expected a list of at least one camera, got {reprlib.repr(cameras)}")
@@ -109,19 +135,14 @@ def rig_from_mapping(content: object) -> Rig:
 def _camera(content: object, where: str) -> Camera:
     required = ("name", "width", "height", "intrinsics", "camera_to_vehicle")
     fields = _mapping(content, where, (*_CAMERA_FIELDS, "camera_to_vehicle"), required)
-    pose_where = f"{where}.camera_to_vehicle"
-    pose = _mapping(fields["camera_to_vehicle"], pose_where, _POSE_FIELDS, _POSE_FIELDS)
-    translation = _numbers(pose["translation"], f"{pose_where}.translation", 3)
-    rotation_wxyz = _numbers(pose["rotation_wxyz"], f"{pose_where}.rotation_wxyz", 4)
-    if not 0.99 < float(np.linalg.norm(rotation_wxyz)) < 1.01:
-        raise RigError(f"{pose_where}.rotation_wxyz: expected a unit quaternion (w, x, y, z), got {rotation_wxyz}")
+    camera_to_vehicle = _pose(fields["camera_to_vehicle"], f"{where}.camera_to_vehicle")
     name = _text(fields["name"], f"{where}.name")
     try:
         return Camera(
             name=name,
             size=(_side(fields["height"], f"{where}.height"), _side(fields["width"], f"{where}.width")),
             intrinsics=np.reshape(_numbers(fields["intrinsics"], f"{where}.intrinsics", 9), (3, 3)),
-            camera_to_vehicle=rigid(rotation_wxyz, translation),
+            camera_to_vehicle=camera_to_vehicle,
             distortion=np.array(_numbers(fields.get("distortion", []), f"{where}.distortion")),
             distortion_model=_text(fields.get("distortion_model", "none"), f"{where}.distortion_model"),
             frame=_text(fields.get("frame", name), f"{where}.frame"),
@@ -129,6 +150,26 @@ def _camera(content: object, where: str) -> Camera:
     except RigError as error:
         message = str(error)
         raise RigError(message if message.startswith(where) else f"{where}: {message}") from error
+
+
+def _lidars(content: object) -> dict[str, NDArray[np.float64]]:
+    if not isinstance(content, list):
+        raise RigError(f"lidars: expected a list, got {reprlib.repr(content)}")
+    lidars: dict[str, NDArray[np.float64]] = {}
+    for i, lidar in enumerate(content):
+        fields = _mapping(lidar, f"lidars[{i}]", _LIDAR_FIELDS, _LIDAR_FIELDS)
+        frame = _text(fields["frame"], f"lidars[{i}].frame")
+        lidars[frame] = _pose(fields["lidar_to_vehicle"], f"lidars[{i}].lidar_to_vehicle")
+    return lidars
+
+
+def _pose(content: object, where: str) -> NDArray[np.float64]:
+    pose = _mapping(content, where, _POSE_FIELDS, _POSE_FIELDS)
+    translation = _numbers(pose["translation"], f"{where}.translation", 3)
+    rotation_wxyz = _numbers(pose["rotation_wxyz"], f"{where}.rotation_wxyz", 4)
+    if not 0.99 < float(np.linalg.norm(rotation_wxyz)) < 1.01:
+        raise RigError(f"{where}.rotation_wxyz: expected a unit quaternion (w, x, y, z), got {rotation_wxyz}")
+    return rigid(rotation_wxyz, translation)
 
 
 def _mapping(content: object, where: str, known: Collection[str], required: Collection[str]) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fsmde_ros.errors import RigError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.rig_file import read_rig, rig_from_mapping, rig_to_mapping, write_rig
+from fsmde_ros.rig_file import read_lidars, read_rig, rig_from_mapping, rig_to_mapping, write_rig
 
 FILE = """\
 vehicle_frame: car
@@ -161,3 +161,18 @@ def test_cannot_write_where_there_is_no_folder(tmp_path: Path) -> None:
     rig = read_rig(write(tmp_path / "rig.yaml", FILE))
     with pytest.raises(RigError, match="cannot be written"):
         write_rig(rig, tmp_path / "none" / "rig.yaml")
+
+
+def test_lidars_are_an_optional_section(tmp_path: Path) -> None:
+    rig = read_rig(write(tmp_path / "rig.yaml", FILE))
+    assert read_lidars(tmp_path / "rig.yaml") == {}
+    lidar_to_vehicle = rigid([0.5, 0.5, -0.5, 0.5], [0.9, 0.0, 1.8])
+    write_rig(rig, tmp_path / "more.yaml", {"lidar_top": lidar_to_vehicle})
+    assert read_rig(tmp_path / "more.yaml").names == rig.names
+    lidars = read_lidars(tmp_path / "more.yaml")
+    assert list(lidars) == ["lidar_top"]
+    np.testing.assert_allclose(lidars["lidar_top"], lidar_to_vehicle, atol=1e-12)
+    broken = FILE + "lidars: [{frame: lidar_top}]\n"
+    for read in (read_rig, read_lidars):
+        with pytest.raises(RigError, match=r"lidars\[0\]: field 'lidar_to_vehicle' is missing"):
+            read(write(tmp_path / "broken.yaml", broken))

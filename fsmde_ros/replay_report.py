@@ -1,0 +1,254 @@
+"""From depth images, LiDAR scans and sweep reports, in whatever order they come, to one report.
+
+Protocol (SurroundDepth's): the scan nearest in time to a depth image is moved to the pose of the
+vehicle at the image's stamp and projected with the image's own intrinsics; the prediction is
+sampled between its pixels at exactly that place, which is what enlarging it to the original size
+and taking the pixel comes to. Scores are averaged over images, then over cameras (``metrics``).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.geometry import ground_plane_depth
+from fsmde_ros.metrics import ScoreBoard, median_scale, sample_bilinear, score_depth
+from fsmde_ros.pose_track import PoseTrack
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sweep import LidarScan, Sweep, View, lidar_in_view
+
+SCANS_KEPT = 100
+IMAGES_WAITING = 60
+POSES_KEPT = 20_000
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """What counts.
+
+    Attributes:
+        min_depth, max_depth: range of the ground truth, metres; predictions are clamped to it.
+        tolerance_s: largest distance in time between a depth image and its scan, seconds.
+        baseline_cap: depth of the ground-plane baseline where the ground is farther, metres.
+    """
+
+    min_depth: float = 0.1
+    max_depth: float = 80.0
+    tolerance_s: float = 0.05
+    baseline_cap: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_depth < self.max_depth:
+            raise ConfigError(f"depth range must be 0 < min < max metres, got {self.min_depth}, {self.max_depth}")
+        if not self.tolerance_s >= 0:
+            raise ConfigError(f"tolerance must be at least 0 seconds, got {self.tolerance_s}")
+
+
+@dataclass(frozen=True, eq=False)
+class DepthImage:
+    """A published depth image [H, W] in metres and the camera (at its size) it belongs to."""
+
+    camera: Camera
+    stamp_ns: int
+    depth: NDArray[np.float32]
+
+
+@dataclass
+class ReplayScores:
+    """Scores depth images against the scan nearest in time, once that scan must be there."""
+
+    rig: Rig
+    config: ScoringConfig = field(default_factory=ScoringConfig)
+
+    def __post_init__(self) -> None:
+        self.metric, self.baseline, self.median = ScoreBoard(), ScoreBoard(), ScoreBoard()
+        self.counts = {"images": 0, "without_scan": 0, "without_pose": 0, "pixels_without_prediction": 0}
+        self._scans: deque[LidarScan] = deque(maxlen=SCANS_KEPT)
+        self._poses = PoseTrack(limit=POSES_KEPT)
+        self._waiting: deque[DepthImage] = deque()
+        self._planes: dict[str, NDArray[np.float64]] = {}
+
+    def add_pose(self, stamp_ns: int, vehicle_to_map: NDArray[np.float64]) -> None:
+        """A pose of the vehicle, [4, 4]."""
+        self._poses.add(stamp_ns, vehicle_to_map)
+
+    def add_scan(self, stamp_ns: int, points_vehicle: NDArray[np.float64]) -> None:
+        """A LiDAR scan, [N, 3] metres in the vehicle frame at its stamp."""
+        self._scans.append(LidarScan(points_vehicle, stamp_ns))
+        self._score_ripe()
+
+    def add_depth(self, image: DepthImage) -> None:
+        """A depth image; it is scored when no nearer scan can come any more."""
+        self._waiting.append(image)
+        self._score_ripe()
+
+    def finish(self) -> None:
+        """Score what waits for scans that never came."""
+        while self._waiting:
+            self._score(self._waiting.popleft())
+
+    def _score_ripe(self) -> None:
+        newest = max((scan.stamp_ns for scan in self._scans), default=0)
+        tolerance_ns = round(self.config.tolerance_s * 1e9)
+        while self._waiting and (
+            newest >= self._waiting[0].stamp_ns + tolerance_ns or len(self._waiting) > IMAGES_WAITING
+        ):
+            self._score(self._waiting.popleft())
+
+    def _score(self, image: DepthImage) -> None:
+        self.counts["images"] += 1
+        scan = self._nearest_scan(image.stamp_ns)
+        if scan is None:
+            self.counts["without_scan"] += 1
+            return
+        config, name = self.config, image.camera.name
+        pixels, truth = self._project(scan, image)
+        valid = (truth >= config.min_depth) & (truth <= config.max_depth)
+        pixels, truth = pixels[valid], truth[valid]
+        predicted = sample_bilinear(image.depth, pixels)
+        missing = np.isnan(predicted)
+        self.counts["pixels_without_prediction"] += int(np.count_nonzero(missing))
+        limits = (config.min_depth, config.max_depth)
+        self.metric.add(name, score_depth(predicted, truth, *limits))
+        self.baseline.add(name, score_depth(self._plane(image.camera, pixels), truth, *limits))
+        if not missing.all():
+            scale = median_scale(np.clip(predicted[~missing], *limits), truth[~missing])
+            self.median.add(name, score_depth(predicted * scale, truth, *limits))
+
+    def _nearest_scan(self, stamp_ns: int) -> LidarScan | None:
+        nearest = min(self._scans, key=lambda scan: abs(scan.stamp_ns - stamp_ns), default=None)
+        if nearest is None or abs(nearest.stamp_ns - stamp_ns) > self.config.tolerance_s * 1e9:
+            return None
+        return nearest
+
+    def _project(self, scan: LidarScan, image: DepthImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        pose_of_image, pose_of_scan = self._poses.at(image.stamp_ns), self._poses.at(scan.stamp_ns)
+        if pose_of_image is None or pose_of_scan is None:
+            self.counts["without_pose"] += 1
+        name = image.camera.name
+        view = View(np.zeros((0, 0, 3), np.uint8), image.stamp_ns, pose_of_image)
+        moved = replace(scan, vehicle_to_map=pose_of_scan)
+        rig = Rig((image.camera,), self.rig.vehicle_frame, self.rig.ground_z)
+        return lidar_in_view(Sweep(rig, image.stamp_ns, {name: view}, moved), name, self.config.min_depth)
+
+    def _plane(self, camera: Camera, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The baseline at pixels of the depth image, from a plane at the size of the rig's images."""
+        original = self.rig[camera.name]
+        if camera.name not in self._planes:
+            self._planes[camera.name] = ground_plane_depth(
+                original.intrinsics,
+                original.camera_to_vehicle,
+                original.size,
+                self.rig.ground_z,
+                self.config.baseline_cap,
+            )
+        scale = np.array([original.size[1] / camera.size[1], original.size[0] / camera.size[0]])
+        return sample_bilinear(self._planes[camera.name], (pixels + 0.5) * scale - 0.5)
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """One message of ``~/sweep``: what became of a sweep.
+
+    Attributes:
+        stamp_ns: reference stamp of the sweep.
+        state: "complete", "partial" or "dropped".
+        missing: cameras without a view.
+        total_ms: from the arrival of the first view to everything published; None if dropped.
+        arrived: wall time of the report, seconds of a steady clock.
+    """
+
+    stamp_ns: int
+    state: str
+    missing: tuple[str, ...]
+    total_ms: float | None
+    arrived: float
+
+
+def summarise_sweeps(reports: Sequence[SweepReport], frames_in: Mapping[str, int]) -> dict[str, Any]:
+    """The ``sweeps``, ``rate_hz`` and ``latency_ms`` of the report.
+
+    ``frames_in``: frames that each camera sent. ``in`` is the largest of them (or the number of
+    reports, where that is larger), so that a sweep that never reached the node counts as lost.
+    """
+    complete = sum(report.state == "complete" for report in reports)
+    partial = sum(report.state == "partial" for report in reports)
+    sent = max([len(reports), *frames_in.values()])
+    missing: dict[str, int] = {}
+    for report in reports:
+        for name in report.missing:
+            missing[name] = missing.get(name, 0) + 1
+    arrived = [report.arrived for report in reports if report.state != "dropped"]
+    span = max(arrived) - min(arrived) if arrived else 0.0
+    latencies = [report.total_ms for report in reports if report.total_ms is not None]
+    percentiles = np.percentile(latencies, (50, 95, 99)).tolist() if latencies else [None] * 3
+    return {
+        "sweeps": {
+            "in": sent,
+            "complete": complete,
+            "partial": partial,
+            "lost": max(0, sent - complete - partial),
+            "missing_views": missing,
+        },
+        "rate_hz": (len(arrived) - 1) / span if span > 0 else None,
+        "latency_ms": dict(zip(("p50", "p95", "p99"), percentiles, strict=True)),
+    }
+
+
+def build_report(scores: ReplayScores, reports: Sequence[SweepReport], frames_in: Mapping[str, int]) -> dict[str, Any]:
+    """Everything that was measured, under names that stay; numbers that do not exist are None."""
+
+    def boards(board: ScoreBoard) -> dict[str, Any]:
+        per_camera = board.per_camera()
+        names = [name for name in scores.rig.names if name in per_camera]
+        return {name: per_camera[name].as_dict() for name in names}
+
+    return {
+        "overall": scores.metric.overall().as_dict(),
+        "views": boards(scores.metric),
+        "baseline": {
+            "ground_plane": scores.baseline.overall().as_dict(),
+            "views": boards(scores.baseline),
+        },
+        "aligned": {"median": scores.median.overall().as_dict()},
+        "protocol": {
+            "min_depth": scores.config.min_depth,
+            "max_depth": scores.config.max_depth,
+            "tolerance_s": scores.config.tolerance_s,
+            "baseline_cap": scores.config.baseline_cap,
+            **scores.counts,
+        },
+        **summarise_sweeps(reports, frames_in),
+    }
+
+
+COLUMNS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
+
+
+def format_report(report: Mapping[str, Any]) -> str:
+    """The report as a table for a terminal."""
+    lines = [f"{'':24}" + "".join(f"{name:>10}" for name in COLUMNS) + f"{'points':>12}"]
+    rows = [*report["views"].items(), ("overall", report["overall"])]
+    rows += [("overall, median-scaled", report["aligned"]["median"])]
+    rows += [(f"ground plane {name}", row) for name, row in report["baseline"]["views"].items()]
+    rows += [("ground plane", report["baseline"]["ground_plane"])]
+    for name, row in rows:
+        values = "".join(f"{_number(row[column], 3):>10}" for column in COLUMNS)
+        lines.append(f"{name[-23:]:24}{values}{row['n']:>12}")
+    sweeps, latency = report["sweeps"], report["latency_ms"]
+    lines.append(
+        f"sweeps: {sweeps['in']} in, {sweeps['complete']} complete, {sweeps['partial']} partial, "
+        f"{sweeps['lost']} lost; {_number(report['rate_hz'], 1)} Hz; latency ms p50 {_number(latency['p50'], 0)}, "
+        f"p95 {_number(latency['p95'], 0)}, p99 {_number(latency['p99'], 0)}"
+    )
+    return "\n".join(lines)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
