@@ -54,13 +54,19 @@ class EncoderConfig:
     frozen_stages: int = 2  # the stem and this many stages keep their ImageNet weights; 0 trains all
 
     def __post_init__(self) -> None:
-        if self.stem_channels < 1 or not self.stages:
-            raise ConfigError(f"an encoder must have a stem and at least one stage, got {self}")
+        object.__setattr__(self, "stages", tuple(self.stages))
+        if not 0 < self.stem_channels <= 4096 or not 0 < len(self.stages) <= 32:
+            raise ConfigError(
+                "an encoder must have stem_channels 1 to 4096 and 1 to 32 stages, "
+                f"got {self.stem_channels}, {len(self.stages)}"
+            )
         for stage in self.stages:
             if stage.kernel not in (3, 5) or stage.stride not in (1, 2):
                 raise ConfigError(f"a stage must have kernel 3 or 5 and stride 1 or 2, got {stage}")
-            if min(stage.expansion, stage.channels, stage.blocks) < 1:
-                raise ConfigError(f"a stage must have expansion, channels and blocks of at least 1, got {stage}")
+            if not (0 < stage.expansion <= 16 and 0 < stage.channels <= 4096 and 0 < stage.blocks <= 64):
+                raise ConfigError(
+                    f"a stage must have expansion 1 to 16, channels 1 to 4096 and blocks 1 to 64, got {stage}"
+                )
         if not 0 <= self.frozen_stages <= len(self.stages):
             raise ConfigError(f"frozen_stages must be 0 to {len(self.stages)}, got {self.frozen_stages}")
         if self.strides[-1] != 32:

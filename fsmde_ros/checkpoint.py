@@ -1,0 +1,148 @@
+"""Checkpoints: weights in safetensors with their model card in the header, and beside them as JSON.
+
+A pickle is refused, because loading one runs code from the file; a file that does not fit is
+refused by name of what differs, because a network that is loaded halfway gives wrong metres.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fsmde_ros.errors import CheckpointError
+from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.student import Student
+
+CARD_KEY = "card"
+_PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # zip of torch.save; pickle
+
+
+def default_checkpoint() -> Path:
+    """The checkpoint that comes with the package."""
+    return Path(__file__).parent / "models" / "small.safetensors"
+
+
+def save_checkpoint(
+    path: str | Path, student: Student, card: ModelCard, dtype: torch.dtype = torch.float16
+) -> ModelCard:
+    """Write the weights of ``student`` to ``path`` and the card into it and to ``<stem>.json`` beside it.
+
+    Args:
+        path: must end in ``.safetensors``.
+        student: its configuration replaces that of the card.
+        card: its ``weights_sha256`` is filled in.
+        dtype: of the floating-point weights in the file; float16 halves it.
+
+    Returns:
+        the card as written.
+
+    Raises CheckpointError for weights that are not finite in ``dtype``, or another ending.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: a checkpoint must end in .safetensors, got '{path.suffix}'")
+    state = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in student.state_dict().items()
+    }
+    _check_finite(path, state)
+    card = replace(card, student=student.config, weights_sha256=hash_weights(state))
+    text = card.to_json()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path, metadata={CARD_KEY: text})
+    path.with_suffix(".json").write_text(text, encoding="utf-8")
+    return card
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[Student, ModelCard]:
+    """Load a student in float32 and evaluation mode, and its card.
+
+    Raises CheckpointError for a missing, truncated or corrupt file, a pickle, a card that is wrong,
+    tensors that are missing, unexpected, of another shape or not finite, and a wrong hash.
+    """
+    path = Path(path)
+    _refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get(CARD_KEY)
+            if text is None:
+                raise CheckpointError(f"{path}: has no model card; only checkpoints of fsmde_ros can be loaded")
+            state = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as safetensors ({error}); the file is truncated or corrupt, fetch it again"
+        ) from error
+    try:
+        card = ModelCard.from_json(text)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    _check_shapes(path, state, card)
+    _check_finite(path, state)
+    found = hash_weights(state)
+    if found != card.weights_sha256:
+        raise CheckpointError(
+            f"{path}: the weights have the hash {found}, but the card says {card.weights_sha256}; "
+            "the file was changed after it was written, fetch it again"
+        )
+    student = Student(card.student)
+    student.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()}, strict=True)
+    return student.eval().to(device), card
+
+
+def hash_weights(state: Mapping[str, Tensor]) -> str:
+    """sha256 over name, dtype, shape and bytes of every tensor, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _refuse_pickle(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be opened ({error.strerror}); check the parameter 'checkpoint'"
+        ) from error
+    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+        raise CheckpointError(
+            f"{path}: looks like a pickle, expected safetensors; a pickle runs code when it is loaded and is refused: "
+            "load it yourself where you trust it, and write it with fsmde_ros.checkpoint.save_checkpoint"
+        )
+
+
+def _check_shapes(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> None:
+    # On the meta device a wild card costs no memory: the real network is built once its shapes are
+    # known to be those of the file.
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in Student(card.student).state_dict().items()}
+    problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in state]
+    problems += [f"unexpected {name} {tuple(t.shape)}" for name, t in state.items() if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in state and tuple(state[name].shape) != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise CheckpointError(
+            f"{path}: the weights do not fit the network of the card: {'; '.join(problems[:10])}{more}; "
+            "use a checkpoint of this version"
+        )
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    bad = [name for name, tensor in state.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if bad:
+        raise CheckpointError(f"{path}: weights that are NaN or infinite: {', '.join(bad[:10])}; the training diverged")
