@@ -8,7 +8,7 @@ is compensated and that of other road users is not: exactly what a real recordin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 
 TILE_BEAMS = 8  # beams of a packet cast together; taller tiles would meet too many primitives
 TILE_MARGIN = 2e-4  # rad; rows of equal elevation bulge out of the planes through a tile's corners
+PARENT_PACKETS = 12  # neighbours that are tested against the whole town together
+PARENT_MARGIN = 0.02  # rad; the car turns by less while they are fired,
+PARENT_SLACK = 0.3  # m; and moves by less
 LONGEST_CAST_S = 0.06  # things move in straight lines within one cast, so long turns are split
 GROUND_REFLECTANCE = 0.2  # of asphalt and paving in the near infrared
 GLASS_LOSS = 0.65  # share of the beams that go through or are mirrored away
@@ -102,13 +105,10 @@ def scan_turn(world: World, lidar: SpinningLidar, end_s: float, period_s: float,
 
     ``rng`` decides noise and lost returns; the same generator state gives the same points.
     """
-    packets = lidar.columns // lidar.packet
-    fraction = (np.arange(packets) + 0.5) / packets
-    times = end_s + period_s * (fraction - 1)
-    poses = np.stack([np.asarray(world.vehicle_to_map(float(t)), dtype=np.float64) for t in times])
-    origins = poses[:, :3, :3] @ np.asarray(lidar.position) + poses[:, :3, 3]
-    directions = np.einsum("nij,nrj->nri", poses[:, :3, :3], _directions(lidar))
-    distance, signal, reflectance, loss = _measure(world, lidar, times, poses, origins, directions)
+    packets = _packets(world, lidar, end_s, period_s)
+    parts = np.array_split(np.arange(len(packets.times)), max(1, int(np.ceil(period_s / LONGEST_CAST_S))))
+    results = [_cast_packets(world, lidar, packets.subset(part)) for part in parts]
+    distance, signal, reflectance, loss = (np.concatenate(arrays) for arrays in zip(*results, strict=True))
     noise = rng.normal(0, lidar.range_noise, distance.shape)
     strength = signal * rng.lognormal(0, 0.2, distance.shape)
     chance = (1 - lidar.random_loss) * (1 - loss) * (1 - np.exp(-strength / lidar.threshold))
@@ -116,7 +116,7 @@ def scan_turn(world: World, lidar: SpinningLidar, end_s: float, period_s: float,
     kept = returned & (distance >= lidar.min_range) & (distance <= lidar.max_range)
     packet, ray = np.nonzero(kept)
     measured = (distance + noise)[kept]
-    points_map = origins[packet] + directions[packet, ray] * measured[:, None]
+    points_map = packets.origins[packet] + packets.directions[packet, ray] * measured[:, None]
     map_to_vehicle = invert(world.vehicle_to_map(end_s))
     # sensors correct the intensity for the distance, so it follows the surface
     intensity = np.clip(reflectance[kept] * 255 * rng.lognormal(-0.4, 0.3, len(packet)), 0, 255)
@@ -124,7 +124,48 @@ def scan_turn(world: World, lidar: SpinningLidar, end_s: float, period_s: float,
         points_vehicle=transform(map_to_vehicle, points_map),
         intensity=np.round(intensity).astype(np.float32),
         ring=(ray % lidar.beams).astype(np.int32),
-        time=times[packet],
+        time=packets.times[packet],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Packets:
+    """N packets of R rays in the order of firing, map frame.
+
+    Attributes:
+        times: [N] seconds.
+        origins: [N, 3] metres, of the sensor.
+        directions: [N, R, 3] unit, column by column, each from the lowest beam up.
+        corners: [N, G, 4, 3] directions that enclose the rays of G groups of beams.
+        around: [N, 4, 3] directions that enclose all rays with room to spare.
+    """
+
+    times: Array
+    origins: Array
+    directions: Array
+    corners: Array
+    around: Array
+
+    def subset(self, part: NDArray[np.intp]) -> _Packets:
+        """The packets of some indices."""
+        arrays = (self.times, self.origins, self.directions, self.corners, self.around)
+        return _Packets(*(array[part] for array in arrays))
+
+
+def _packets(world: World, lidar: SpinningLidar, end_s: float, period_s: float) -> _Packets:
+    """The packets of a turn that ends at ``end_s``."""
+    count = lidar.columns // lidar.packet
+    times = end_s + period_s * ((np.arange(count) + 0.5) / count - 1)
+    poses = np.stack([np.asarray(world.vehicle_to_map(float(t)), dtype=np.float64) for t in times])
+    rotations = poses[:, :3, :3]
+    rays = _unit(_azimuths(lidar)[:, :, None], _elevations(lidar)).reshape(count, -1, 3)
+    everything = [np.arange(lidar.beams)]
+    return _Packets(
+        times=times,
+        origins=rotations @ np.asarray(lidar.position) + poses[:, :3, 3],
+        directions=np.einsum("nij,nrj->nri", rotations, rays),
+        corners=np.einsum("nij,ngcj->ngci", rotations, _corners(lidar, _groups(lidar), TILE_MARGIN)),
+        around=np.einsum("nij,ncj->nci", rotations, _corners(lidar, everything, PARENT_MARGIN)[:, 0]),
     )
 
 
@@ -146,62 +187,47 @@ def _unit(azimuth: Array, elevation: Array) -> Array:
     return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=-1)
 
 
-def _directions(lidar: SpinningLidar) -> Array:
-    """Rays [packets, packet * beams, 3] in the vehicle frame, column by column, from below."""
-    rays = _unit(_azimuths(lidar)[:, :, None], _elevations(lidar))
-    return rays.reshape(len(rays), -1, 3)
-
-
-def _measure(
-    world: World, lidar: SpinningLidar, times: Array, poses: Array, origins: Array, directions: Array
-) -> list[Array]:
-    """Distance (inf = none), signal (1/m^2), reflectance and loss of every ray, each [packets, rays]."""
-    parts = int(np.ceil((times[-1] - times[0]) / LONGEST_CAST_S))
-    results = []
-    for some in np.array_split(np.arange(len(times)), max(1, parts)):
-        results.append(_cast_packets(world, lidar, times[some], poses[some], origins[some], directions[some], some))
-    return [np.concatenate(arrays) for arrays in zip(*results, strict=True)]
-
-
-def _cast_packets(
-    world: World,
-    lidar: SpinningLidar,
-    times: Array,
-    poses: Array,
-    origins: Array,
-    directions: Array,
-    packets: NDArray[np.intp],
-) -> list[Array]:
+def _groups(lidar: SpinningLidar) -> list[NDArray[np.intp]]:
+    """Beams that make a tile together, equally many in each."""
     groups = np.array_split(np.arange(lidar.beams), max(1, lidar.beams // TILE_BEAMS))
-    if len({len(group) for group in groups}) > 1:  # tiles of one cast have equally many rays
-        groups = [np.arange(lidar.beams)]
-    device = world.primitives_at(float(times.mean())).center.device
-    rays = directions.reshape(len(times), lidar.packet, lidar.beams, 3)
-    tiled = np.stack([rays[:, :, group] for group in groups], axis=1)  # [packets, groups, packet, beams, 3]
-    shape = tiled.shape
-    corners = np.einsum("nij,ngcj->ngci", poses[:, :3, :3], _corners(lidar, groups)[packets])
+    return groups if lidar.beams % len(groups) == 0 else [np.arange(lidar.beams)]
+
+
+def _corners(lidar: SpinningLidar, groups: list[NDArray[np.intp]], margin: float) -> Array:
+    """Directions [packets, groups, 4, 3] around groups of beams in the vehicle frame: left, right, low to high."""
+    azimuths, elevations = _azimuths(lidar), _elevations(lidar)
+    left, right = azimuths[:, 0] + margin, azimuths[:, -1] - margin
+    low = np.array([elevations[group[0]] for group in groups]) - margin
+    high = np.array([elevations[group[-1]] for group in groups]) + margin
+    around = ((left, low), (right, low), (right, high), (left, high))
+    return np.stack([_unit(azimuth[:, None], elevation) for azimuth, elevation in around], axis=2)
+
+
+def _cast_packets(world: World, lidar: SpinningLidar, packets: _Packets) -> list[Array]:
+    """Distance (inf = none), signal (1/m^2), reflectance and loss of every ray, each [packets, rays]."""
+    count, groups = packets.corners.shape[:2]
+    device = world.device
 
     def tensor(array: Array) -> torch.Tensor:
         return torch.as_tensor(np.ascontiguousarray(array, dtype=np.float32), device=device)
 
-    starts = tensor(np.repeat(origins, len(groups), axis=0))
-    rays_tiled = tensor(tiled.reshape(shape[0] * shape[1], -1, 3))
-    tile_times = torch.as_tensor(np.repeat(times, len(groups)), dtype=torch.float64)
-    tiles = tiles_around(starts, tensor(corners.reshape(-1, 4, 3)))
-    hits = cast(world, tile_times, starts, rays_tiled, tiles, lidar.max_range)
-    arrays = (hits.distance, *_returned(world, float(tile_times.mean()), hits, rays_tiled))
-    beams_last = [a.cpu().double().numpy().reshape(shape[:-1]).transpose(0, 2, 1, 3) for a in arrays]
-    return [a.reshape(len(times), -1) for a in beams_last]
-
-
-def _corners(lidar: SpinningLidar, groups: list[NDArray[np.intp]]) -> Array:
-    """Corner directions [packets, groups, 4, 3] of tiles that enclose their rays, vehicle frame."""
-    azimuths, elevations = _azimuths(lidar), _elevations(lidar)
-    left, right = azimuths[:, 0] + TILE_MARGIN, azimuths[:, -1] - TILE_MARGIN
-    low = np.array([elevations[group[0]] for group in groups]) - TILE_MARGIN
-    high = np.array([elevations[group[-1]] for group in groups]) + TILE_MARGIN
-    around = ((left, low), (right, low), (right, high), (left, high))
-    return np.stack([_unit(azimuth[:, None], elevation) for azimuth, elevation in around], axis=2)
+    origins = tensor(np.repeat(packets.origins, groups, axis=0))
+    times = torch.as_tensor(np.repeat(packets.times, groups))
+    # [packets, columns, groups, beams, 3] to tiles of the beams of one group
+    rays = packets.directions.reshape(count, lidar.packet, groups, -1, 3).transpose(0, 2, 1, 3, 4)
+    directions = tensor(rays.reshape(count * groups, -1, 3))
+    fine = tiles_around(origins, tensor(packets.corners.reshape(-1, 4, 3)))
+    first = np.arange(0, count, PARENT_PACKETS)
+    last = np.minimum(first + PARENT_PACKETS, count) - 1
+    # the left side of the first packet, the right side of the last
+    enclosing = np.stack([packets.around[which, c] for c, which in enumerate((first, last, last, first))], axis=1)
+    parents = tiles_around(tensor(packets.origins[first]), tensor(enclosing), slack=PARENT_SLACK)
+    parent = torch.as_tensor(np.repeat(np.arange(count) // PARENT_PACKETS, groups), device=device)
+    tiles = replace(fine, parent=parent, parents=parents)
+    hits = cast(world, times, origins, directions, tiles, lidar.max_range)
+    tiled = (hits.distance, *_returned(world, float(times.mean()), hits, directions))
+    shape = (count, groups, lidar.packet, -1)
+    return [a.cpu().double().numpy().reshape(shape).transpose(0, 2, 1, 3).reshape(count, -1) for a in tiled]
 
 
 def _returned(world: World, t: float, hits: Hits, directions: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -27,6 +27,7 @@ class BareTown:
     boxes: np.ndarray | None = None
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
     pose: Callable[[float], tuple[float, float, float]] = lambda t: (0.0, 0.0, 0.0)  # x, y, yaw
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     settings: TownSettings = field(default_factory=TownSettings)
     ground: Ground = field(default_factory=lambda: Ground.of((STREET,), np.zeros((0, 4)), 0.0, "cpu"))
 
