@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from nav_msgs.msg import Odometry
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
+
+from fsmde_ros.cloud_layout import pack_cloud
+from fsmde_ros.errors import ImageError
+from fsmde_ros.geometry import invert, rigid, transform
+from fsmde_ros.node.evaluator_node import cloud_points, depth_in_metres
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.rig_file import write_rig
+
+NS = 1_000_000_000
+START = 1_532_402_927 * NS
+SIZE = (32, 56)
+LIDAR_TO_VEHICLE = rigid([0.70710678, 0, 0, -0.70710678], [0.9, 0.1, 1.8])
+CAMERA_TO_VEHICLE = rigid([0.5, -0.5, 0.5, -0.5], [1.0, 0.0, 1.5])
+
+
+def depth_image(values: np.ndarray, encoding: str = "32FC1", padding: int = 0, big: bool = False) -> Image:
+    kind = (">" if big else "<") + {"32FC1": "f4", "16UC1": "u2"}.get(encoding, "f4")
+    rows = np.ascontiguousarray(values.astype(kind)).view(np.uint8).reshape(values.shape[0], -1)
+    padded = np.concatenate([rows, np.full((rows.shape[0], padding), 255, np.uint8)], axis=1)
+    message = Image(height=values.shape[0], width=values.shape[1], encoding=encoding, is_bigendian=big)
+    message.step, message.data = padded.shape[1], padded.tobytes()
+    return message
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_depth_of_both_encodings_with_padded_rows(big: bool) -> None:
+    metres = np.array([[1.5, np.inf, np.nan], [3.0, 4.25, 80.0]], np.float32)
+    np.testing.assert_array_equal(depth_in_metres(depth_image(metres, padding=5, big=big)), metres)
+    millimetres = np.array([[1500, 0, 65535]])
+    expected = np.array([[1.5, np.nan, 65.535]], np.float32)
+    np.testing.assert_allclose(depth_in_metres(depth_image(millimetres, "16UC1", 2, big)), expected)
+
+
+def test_depth_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"32FC1 .* got 'rgb8'"):
+        depth_in_metres(depth_image(np.ones((2, 3)), "rgb8"))
+    short = depth_image(np.ones((2, 3)))
+    short.data = bytes(short.data)[:-1]
+    with pytest.raises(ImageError, match="too few"):
+        depth_in_metres(short)
+
+
+def cloud(points: np.ndarray, frame: str) -> PointCloud2:
+    fields, step, data = pack_cloud({axis: points[:, i].astype(np.float32) for i, axis in enumerate("xyz")})
+    message = PointCloud2(height=1, width=len(points), point_step=step, row_step=step * len(points), is_dense=False)
+    message.fields = [PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in fields]
+    message.data, message.header.frame_id = data, frame
+    return message
+
+
+def test_points_without_a_return_are_left_out() -> None:
+    points = np.array([[1.0, 2, 3], [np.nan, 0, 0], [4, 5, 6]])
+    np.testing.assert_array_equal(cloud_points(cloud(points, "lidar_top")), points[[0, 2]])
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
+    domain = os.getpid() % 90 + 10
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    context = Context()
+    rclpy.init(context=context, domain_id=domain)
+    node = Node("surround_depth", context=context)
+    yield node
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def rig_file(tmp_path: Path) -> Path:
+    intrinsics = [[100.0, 0, 55.5], [0, 100.0, 31.5], [0, 0, 1]]
+    rig = Rig((Camera("cam_front", (64, 112), intrinsics, CAMERA_TO_VEHICLE),))
+    write_rig(rig, tmp_path / "rig.yaml", {"lidar_top": LIDAR_TO_VEHICLE})
+    return tmp_path / "rig.yaml"
+
+
+def evaluate(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fsmde_ros.node.evaluator_node", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+class Drive:
+    """Publishes what the node and the player would, once the evaluator listens to all of it."""
+
+    def __init__(self, node: Node) -> None:
+        self.depth = node.create_publisher(Image, "cam_front/depth/image_rect", 10)
+        self.depth_info = node.create_publisher(CameraInfo, "cam_front/depth/camera_info", 10)
+        self.info = node.create_publisher(CameraInfo, "cam_front/camera_info", 10)
+        self.lidar = node.create_publisher(PointCloud2, "lidar_top", 10)
+        self.odom = node.create_publisher(Odometry, "odom", 10)
+        self.sweep = node.create_publisher(DiagnosticArray, "surround_depth/sweep", 10)
+
+    def wait_for_listener(self, process: subprocess.Popen[str]) -> None:
+        deadline = time.monotonic() + 20
+        publishers = (self.depth, self.depth_info, self.info, self.lidar, self.odom, self.sweep)
+        while not all(p.get_subscription_count() for p in publishers):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+
+    def step(self, index: int, depth: float, wall: float, frame: str = "lidar_top") -> None:
+        stamp = Time(nanoseconds=START + index * NS // 10).to_msg()
+        odometry = Odometry()
+        odometry.pose.pose.position.x = 1.0 * index  # 10 m/s
+        odometry.pose.pose.orientation.w = 1.0
+        across = np.linspace(-2, 2, 40)
+        points_vehicle = np.stack([np.full(40, 1.0 + wall), across, np.full(40, 1.5)], axis=-1)
+        scan = cloud(transform(invert(LIDAR_TO_VEHICLE), points_vehicle), frame)
+        info = CameraInfo(height=SIZE[0], width=SIZE[1], p=[50.0, 0, 27.5, 0, 0, 50.0, 15.5, 0, 0, 0, 1, 0])
+        report = DiagnosticArray(status=[DiagnosticStatus(name="sweep", level=DiagnosticStatus.OK)])
+        report.status[0].values = [KeyValue(key="missing", value=""), KeyValue(key="total_ms", value=str(40 + index))]
+        image = depth_image(np.full(SIZE, depth, np.float32))
+        for message, publisher in (
+            (odometry, self.odom),
+            (scan, self.lidar),
+            (CameraInfo(), self.info),
+            (image, self.depth),
+            (info, self.depth_info),
+            (report, self.sweep),
+        ):
+            message.header.stamp = stamp
+            publisher.publish(message)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("ending", ["sigint", "sigterm", "idle"])
+def test_a_drive_with_known_errors(node: Node, rig_file: Path, tmp_path: Path, ending: str) -> None:
+    bag = tmp_path / "drive.mcap"
+    bag.write_bytes(b"the bag")
+    idle = ("--idle-timeout", 1.0) if ending == "idle" else ()
+    process = evaluate("--rig", rig_file, "--out", tmp_path / "out" / "report.json", "--bag", bag, *idle)
+    try:
+        drive = Drive(node)
+        drive.wait_for_listener(process)
+        for index, depth in enumerate((11.0, 12.0, 13.0)):
+            drive.step(index, depth, wall=10.0)
+        if ending != "idle":
+            process.send_signal(signal.SIGINT if ending == "sigint" else signal.SIGTERM)
+        output = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["views"]["cam_front"]["abs_rel"] == pytest.approx(0.2, abs=1e-5)
+    assert report["overall"]["d1"] == pytest.approx(2 / 3)
+    assert report["overall"]["n"] == 120
+    assert report["baseline"]["ground_plane"]["abs_rel"] == pytest.approx(1.0, abs=1e-5)
+    assert report["sweeps"] == {"in": 3, "complete": 3, "partial": 0, "lost": 0, "missing_views": {}}
+    assert report["latency_ms"]["p50"] == pytest.approx(41)
+    assert report["inputs"]["bag"] == {"name": "drive.mcap", "sha256": hashlib.sha256(b"the bag").hexdigest()}
+    assert report["machine"]["cores"] >= 1
+    assert "cam_front" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.ros
+def test_a_lidar_nobody_placed_is_named(node: Node, rig_file: Path, tmp_path: Path) -> None:
+    process = evaluate("--rig", rig_file, "--idle-timeout", 1.0)
+    try:
+        drive = Drive(node)
+        drive.wait_for_listener(process)
+        drive.step(0, 10.0, 10.0, frame="lidar_side")
+        output = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "LiDAR frame 'lidar_side': the rig file does not say where it is mounted" in output
+    assert "it knows base_link, lidar_top" in output
+    assert "nothing to compare" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: [*a, "--min-depth", "90"], "depth range must be 0 < min < max"),
+        (lambda a: [*a, "--bag", "no_such_bag"], "no_such_bag: cannot be read"),
+        (lambda a: ["--rig", "no_such_rig.yaml"], "no_such_rig.yaml: the rig file cannot be read"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said(
+    rig_file: Path, change: Callable[[list[str]], list[str]], message: str
+) -> None:
+    process = evaluate(*change(["--rig", str(rig_file)]))
+    output = process.communicate(timeout=20)[0]
+    assert process.returncode == 2
+    assert message in output
+    assert "Traceback" not in output

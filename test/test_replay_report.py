@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.geometry import rigid
+from fsmde_ros.replay_report import (
+    DepthImage,
+    ReplayScores,
+    ScoringConfig,
+    SweepReport,
+    build_report,
+    format_report,
+    summarise_sweeps,
+)
+from fsmde_ros.rig import Camera, Rig
+
+MS = 1_000_000
+# x of the vehicle (forward) is z of the camera: the rotation of a forward camera.
+FORWARD = [0.5, -0.5, 0.5, -0.5]
+CAMERA_TO_VEHICLE = rigid(FORWARD, [1.0, 0.0, 1.5])
+INTRINSICS = [[80.0, 0, 47.5], [0, 80.0, 31.5], [0, 0, 1]]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    front = Camera("front", (64, 96), INTRINSICS, CAMERA_TO_VEHICLE)
+    back = Camera("back", (64, 96), INTRINSICS, rigid([0, 0, 0, 1], [0, 0, 0]) @ CAMERA_TO_VEHICLE)
+    return Rig((front, back))
+
+
+def wall(distance: float, count: int = 50) -> np.ndarray:
+    """Points of a wall ``distance`` metres before the front camera, in the vehicle frame."""
+    across = np.linspace(-2, 2, count)
+    return np.stack([np.full(count, 1.0 + distance), across, np.full(count, 1.5)], axis=-1)
+
+
+def image(rig: Rig, depth: float, stamp_ns: int, name: str = "front", size: tuple[int, int] = (16, 24)) -> DepthImage:
+    return DepthImage(rig[name].resized(size), stamp_ns, np.full(size, depth, np.float32))
+
+
+def test_scores_a_wall_and_the_flat_ground_beside_it(rig: Rig) -> None:
+    scores = ReplayScores(rig)
+    scores.add_depth(image(rig, 12.0, 10 * MS))
+    scores.add_scan(30 * MS, wall(10.0))
+    assert not scores.metric.images, "a nearer scan may still come"
+    scores.add_scan(80 * MS, wall(11.0))
+    report = build_report(scores, [], {})
+    assert report["views"]["front"]["abs_rel"] == pytest.approx(0.2)
+    assert report["overall"]["n"] == 50
+    assert report["aligned"]["median"]["abs_rel"] == pytest.approx(0.0, abs=1e-9)
+    # At eye level the ground is never met: the baseline says its cap, 20 m, for the wall at 10 m.
+    assert report["baseline"]["ground_plane"]["abs_rel"] == pytest.approx(1.0)
+    assert list(report["baseline"]["views"]) == ["front"]
+
+
+def test_the_baseline_knows_the_ground(rig: Rig) -> None:
+    scores = ReplayScores(rig)
+    x = np.linspace(5, 18, 40)
+    scores.add_scan(0, np.stack([x, np.zeros(40), np.zeros(40)], axis=-1))
+    scores.add_depth(image(rig, 9.0, 0))
+    scores.finish()
+    assert scores.baseline.overall().abs_rel < 0.01
+    assert scores.metric.overall().abs_rel > 0.1
+
+
+@pytest.mark.parametrize("order", ["scan first", "depth first"])
+def test_the_nearest_scan_counts_whatever_the_order(rig: Rig, order: str) -> None:
+    scores = ReplayScores(rig)
+    steps = [lambda: scores.add_scan(0, wall(20.0)), lambda: scores.add_scan(45 * MS, wall(10.0))]
+    steps.insert(0 if order == "depth first" else 2, lambda: scores.add_depth(image(rig, 10.0, 40 * MS)))
+    for step in steps:
+        step()
+    scores.finish()
+    assert scores.metric.overall().abs_rel == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_scan_moves_with_the_vehicle(rig: Rig) -> None:
+    scores = ReplayScores(rig)
+    for stamp, x in ((0, 0.0), (100 * MS, 1.5)):  # 15 m/s
+        scores.add_pose(stamp, rigid([1, 0, 0, 0], [x, 0, 0]))
+    scores.add_scan(0, wall(10.0))
+    scores.add_depth(image(rig, 9.4, 40 * MS))  # 0.6 m closer by then
+    scores.finish()
+    assert scores.metric.overall().abs_rel == pytest.approx(0.0, abs=1e-6)
+    assert scores.counts["without_pose"] == 0
+
+
+def test_what_could_not_be_scored_is_counted(rig: Rig) -> None:
+    scores = ReplayScores(rig)
+    scores.add_scan(0, wall(10.0))
+    hole = image(rig, 10.0, 0)
+    hole.depth[:, :12] = np.nan
+    scores.add_depth(hole)
+    scores.add_depth(image(rig, 10.0, 60 * MS))
+    scores.finish()
+    assert scores.counts["images"] == 2
+    assert scores.counts["without_scan"] == 1
+    assert scores.counts["without_pose"] == 1
+    assert 15 < scores.counts["pixels_without_prediction"] < 30
+    assert scores.metric.overall().n == 50 - scores.counts["pixels_without_prediction"]
+
+
+def test_out_of_range_counts_as_the_end_of_the_range(rig: Rig) -> None:
+    scores = ReplayScores(rig, ScoringConfig(max_depth=40.0))
+    scores.add_scan(0, np.concatenate([wall(10.0), wall(41.0)]))
+    scores.add_depth(image(rig, np.inf, 0))
+    scores.finish()
+    assert scores.metric.overall().n == 50
+    assert scores.metric.overall().abs_rel == pytest.approx(3.0)
+
+
+def test_cameras_count_alike_however_many_points_they_have(rig: Rig) -> None:
+    scores = ReplayScores(rig)
+    behind = wall(10.0, 10) * [-1, -1, 1]
+    scores.add_scan(0, np.concatenate([wall(10.0, 90), behind]))
+    scores.add_depth(image(rig, 10.0, 0))
+    scores.add_depth(image(rig, 14.0, 0, "back"))
+    scores.finish()
+    report = build_report(scores, [], {})
+    assert report["views"]["back"]["abs_rel"] == pytest.approx(0.4)
+    assert report["overall"]["abs_rel"] == pytest.approx(0.2)
+
+
+def sweep(state: str, total_ms: float | None, arrived: float, missing: tuple[str, ...] = ()) -> SweepReport:
+    return SweepReport(0, state, missing, total_ms, arrived)
+
+
+def test_sweeps_that_never_reached_the_node_are_lost() -> None:
+    reports = [
+        sweep("complete", 40.0, 1.0),
+        sweep("partial", 60.0, 1.5, ("back",)),
+        sweep("dropped", None, 1.6),
+        sweep("complete", 50.0, 2.0),
+    ]
+    summary = summarise_sweeps(reports, {"front": 6, "back": 5})
+    assert summary["sweeps"] == {"in": 6, "complete": 2, "partial": 1, "lost": 3, "missing_views": {"back": 1}}
+    assert summary["rate_hz"] == pytest.approx(2.0)
+    assert summary["latency_ms"]["p50"] == pytest.approx(50.0)
+
+
+def test_an_empty_report_is_json_and_prints(rig: Rig) -> None:
+    report = build_report(ReplayScores(rig), [], {})
+    assert json.loads(json.dumps(report, allow_nan=False))["overall"]["n"] == 0
+    assert report["rate_hz"] is None
+    assert "ground plane" in format_report(report)
+
+
+@pytest.mark.parametrize("limits", [(0.0, 80.0), (5.0, 5.0), (9.0, 1.0)])
+def test_an_empty_range_is_refused(limits: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="0 < min < max"):
+        ScoringConfig(*limits)
