@@ -1,0 +1,123 @@
+"""Augmentation must leave the geometry true: the depth of the new rig, computed anew, is the moved depth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.geometry import pixel_grid, transform, unproject
+from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror, recolour
+from training.batch import Sample, select_views
+
+
+def _points_vehicle(sample: Sample, view: int) -> np.ndarray:
+    camera = sample.rig.cameras[view]
+    depth = sample.dense_depth[view]
+    points = unproject(camera.intrinsics, pixel_grid(camera.size), np.where(np.isfinite(depth), depth, np.nan))
+    return transform(camera.camera_to_vehicle, points)
+
+
+def _height_of_lidar(sample: Sample, view: int) -> np.ndarray:
+    own = sample.lidar[sample.lidar[:, 0] == view]
+    camera = sample.rig.cameras[view]
+    return transform(camera.camera_to_vehicle, unproject(camera.intrinsics, own[:, 1:3], own[:, 3]))
+
+
+def test_mirror_mirrors_every_point_of_the_world(sample: Sample) -> None:
+    mirrored = mirror(sample)
+    for view in range(5):
+        before, after = _points_vehicle(sample, view), _points_vehicle(mirrored, view)
+        np.testing.assert_allclose(after[:, ::-1] * [1, -1, 1], before, atol=1e-4)
+        lidar = _height_of_lidar(mirrored, view) * [1, -1, 1]
+        np.testing.assert_allclose(lidar, _height_of_lidar(sample, view), atol=1e-4)
+    assert np.linalg.det(mirrored.rig.cameras[0].camera_to_vehicle[:3, :3]) == pytest.approx(1)
+    twice = mirror(mirrored)
+    np.testing.assert_array_equal(twice.images, sample.images)
+    np.testing.assert_allclose(twice.rig.camera_to_vehicle(), sample.rig.camera_to_vehicle())
+    np.testing.assert_allclose(twice.rig.intrinsics(), sample.rig.intrinsics())
+
+
+def test_a_crop_shows_the_same_road_and_wall(sample: Sample) -> None:
+    cropped = crop_view(sample, 1, top=16, left=12, height=45, width=60)
+    points = _points_vehicle(cropped, 1)
+    known = np.isfinite(cropped.dense_depth[1])
+    # Every point lies on the road or on the wall, up to the nearest-pixel rounding of its depth.
+    on_road, on_wall = np.abs(points[known][:, 2]), np.abs(points[known][:, 1] - 6)
+    assert np.median(np.minimum(on_road, on_wall)) < 0.05
+    lidar = _height_of_lidar(cropped, 1)
+    assert np.minimum(np.abs(lidar[:, 2]), np.abs(lidar[:, 1] - 6)).max() < 1e-3
+    for view in (0, 2, 3, 4):
+        np.testing.assert_array_equal(cropped.images[view], sample.images[view])
+        np.testing.assert_array_equal(cropped.rig.cameras[view].intrinsics, sample.rig.cameras[view].intrinsics)
+
+
+def test_lidar_raster_agrees_with_dense_depth(sample: Sample) -> None:
+    raster = sample.lidar_depth()
+    known = ~np.isnan(raster)
+    assert known.sum() > 500
+    np.testing.assert_array_equal(raster[known], sample.dense_depth[known])
+
+
+def test_the_nearest_of_two_points_in_a_pixel_counts(sample: Sample) -> None:
+    points = np.array(
+        [[2, 10.2, 5.1, 30.0], [2, 9.8, 4.9, 7.0], [2, 10.0, 5.0, 12.0], [2, 400, 5, 1]], dtype=np.float32
+    )
+    raster = replace(sample, lidar=points).lidar_depth()
+    assert raster[2, 5, 10] == 7.0
+    assert np.isfinite(raster).sum() == 1
+
+
+def test_select_views_moves_everything_together(sample: Sample) -> None:
+    chosen = select_views(sample, [4, 1])
+    assert chosen.rig.names == ("cam_4", "cam_1")
+    np.testing.assert_array_equal(chosen.images, sample.images[[4, 1]])
+    np.testing.assert_array_equal(chosen.lidar_depth(), sample.lidar_depth()[[4, 1]])
+
+
+def test_dropped_views_leave_nothing_behind(sample: Sample) -> None:
+    dropped = drop_views(sample, [0, 3])
+    assert dropped.present.tolist() == [False, True, True, False, True]
+    assert not dropped.images[[0, 3]].any()
+    assert np.isnan(dropped.dense_depth[[0, 3]]).all()
+    assert np.isnan(dropped.teacher_disparity[3]).all()
+    assert set(np.unique(dropped.lidar[:, 0])) == {1, 2, 4}
+    assert sample.present.all()
+
+
+def test_augment_keeps_points_true_and_is_repeatable(sample: Sample) -> None:
+    settings = AugmentSettings(drop_view=0.4, max_views=4, crop=1.0)
+    for seed in range(20):
+        a = augment(sample, settings, np.random.default_rng(seed))
+        assert len(a.rig) == 4
+        assert a.present.any()
+        for view in np.flatnonzero(a.present):
+            points = _height_of_lidar(a, int(view))
+            wall = np.minimum(np.abs(points[:, 1] - 6), np.abs(points[:, 1] + 6))
+            assert np.minimum(np.abs(points[:, 2]), wall).max(initial=0) < 2e-3
+        b = augment(sample, settings, np.random.default_rng(seed))
+        np.testing.assert_array_equal(a.images, b.images)
+        np.testing.assert_array_equal(a.dense_depth, b.dense_depth)
+
+
+def test_recolour_changes_colours_only_and_not_always(sample: Sample) -> None:
+    none = AugmentSettings(style=0, grey=0, random_filter=0, exposure=0, blur=0, noise=0, jpeg=0, cutout=0)
+    np.testing.assert_array_equal(recolour(sample.images, none, np.random.default_rng(0)), sample.images)
+    heavy = recolour(sample.images, AugmentSettings(style=1), np.random.default_rng(0))
+    assert heavy.shape == sample.images.shape
+    assert heavy.dtype == np.uint8
+    assert np.abs(heavy.astype(int) - sample.images).mean() > 3
+    grey = recolour(
+        np.random.default_rng(1).integers(0, 255, sample.images.shape, dtype=np.uint8),
+        replace(none, grey=1),
+        np.random.default_rng(0),
+    )
+    np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
+
+
+@pytest.mark.parametrize("field", [{"flip": 1.5}, {"smallest_crop": 0.0}, {"max_views": 0}])
+def test_settings_out_of_range_are_refused_by_name(field: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(field))):
+        AugmentSettings(**field)
