@@ -93,6 +93,10 @@ class Camera:
         """z of the camera centre in the vehicle frame, metres."""
         return float(self.camera_to_vehicle[2, 3])
 
+    def rectified(self) -> Camera:
+        """The camera of the undistorted images, which keep size and intrinsics."""
+        return replace(self, distortion=np.zeros(0), distortion_model="none")
+
     def resized(self, size: tuple[int, int]) -> Camera:
         """The same camera with images resized to ``size`` (H, W), by the half-pixel rule."""
         return replace(self, size=size, intrinsics=scale_intrinsics(self.intrinsics, self.size, size))
@@ -144,6 +148,10 @@ class Rig:
     def subset(self, names: Iterable[str]) -> Rig:
         """The rig with only the cameras ``names``, in that order."""
         return replace(self, cameras=tuple(self[name] for name in names))
+
+    def rectified(self) -> Rig:
+        """The rig with the cameras of the undistorted images."""
+        return replace(self, cameras=tuple(camera.rectified() for camera in self.cameras))
 
     def resized(self, size: tuple[int, int]) -> Rig:
         """The rig with every camera resized to ``size`` (H, W)."""

@@ -1,0 +1,130 @@
+"""From a sweep to its depth: decode, rectify, resize, run the backend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros import images
+from fsmde_ros.backends import Backend, build_backend
+from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
+from fsmde_ros.errors import ImageError
+from fsmde_ros.model_card import ModelCard
+from fsmde_ros.rectify import undistort, undistortion_maps
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
+
+# Rigs and undistortion maps hardly ever change in a drive, but a source may make new ones for every
+# sweep. 12 pairs of maps of 1600x900 are 140 MB.
+_CACHED_RIGS, _CACHED_MAPS = 64, 12
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSweep:
+    """The views of a sweep that could be decoded, at the network's input size.
+
+    Attributes:
+        rig: their cameras, rectified and at that size.
+        stamp_ns: reference time of the sweep, nanoseconds.
+        images: [V, 3, H, W] uint8 RGB, channels last in memory.
+        failed: why a view was left out, by camera name.
+    """
+
+    rig: Rig
+    stamp_ns: int
+    images: NDArray[np.uint8]
+    failed: Mapping[str, ImageError]
+
+
+class Estimator:
+    """Metric depth of the present views of a sweep.
+
+    ``estimator(sweep)`` is ``estimator.infer(estimator.prepare(sweep))``; the two steps are there
+    for who wants to time them, or to know which views could not be decoded, and why. May be used
+    by one thread at a time.
+    """
+
+    def __init__(self, backend: Backend, card: ModelCard) -> None:
+        self.backend = backend
+        self.card = card
+        self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._maps = lru_cache(maxsize=_CACHED_MAPS)(undistortion_maps)
+        self._network_rig = lru_cache(maxsize=_CACHED_RIGS)(self._make_network_rig)
+
+    @staticmethod
+    def from_checkpoint(path: str | Path | None = None, device: str = "auto", backend: str = "auto") -> Estimator:
+        """Estimator of a checkpoint, by default the one that comes with the package.
+
+        Args:
+            path: of a ``.safetensors`` file.
+            device: auto, cpu, cuda or cuda:N.
+            backend: auto or a name of ``fsmde_ros.backends.BUILDERS``.
+
+        Raises CheckpointError or BackendError.
+        """
+        student, card = load_checkpoint(default_checkpoint() if path is None else path)
+        return Estimator(build_backend(backend, student, device), card)
+
+    def __call__(self, sweep: Sweep) -> SurroundDepth:
+        """Depth of the present views of ``sweep``, at the network's input size.
+
+        Views that cannot be decoded are left out. Raises ImageError where no view is left.
+        """
+        return self.infer(self.prepare(sweep))
+
+    def prepare(self, sweep: Sweep) -> PreparedSweep:
+        """Decode, rectify and resize the present views; raises ImageError where none can be used."""
+        names = sweep.present
+        work = [self._decoders.submit(self._load, sweep.views[name], sweep.rig[name]) for name in names]
+        usable, failed = {}, {}
+        for name, future in zip(names, work, strict=True):
+            try:
+                usable[name] = future.result()
+            except ImageError as error:
+                failed[name] = error
+        if not usable:
+            reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+            raise ImageError(f"no view of the sweep can be used: {reasons}")
+        stacked = np.stack(list(usable.values()))  # [V, H, W, 3]
+        rig = self._network_rig(sweep.rig, tuple(usable))
+        return PreparedSweep(rig, sweep.stamp_ns, stacked.transpose(0, 3, 1, 2), failed)
+
+    def infer(self, prepared: PreparedSweep) -> SurroundDepth:
+        """Run the network on the views of ``prepared``.
+
+        What is more likely out of range than not gets depth +inf and stddev NaN.
+        """
+        rig = prepared.rig
+        depth, stddev, out_of_range = self.backend(
+            prepared.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, np.ones(len(rig), dtype=np.bool_)
+        )
+        is_out = out_of_range > 0.5
+        return SurroundDepth(
+            rig=rig,
+            stamp_ns=prepared.stamp_ns,
+            depth=np.where(is_out, np.float32(np.inf), depth),
+            stddev=np.where(is_out, np.float32(np.nan), stddev),
+        )
+
+    def _load(self, view: View, camera: Camera) -> NDArray[np.uint8]:
+        """[H, W, 3] of the network's input size."""
+        image = images.decode(view.image) if isinstance(view.image, EncodedImage) else view.image
+        if image.shape != (*camera.size, 3) or image.dtype != np.uint8:
+            raise ImageError(
+                f"the image of camera '{camera.name}' has shape {image.shape} and type {image.dtype}, expected "
+                f"{(*camera.size, 3)} and uint8 by its calibration; correct the CameraInfo or the rig file"
+            )
+        if not camera.is_rectified:
+            image = undistort(image, self._maps(camera))
+        resized: NDArray[np.uint8] = images.resize(image, self.card.input_size)
+        return resized
+
+    def _make_network_rig(self, rig: Rig, names: tuple[str, ...]) -> Rig:
+        return rig.subset(names).rectified().resized(self.card.input_size)

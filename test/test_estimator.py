@@ -1,0 +1,179 @@
+"""The estimator: encoded, distorted, missing and broken views to depth at the network's size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fsmde_ros.backends import Prediction, build_backend
+from fsmde_ros.checkpoint import save_checkpoint
+from fsmde_ros.errors import BackendError, CheckpointError, ImageError
+from fsmde_ros.estimator import Estimator
+from fsmde_ros.geometry import scale_intrinsics
+from fsmde_ros.images import encode_jpeg, resize
+from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.student import Student, StudentConfig
+from fsmde_ros.rectify import undistort, undistortion_maps
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sweep import EncodedImage, Sweep, View
+
+SIZE, INPUT = (120, 200), (64, 96)  # H, W
+NAMES = ("cam_front", "cam_left", "cam_back")
+CARD = ModelCard("test", StudentConfig(), INPUT, "none", "none", "none")
+
+
+class Recorder:
+    """A backend that keeps what it was given and answers with a known depth."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.given: tuple[NDArray[np.generic], ...] = ()
+        self.ground_z = np.nan
+
+    def __call__(
+        self,
+        images: NDArray[np.uint8],
+        intrinsics: NDArray[np.float64],
+        camera_to_vehicle: NDArray[np.float64],
+        ground_z: float,
+        present: NDArray[np.bool_],
+    ) -> Prediction:
+        self.given, self.ground_z = (images, intrinsics, camera_to_vehicle, present), ground_z
+        shape = (len(images), *images.shape[2:])
+        depth = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 1
+        out_of_range = np.zeros(shape, np.float32)
+        out_of_range[:, :10], out_of_range[:, 10] = 0.9, 0.5
+        return Prediction(depth, depth / 10, out_of_range)
+
+
+def rig(**change: object) -> Rig:
+    cameras = []
+    for index, name in enumerate(NAMES):
+        pose = np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, index], [0, -1, 0, 1.4], [0, 0, 0, 1]])
+        cameras.append(Camera(name, SIZE, [[150.0 + index, 0, 99.5], [0, 151, 59.5], [0, 0, 1]], pose))
+    cameras[1] = replace(cameras[1], **change)
+    return Rig(tuple(cameras), ground_z=-0.25)
+
+
+def picture(seed: int) -> NDArray[np.uint8]:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 10, 3), dtype=np.uint8)
+    return np.asarray(resize(coarse, SIZE))
+
+
+def sweep(the_rig: Rig | None = None, names: tuple[str, ...] = NAMES) -> Sweep:
+    return Sweep(the_rig or rig(), 7, {name: View(picture(NAMES.index(name)), 7) for name in names})
+
+
+def test_the_backend_gets_images_and_rig_at_its_size() -> None:
+    backend = Recorder()
+    result = Estimator(backend, CARD)(sweep())
+    images, intrinsics, poses, present = backend.given
+    assert images.shape == (3, 3, *INPUT)
+    for index in range(3):
+        np.testing.assert_array_equal(images[index], resize(picture(index), INPUT).transpose(2, 0, 1))
+        expected = scale_intrinsics(rig().cameras[index].intrinsics, SIZE, INPUT)
+        np.testing.assert_allclose(intrinsics[index], expected)
+        np.testing.assert_array_equal(poses[index], rig().cameras[index].camera_to_vehicle)
+    assert present.tolist() == [True] * 3
+    assert backend.ground_z == -0.25
+    assert (result.rig.names, result.stamp_ns) == (NAMES, 7)
+    np.testing.assert_allclose(result.rig["cam_left"].intrinsics, intrinsics[1])
+
+
+def test_out_of_range_is_infinite_without_stddev() -> None:
+    result = Estimator(Recorder(), CARD)(sweep())
+    assert np.isposinf(result.depth[:, :10]).all()
+    assert np.isnan(result.stddev[:, :10]).all()
+    assert np.isfinite(result.depth[:, 10:]).all()
+    assert result.depth[1, 20, 5] == 64 * 96 + 20 * 96 + 5 + 1
+    np.testing.assert_allclose(result.stddev[:, 10:], result.depth[:, 10:] / 10)
+    assert (result.depth.dtype, result.stddev.dtype) == (np.float32, np.float32)
+
+
+def test_missing_views_are_left_out_in_the_order_of_the_rig() -> None:
+    backend = Recorder()
+    views = sweep(names=("cam_back", "cam_front"))
+    result = Estimator(backend, CARD)(views)
+    assert result.rig.names == ("cam_front", "cam_back")
+    np.testing.assert_array_equal(backend.given[0][1], resize(picture(2), INPUT).transpose(2, 0, 1))
+    assert backend.given[1][1, 0, 0] == pytest.approx(152 * 96 / 200)
+
+
+def test_encoded_views_are_decoded() -> None:
+    backend = Recorder()
+    plain = sweep()
+    encoded = {name: replace(view, image=encode_jpeg(view.image, 95)) for name, view in plain.views.items()}  # type: ignore[arg-type]
+    Estimator(backend, CARD)(replace(plain, views=encoded))
+    for index in range(3):
+        expected = resize(picture(index), INPUT).transpose(2, 0, 1).astype(int)
+        assert np.abs(backend.given[0][index].astype(int) - expected).mean() < 3
+
+
+def test_a_broken_view_is_left_out_and_reported() -> None:
+    estimator = Estimator(Recorder(), CARD)
+    views = dict(sweep().views)
+    views["cam_left"] = View(EncodedImage(b"\xff\xd8nonsense"), 7)
+    prepared = estimator.prepare(replace(sweep(), views=views))
+    assert prepared.rig.names == ("cam_front", "cam_back")
+    assert list(prepared.failed) == ["cam_left"]
+    assert isinstance(prepared.failed["cam_left"], ImageError)
+    assert estimator.infer(prepared).depth.shape == (2, *INPUT)
+    assert estimator(replace(sweep(), views=views)).rig.names == ("cam_front", "cam_back")
+
+
+def test_an_image_of_another_size_than_its_camera_is_reported() -> None:
+    views = {**sweep().views, "cam_back": View(picture(2)[:60], 7)}
+    failed = Estimator(Recorder(), CARD).prepare(replace(sweep(), views=views)).failed
+    assert "'cam_back' has shape (60, 200, 3)" in str(failed["cam_back"])
+    assert "(120, 200, 3)" in str(failed["cam_back"])
+
+
+def test_a_sweep_without_a_usable_view_is_refused() -> None:
+    views = {"cam_left": View(EncodedImage(b""), 7)}
+    with pytest.raises(ImageError, match=r"no view.*cam_left.*0 bytes"):
+        Estimator(Recorder(), CARD)(replace(sweep(), views=views))
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion"), [("plumb_bob", (-0.3, 0.1, 0.001, 0.002)), ("equidistant", (0.1, 0.0, 0.0, 0.0))]
+)
+def test_a_distorted_camera_is_rectified(model: str, distortion: tuple[float, ...]) -> None:
+    backend = Recorder()
+    bent = rig(distortion_model=model, distortion=np.array(distortion))
+    result = Estimator(backend, CARD)(sweep(bent))
+    straight = undistort(picture(1), undistortion_maps(bent["cam_left"]))
+    np.testing.assert_array_equal(backend.given[0][1], resize(straight, INPUT).transpose(2, 0, 1))
+    assert np.abs(straight.astype(int) - picture(1)).max() > 20
+    assert result.rig["cam_left"].is_rectified
+    np.testing.assert_array_equal(backend.given[0][0], resize(picture(0), INPUT).transpose(2, 0, 1))
+
+
+def test_the_network_runs_from_a_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student = Student()
+    save_checkpoint(tmp_path / "x.safetensors", student, CARD, dtype=torch.float32)
+    estimator = Estimator.from_checkpoint(tmp_path / "x.safetensors", device="cpu")
+    result = estimator(sweep())
+    assert result.depth.shape == (3, *INPUT)
+    assert not np.isnan(result.depth).any()
+    same = Estimator(build_backend("torch", student, "cpu"), CARD)(sweep())
+    np.testing.assert_array_equal(result.depth, same.depth)
+    with pytest.raises(BackendError, match="backend"):
+        Estimator.from_checkpoint(tmp_path / "x.safetensors", backend="nonsense")
+    with pytest.raises(CheckpointError, match=r"y\.safetensors"):
+        Estimator.from_checkpoint(tmp_path / "y.safetensors")
+
+
+def test_a_missing_view_changes_the_others_as_if_the_rig_had_none() -> None:
+    torch.manual_seed(0)
+    estimator = Estimator(build_backend("torch", Student(), "cpu"), CARD)
+    two = ("cam_front", "cam_back")
+    missing = estimator(sweep(names=two))
+    smaller = estimator(replace(sweep(names=two), rig=rig().subset(two)))
+    np.testing.assert_array_equal(missing.depth, smaller.depth)
