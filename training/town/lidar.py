@@ -37,6 +37,7 @@ class SpinningLidar:
     """A spinning LiDAR; angles in degrees, lengths in metres.
 
     Attributes:
+        name: of the sensor: its topic and its frame.
         position: of the sensor in the vehicle frame.
         lowest, highest: elevation of the first and last beam, evenly spaced between.
         beams: number of beams, the lowest is ring 0.
@@ -50,6 +51,7 @@ class SpinningLidar:
         threshold: ``reflectance * cos(incidence) / range^2`` (1/m^2) at which 63 % of the pulses return.
     """
 
+    name: str = "lidar_top"
     position: tuple[float, float, float] = (0.94, 0.0, 1.84)
     lowest: float = -30.67
     highest: float = 10.67
@@ -74,12 +76,27 @@ class SpinningLidar:
         if not 0 <= self.min_range < self.max_range:
             raise ConfigError(f"ranges must be 0 <= min_range < max_range, got {self.min_range}, {self.max_range}")
 
+    @property
+    def sensor_to_vehicle(self) -> Array:
+        """Mounting [4, 4] as on the nuScenes cars: x of the sensor to the right of the car, y forward."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]
+        matrix[:3, 3] = self.position
+        return matrix
+
 
 # Velodyne HDL-32E of the nuScenes cars; angles from its manual.
 HDL32E = SpinningLidar()
 # The merged long-range LiDARs of the DDAD cars, thinned to about the density of their scans.
 DDAD_LIDAR = SpinningLidar(
-    position=(1.0, 0.0, 1.9), lowest=-25.0, highest=8.0, beams=64, columns=1080, max_range=200.0, threshold=1.5e-6
+    name="lidar",
+    position=(1.0, 0.0, 1.9),
+    lowest=-25.0,
+    highest=8.0,
+    beams=64,
+    columns=1080,
+    max_range=200.0,
+    threshold=1.5e-6,
 )
 
 
