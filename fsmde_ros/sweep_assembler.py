@@ -1,0 +1,284 @@
+"""Puts messages of cameras that fire one after another together to sweeps.
+
+The cameras of a rig often fire in turn: those of nuScenes over 42.6 ms of a period of 83.3 ms, so
+that no fixed time slop separates the last camera of one sweep from the first of the next once a
+frame is lost. Each camera, however, keeps its offset to the others. The assembler learns these
+offsets relative to one camera, the anchor, from the last stamps, takes them out, and is left with
+stamps that coincide within a sweep and lie a period apart between sweeps.
+
+A message is bound to a sweep only when the sweep leaves. It leaves at once when every camera that
+is alive has its view; at its deadline with the views it has; or when a later sweep leaves first.
+
+Convention: stamps are int nanoseconds (of the messages); ``now`` is float seconds of any clock of
+the caller that does not run backwards, best a steady one. No threads, no clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Generic, TypeVar
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.stamp_offsets import StampOffsets
+
+Payload = TypeVar("Payload")
+
+SILENT_AFTER = 8  # sweeps in a row without a camera, after which no sweep waits for it
+JUMP_NS = 500_000_000  # stamps that are older than the newest by more than this have jumped back
+PAUSE_S = 1.0  # after a pause this long even a repeated stamp is a restart: a bag of one sweep, again
+PENDING_PER_CAMERA = 8
+
+
+@dataclass(frozen=True)
+class AssemblerConfig:
+    """How to put sweeps together.
+
+    Attributes:
+        cameras: names of all cameras, at least one.
+        anchor: camera whose stamp is that of the sweep; empty = the one that lies best in the
+            middle of the others.
+        window_s: how far the stamps of a sweep lie apart at most, seconds, before the offsets of
+            the cameras are known; afterwards, how far they lie apart with the offsets taken out,
+            but never more than 0.45 of the period.
+        deadline_s: how long after the arrival of its first view an incomplete sweep leaves, s.
+    """
+
+    cameras: tuple[str, ...]
+    anchor: str = ""
+    window_s: float = 0.05
+    deadline_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cameras", tuple(self.cameras))
+        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
+            raise ConfigError(f"cameras must be at least one name, each once, got {list(self.cameras)}")
+        if self.anchor and self.anchor not in self.cameras:
+            raise ConfigError(f"the anchor must be one of {list(self.cameras)} or empty, got '{self.anchor}'")
+        if not self.window_s > 0 or not self.deadline_s > 0:
+            raise ConfigError(
+                f"window_s and deadline_s must be above 0 seconds, got {self.window_s} and {self.deadline_s}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival(Generic[Payload]):
+    """One message: its stamp in nanoseconds, its arrival in the caller's clock, its payload."""
+
+    camera: str
+    stamp_ns: int
+    arrived: float
+    payload: Payload
+
+
+@dataclass(frozen=True, eq=False)
+class AssembledSweep(Generic[Payload]):
+    """The messages of one moment.
+
+    Attributes:
+        stamp_ns: stamp of the anchor; where it is missing, the stamp it would have had.
+        views: messages by camera, at least one.
+        missing: cameras without a message.
+        first_arrival: arrival of the first of the messages, in the caller's clock, seconds.
+    """
+
+    stamp_ns: int
+    views: Mapping[str, Arrival[Payload]]
+    missing: tuple[str, ...]
+    first_arrival: float
+
+
+@dataclass
+class Counters:
+    """What became of the messages and sweeps since the start.
+
+    Attributes:
+        messages: messages that were added.
+        duplicate: of these, repeated a stamp of their camera and were ignored.
+        late: of these, came when their sweep had left, and were ignored.
+        out_of_order: of these, older than an earlier message of their camera (used where possible).
+        complete: sweeps that left with all cameras.
+        partial: sweeps that left with some.
+        resets: jumps back of the stamps or of the caller's clock.
+    """
+
+    messages: int = 0
+    duplicate: int = 0
+    late: int = 0
+    out_of_order: int = 0
+    complete: int = 0
+    partial: int = 0
+    resets: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Names and values, in the order above."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class SweepAssembler(Generic[Payload]):
+    """Messages in, sweeps out, in the order of their stamps; each message is used at most once."""
+
+    def __init__(self, config: AssemblerConfig) -> None:
+        self.config = config
+        self.counters = Counters()
+        self._now = float("-inf")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._offsets = StampOffsets(self.config.cameras, self.config.anchor, round(self.config.window_s * 1e9))
+        self._pending: list[Arrival[Payload]] = []
+        self._missed = dict.fromkeys(self.config.cameras, 0)
+        self._suspects: list[Arrival[Payload]] = []
+        self._newest: Arrival[Payload] | None = None
+        self._last_out: dict[str, int] = {}  # newest stamp of each camera that has left
+        self._last_group: list[Arrival[Payload]] = []
+        self._last_stamp: int | None = None
+        self._recent: dict[str, deque[int]] = {name: deque(maxlen=32) for name in self.config.cameras}
+
+    def add(self, camera: str, stamp_ns: int, payload: Payload, now: float) -> list[AssembledSweep[Payload]]:
+        """Take a message that arrived at ``now``; returns the sweeps that leave, oldest first.
+
+        Raises ValueError for a camera that is not in the configuration.
+        """
+        if camera not in self._missed:
+            raise ValueError(f"camera must be one of {list(self.config.cameras)}, got '{camera}'")
+        self.counters.messages += 1
+        out = self._check_clock(now)
+        arrival = Arrival(camera, stamp_ns, now, payload)
+        if not self._has_jumped(arrival):
+            self.counters.late += len(self._suspects)
+            self._suspects = []
+            self._take(arrival)
+            return out + self._leave(now)
+        self._suspects.append(arrival)
+        if len(self._suspects) < 2:  # a single one may be a straggler
+            return out
+        suspects, self._suspects = self._suspects, []
+        out += self._reset()
+        for suspect in suspects:
+            self._take(suspect)
+        return out + self._leave(now)
+
+    def tick(self, now: float) -> list[AssembledSweep[Payload]]:
+        """The sweeps whose deadline has passed at ``now``; call it every 10 to 20 ms."""
+        return self._check_clock(now) + self._leave(now)
+
+    def flush(self) -> list[AssembledSweep[Payload]]:
+        """Everything that is waiting, as it is, oldest first."""
+        return [self._emit(group) for group in self._groups()]
+
+    @property
+    def waiting(self) -> int:
+        """Number of messages whose sweep has not left."""
+        return len(self._pending)
+
+    @property
+    def anchor(self) -> str:
+        """The camera whose stamp is that of the sweep; empty before the first message."""
+        return self._offsets.anchor
+
+    def silent(self) -> tuple[str, ...]:
+        """The cameras that no sweep waits for, because the last ``SILENT_AFTER`` had no view of them."""
+        return tuple(name for name, missed in self._missed.items() if missed >= SILENT_AFTER)
+
+    def _check_clock(self, now: float) -> list[AssembledSweep[Payload]]:
+        back = now < self._now
+        self._now = now
+        return self._reset() if back else []
+
+    def _has_jumped(self, arrival: Arrival[Payload]) -> bool:
+        """Whether the stamp speaks for a restart: far back, or repeated after a pause."""
+        if self._newest is None:
+            return False
+        back = self._newest.stamp_ns - arrival.stamp_ns
+        newest_arrival = self._suspects[-1].arrived if self._suspects else self._newest.arrived
+        paused = bool(self._suspects) or arrival.arrived - newest_arrival > PAUSE_S
+        return back > JUMP_NS or (back >= 0 and paused and arrival.stamp_ns in self._recent[arrival.camera])
+
+    def _reset(self) -> list[AssembledSweep[Payload]]:
+        out = self.flush()
+        self.counters.resets += 1
+        self.counters.late += len(self._suspects)
+        self._forget()
+        return out
+
+    def _take(self, arrival: Arrival[Payload]) -> None:
+        recent = self._recent[arrival.camera]
+        if arrival.stamp_ns in recent:
+            self.counters.duplicate += 1
+            return
+        self.counters.out_of_order += bool(recent) and arrival.stamp_ns < max(recent)
+        recent.append(arrival.stamp_ns)
+        if self._newest is None or arrival.stamp_ns >= self._newest.stamp_ns:
+            self._newest = arrival
+        self._offsets.learn(arrival.camera, arrival.stamp_ns)
+        self._missed[arrival.camera] = 0
+        if self._has_left(arrival):
+            self.counters.late += 1
+        else:
+            self._pending.append(arrival)
+
+    def _has_left(self, arrival: Arrival[Payload]) -> bool:
+        """Whether the sweep of a message has left, or one behind it has.
+
+        The last sweep is placed anew each time, because the offsets may have been learned since.
+        """
+        if not self._last_group:
+            return False
+        if arrival.stamp_ns <= self._last_out.get(arrival.camera, arrival.stamp_ns - 1):
+            return True
+        end = self._reference(self._last_group) + self._offsets.window_ns // 2
+        return self._offsets.aligned(arrival.camera, arrival.stamp_ns) <= end
+
+    def _reference(self, group: list[Arrival[Payload]]) -> int:
+        """Stamp of the anchor, or the mean of where the others say it would have been."""
+        aligned = {a.camera: self._offsets.aligned(a.camera, a.stamp_ns) for a in group}
+        return aligned.get(self._offsets.anchor, sum(aligned.values()) // len(aligned))
+
+    def _groups(self) -> list[list[Arrival[Payload]]]:
+        """The waiting messages, by sweep, in order of time."""
+        groups: list[list[Arrival[Payload]]] = []
+        span, gap = self._offsets.window_ns, self._offsets.gap_ns
+        first = last = 0
+        for aligned, arrival in sorted(
+            ((self._offsets.aligned(a.camera, a.stamp_ns), a) for a in self._pending),
+            key=lambda pair: (pair[0], pair[1].stamp_ns),
+        ):
+            fits = bool(groups) and aligned - first <= span and aligned - last <= gap
+            if fits and all(arrival.camera != other.camera for other in groups[-1]):
+                groups[-1].append(arrival)
+            else:
+                groups.append([arrival])
+                first = aligned
+            last = aligned
+        return groups
+
+    def _leave(self, now: float) -> list[AssembledSweep[Payload]]:
+        """Let out all groups up to the last one that is due or has all it can get."""
+        groups = self._groups()
+        wanted = set(self.config.cameras).difference(self.silent())
+        due = 0
+        for index, group in enumerate(groups):
+            is_full = wanted <= {arrival.camera for arrival in group}
+            if is_full or now - min(a.arrived for a in group) >= self.config.deadline_s:
+                due = index + 1
+        if len(self._pending) > PENDING_PER_CAMERA * len(self.config.cameras):
+            due = max(due, 1)
+        return [self._emit(group) for group in groups[:due]]
+
+    def _emit(self, group: list[Arrival[Payload]]) -> AssembledSweep[Payload]:
+        self._pending = [arrival for arrival in self._pending if all(arrival is not used for used in group)]
+        stamp = self._reference(group)
+        if self._last_stamp is not None:  # an anchor that was only estimated may have been put too late
+            stamp = max(stamp, self._last_stamp + 1)
+        self._last_stamp, self._last_group = stamp, group
+        by_camera = {arrival.camera: arrival for arrival in group}
+        for name in self.config.cameras:
+            self._missed[name] = 0 if name in by_camera else self._missed[name] + 1
+        self._last_out.update({name: arrival.stamp_ns for name, arrival in by_camera.items()})
+        views = {name: by_camera[name] for name in self.config.cameras if name in by_camera}
+        missing = tuple(name for name in self.config.cameras if name not in by_camera)
+        self.counters.complete += not missing
+        self.counters.partial += bool(missing)
+        return AssembledSweep(stamp, views, missing, min(arrival.arrived for arrival in group))
