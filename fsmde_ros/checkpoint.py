@@ -20,6 +20,8 @@ from fsmde_ros.errors import CheckpointError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 
+__all__ = ["CARD_KEY", "ModelCard", "default_checkpoint", "hash_weights", "load_checkpoint", "save_checkpoint"]
+
 CARD_KEY = "card"
 _PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # zip of torch.save; pickle

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fsmde_ros.adjacency import adjacent_pairs, overlap_shares
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sources.nuscenes import sweeps
+
+NUSCENES = Path(__file__).parents[2] / "shared" / "data" / "nuscenes"
 
 FORWARD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
@@ -50,3 +55,12 @@ def test_share_of_two_cameras_at_one_place_by_hand() -> None:
     shares = overlap_shares(_ring([0, 45], 90))
     assert shares[0, 1] == pytest.approx(shares[1, 0], abs=0.05)
     assert 0.35 < shares[0, 1] <= 0.5
+
+
+@pytest.mark.skipif(not NUSCENES.exists(), reason="needs the real keyframe in ../shared/data/nuscenes")
+def test_the_real_ring_of_nuscenes_is_a_ring() -> None:
+    """Its back camera is wider than the others, and its cameras stand up to two metres apart."""
+    rig = next(iter(sweeps(NUSCENES))).rig
+    ring = ["cam_front", "cam_front_right", "cam_back_right", "cam_back", "cam_back_left", "cam_front_left"]
+    expected = {frozenset((ring[i], ring[i - 1])) for i in range(6)}
+    assert {frozenset((rig.names[i], rig.names[j])) for i, j in adjacent_pairs(rig)} == expected

@@ -20,7 +20,10 @@ from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sweep import EncodedImage, Sweep, View
+from fsmde_ros.sources.nuscenes import sweeps
+from fsmde_ros.sweep import EncodedImage, Sweep, View, lidar_in_view
+
+NUSCENES = Path(__file__).parents[2] / "shared" / "data" / "nuscenes"
 
 SIZE, INPUT = (120, 200), (64, 96)  # H, W
 NAMES = ("cam_front", "cam_left", "cam_back")
@@ -177,3 +180,23 @@ def test_a_missing_view_changes_the_others_as_if_the_rig_had_none() -> None:
     missing = estimator(sweep(names=two))
     smaller = estimator(replace(sweep(names=two), rig=rig().subset(two)))
     np.testing.assert_array_equal(missing.depth, smaller.depth)
+
+
+@pytest.mark.skipif(not NUSCENES.exists(), reason=f"needs the real keyframe in ../shared/data/{NUSCENES.name}")
+def test_the_untrained_student_scores_as_the_ground_plane_on_a_real_keyframe() -> None:
+    """The published baseline, AbsRel 0.318 and d1 0.563 with a cap of 20 m, through the whole estimator."""
+    torch.manual_seed(0)
+    card = replace(CARD, input_size=(192, 320))
+    real = next(iter(sweeps(NUSCENES)))
+    result = Estimator(build_backend("torch", Student(), "cpu"), card)(real)
+    scores = []
+    for name in real.present:
+        pixels, truth = lidar_in_view(real, name)
+        scale = np.divide(card.input_size[::-1], real.rig[name].size[::-1])
+        x, y = np.rint((pixels + 0.5) * scale - 0.5).astype(int).clip(0, (319, 191)).T
+        kept = truth < 80
+        depth, truth = np.minimum(result.view(name)[0][y, x], 20.0)[kept], truth[kept]
+        scores.append(
+            (np.mean(np.abs(depth - truth) / truth), np.mean(np.maximum(depth / truth, truth / depth) < 1.25))
+        )
+    assert np.mean(scores, axis=0) == pytest.approx((0.318, 0.563), abs=0.01)
