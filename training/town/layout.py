@@ -1,0 +1,360 @@
+"""Where the streets of a town run and what stands and moves along them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.town import buildings, objects
+from training.town.ground import Ground, Street
+from training.town.primitives import WIDTH, Rows, placed
+from training.town.settings import Range, TownSettings
+
+Array = NDArray[np.float64]
+Generator = np.random.Generator
+AHEAD = 210.0  # m that the main street goes on before and after the drive
+SIDE = 150.0  # m that a cross street goes on
+
+
+@dataclass(frozen=True, eq=False)
+class Mover:
+    """Something under way on a straight course along (or ``across``) a street, or on the path of the car.
+
+    Attributes:
+        rows: its primitives, in its own frame.
+        street: index of the street, or None: ``start`` metres ahead of the car on its path.
+        start: u at t = 0, metres.
+        lateral: v at t = 0, metres.
+        speed: m/s along u (along v if ``across``), signed.
+        backward: it looks against the heading of the street.
+        across: it crosses the street.
+        on_sidewalk: it stands on the raised ground.
+    """
+
+    rows: Rows
+    street: int | None
+    start: float
+    lateral: float = 0.0
+    speed: float = 0.0
+    backward: bool = False
+    across: bool = False
+    on_sidewalk: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A town before it gets its heights.
+
+    Attributes:
+        streets: the first is the main street.
+        waves: [W, 4] of ``Ground``.
+        kerb: metres.
+        path: [M, 4] distance (m), x, y, heading (unwrapped) of the car.
+        rows: [N, WIDTH] of all that stands; z is above the ground at the anchor.
+        anchors: [N, 2] x, y of the object, metres.
+        stiff: [N] the whole object gets the height of its anchor (houses); else each part its own.
+        owners: [N] index of the object.
+        movers: what moves.
+        raised: [sum of their rows] 1 on the sidewalk.
+    """
+
+    streets: tuple[Street, ...]
+    waves: Array
+    kerb: float
+    path: Array
+    rows: Rows
+    anchors: Array
+    stiff: NDArray[np.bool_]
+    owners: NDArray[np.int64]
+    movers: tuple[Mover, ...]
+    raised: Array
+
+
+class _Site:
+    """Collects what stands; everything is placed by street coordinates."""
+
+    def __init__(self, streets: tuple[Street, ...]) -> None:
+        self.streets = streets
+        self.flat = Ground.of(streets, np.zeros((0, 4)), 0.0, "cpu")
+        self.rows: list[Rows] = []
+        self.anchors: list[Array] = []
+        self.stiff: list[bool] = []
+
+    def clear_of_roads(self, x: Array, y: Array, margin: float) -> NDArray[np.bool_]:
+        """Whether places are at least ``margin`` metres from every road."""
+        return (self.flat.road_distance(torch.as_tensor(x), torch.as_tensor(y)) > margin).numpy()
+
+    def put(self, rows: Rows, x: float, y: float, heading: float, stiff: bool = False) -> None:
+        """Place an object."""
+        self.rows.append(placed(rows, x, y, heading))
+        self.anchors.append(np.tile([x, y], (len(rows), 1)))
+        self.stiff.append(stiff)
+
+
+def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
+    """Draw a town around a drive that is at ``travel`` = (first, 0, last) metres."""
+    length = float(travel[2])
+    left_hand = rng.uniform() < settings.left_hand_probability
+    side = 1.0 if left_hand else -1.0  # sign of v of the lanes along the heading
+    streets, turn_street = _streets(rng, settings, length)
+    path = _path(rng, streets, turn_street, side, travel)
+    site = _Site(streets)
+    for k, street in enumerate(streets):
+        reach = (-AHEAD, length + AHEAD) if k == 0 else ((-SIDE, SIDE) if k != turn_street else (-AHEAD, AHEAD))
+        _line_with_buildings(rng, settings, site, street, reach)
+        _line_with_greenery(rng, settings, site, street, reach)
+        _line_with_furniture(rng, settings, site, street, reach, side)
+        _park(rng, settings, site, street, reach, side)
+    if rng.uniform() < settings.overpass_probability:
+        u = rng.uniform(30, length + 120)
+        x, y, heading = streets[0].place(np.array(u), np.array(0.0))
+        span = 2 * streets[0].half_width + 3
+        site.put(buildings.overpass(rng, span, rng.uniform(4.8, 6.5)), float(x), float(y), float(heading), True)
+    movers = _traffic(rng, settings, streets, length, side) + _people(rng, settings, streets, length)
+    counts = [len(rows) for rows in site.rows]
+    return Layout(
+        streets,
+        _waves(rng, settings),
+        float(rng.uniform(*settings.kerb)),
+        path,
+        np.concatenate(site.rows) if counts else np.zeros((0, WIDTH)),
+        np.concatenate(site.anchors) if counts else np.zeros((0, 2)),
+        np.repeat(np.array(site.stiff, dtype=bool), counts),
+        np.repeat(np.arange(len(counts)), counts),
+        tuple(movers),
+        np.zeros(0),
+    )
+
+
+def _waves(rng: Generator, settings: TownSettings) -> Array:
+    if settings.slope[1] == 0:
+        return np.zeros((0, 4))
+    rows = []
+    for share in (0.6, 0.4):
+        angle, length = rng.uniform(0, np.pi), rng.uniform(120, 300)
+        amplitude, k = share * rng.uniform(*settings.slope), 2 * np.pi / length
+        rows.append([amplitude, k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 2 * np.pi)])
+    return np.array(rows)
+
+
+def _streets(rng: Generator, settings: TownSettings, length: float) -> tuple[tuple[Street, ...], int | None]:
+    """The main street along the drive, those that cross it, and the one the car turns into."""
+
+    def street(origin: tuple[float, float], heading: float, bend: Range, lanes: int) -> Street:
+        return Street(
+            origin=origin,
+            heading=heading,
+            amplitude=float(rng.uniform(*bend)),
+            wavelength=float(rng.uniform(220, 420)),
+            phase=float(rng.uniform(0, 2 * np.pi)),
+            lane_width=float(rng.uniform(*settings.lane_width)),
+            lanes=lanes,
+            parking=float(rng.choice([0.0, 2.1, 2.4])),
+            sidewalk=float(rng.uniform(*settings.sidewalk)),
+            setback=float(rng.uniform(*settings.setback)),
+            crosswalk=bool(rng.uniform() < 0.75),
+            yellow=bool(rng.uniform() < 0.5),
+            verge=int(rng.integers(0, 4)),
+        )
+
+    low, high = settings.lanes
+    heading = float(rng.uniform(-np.pi, np.pi))
+    main = street((0.0, 0.0), heading, settings.bend, int(rng.integers(low, high + 1)))
+    streets, turn = [main], None
+    u = rng.uniform(-60, 60)
+    while u < length + 170 and len(streets) < 5:
+        x, y, local = main.place(np.array(u), np.array(0.0))
+        across = float(local + np.pi / 2 + rng.uniform(-0.25, 0.25))
+        cross = street((float(x), float(y)), across, (0.0, 0.0), int(rng.integers(low, min(high, 2) + 1)))
+        streets.append(cross)
+        reachable = 30 < u < max(length - 5, 0)
+        if turn is None and reachable and rng.uniform() < settings.turn_probability:
+            turn = len(streets) - 1
+        u += rng.uniform(*settings.cross_spacing)
+    return tuple(streets), turn
+
+
+def _path(rng: Generator, streets: tuple[Street, ...], turn: int | None, side: float, travel: Array) -> Array:
+    """Course of the car, [M, 4] distance, x, y, heading."""
+    main = streets[0]
+    lateral = side * main.lane_width * (int(rng.integers(0, main.lanes)) + 0.5)
+    u = np.arange(travel[0] - 60, travel[2] + 90, 0.25)
+    points = main.place(u, np.full_like(u, lateral))[:, :2]
+    if turn is not None:
+        cross = streets[turn]
+        backward = rng.uniform() < 0.5
+        sign = -1.0 if backward else 1.0
+        w = np.arange(-60, travel[2] + 90, 0.25)
+        cross_v = side * sign * cross.lane_width * 0.5
+        other = cross.place(sign * w, np.full_like(w, cross_v))[:, :2]
+        gaps = np.linalg.norm(points[:, None] - other[None], axis=2) if len(points) < 4000 else np.zeros((1, 1))
+        i, j = np.unravel_index(int(np.argmin(gaps)), gaps.shape)
+        radius = int(rng.uniform(9, 15) / 0.25)
+        start, end, corner = points[i - radius], other[j + radius], (points[i] + other[j]) / 2
+        f = np.linspace(0, 1, 60)[1:-1, None]
+        arc = (1 - f) ** 2 * start + 2 * f * (1 - f) * corner + f**2 * end
+        points = np.concatenate([points[: i - radius + 1], arc, other[j + radius :]])
+    kernel = np.hanning(17) / np.hanning(17).sum()
+    points = np.stack([np.convolve(points[:, k], kernel, mode="valid") for k in (0, 1)], axis=1)
+    distance = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    tangent = np.gradient(points, distance, axis=0)
+    heading = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
+    return np.column_stack([distance + travel[0] - 58.0, points, heading])
+
+
+def _line_with_buildings(
+    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float]
+) -> None:
+    density, saturation = rng.uniform(*settings.building_density), rng.uniform(*settings.saturation)
+    low, high = settings.building_height
+    typical = rng.uniform(low, low + 0.6 * (high - low))
+    terrace = rng.uniform() < 0.5  # houses touch each other
+    for side in (-1.0, 1.0):
+        u = reach[0]
+        while u < reach[1]:
+            width, depth = rng.uniform(7, 28), rng.uniform(9, 20)
+            height = float(np.clip(typical * rng.uniform(0.5, 1.7), low, high))
+            setback = street.setback + (rng.uniform(0, 0.6) if terrace else rng.uniform(0, 4.0))
+            gap = 0.0 if terrace and rng.uniform() < 0.85 else rng.uniform(0.8, 6.0)
+            if rng.uniform() < density:
+                v = side * (street.half_width + street.sidewalk + setback)
+                x, y, heading = street.place(np.array(u + width / 2), np.array(v))
+                local = np.array([[a, b] for a in (-width / 2, 0, width / 2) for b in (0, depth / 2, depth)])
+                facing = heading + (0.0 if side > 0 else np.pi)  # the front (y = 0) looks to the street
+                c, s = np.cos(facing), np.sin(facing)
+                xs, ys = x + c * local[:, 0] - s * local[:, 1], y + s * local[:, 0] + c * local[:, 1]
+                if site.clear_of_roads(xs, ys, street.sidewalk * 0.9).all():
+                    rows = buildings.building(rng, width, depth, height, saturation)
+                    site.put(rows, float(x), float(y), float(facing), stiff=True)
+            u += width + gap
+
+
+def _line_with_greenery(
+    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float]
+) -> None:
+    density = rng.uniform(*settings.vegetation)
+    for side in (-1.0, 1.0):
+        spacing, row_of_trees = rng.uniform(8, 16), rng.uniform() < 0.6
+        for u in np.arange(reach[0], reach[1], spacing):
+            if rng.uniform() > density:
+                continue
+            out = (
+                0.9
+                if row_of_trees and street.sidewalk > 2.2
+                else street.sidewalk + rng.uniform(0.5, 3 + street.setback)
+            )
+            x, y, heading = street.place(np.array(u + rng.uniform(-1, 1)), np.array(side * (street.half_width + out)))
+            if site.clear_of_roads(x[None], y[None], 0.6)[0]:
+                site.put(objects.tree(rng), float(x), float(y), float(heading))
+    for u in np.arange(reach[0], reach[1], 9.0):  # gardens, and woods where nothing is built
+        side = float(rng.choice([-1, 1]))
+        if rng.uniform() > density or street.setback < 1.5:
+            continue
+        out = street.sidewalk + rng.uniform(0.6, max(street.setback - 0.6, 0.7))
+        x, y, heading = street.place(np.array(u), np.array(side * (street.half_width + out)))
+        if site.clear_of_roads(x[None], y[None], 1.0)[0]:
+            thing = (objects.bush, objects.hedge, objects.fence)[int(rng.integers(0, 3))](rng)
+            site.put(thing, float(x), float(y), float(heading))
+
+
+def _line_with_furniture(
+    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float], traffic_side: float
+) -> None:
+    density = rng.uniform(*settings.furniture)
+    for side in (-1.0, 1.0):
+        inward = 0.0 if side < 0 else np.pi  # local y > 0 reaches to the road
+        every = rng.uniform(20, 38)
+        for u in np.arange(reach[0], reach[1], every):
+            x, y, heading = street.place(np.array(u), np.array(side * (street.half_width + 0.5)))
+            if rng.uniform() < 0.85 and site.clear_of_roads(x[None], y[None], 0.35)[0]:
+                site.put(objects.lamp_post(rng), float(x), float(y), float(heading) + inward)
+        for u in np.arange(reach[0], reach[1], 7.0):
+            if rng.uniform() > density * 0.6:
+                continue
+            thing = objects.FURNITURE[int(rng.choice(len(objects.FURNITURE), p=objects.FURNITURE_SHARES))]
+            out = rng.uniform(0.6, max(street.sidewalk - 0.5, 0.7))
+            x, y, heading = street.place(np.array(u + rng.uniform(-3, 3)), np.array(side * (street.half_width + out)))
+            if site.clear_of_roads(x[None], y[None], 0.5)[0]:
+                turn = inward + float(rng.choice([0.0, np.pi / 2])) * (thing in (objects.bench, objects.sign_post))
+                site.put(thing(rng), float(x), float(y), float(heading) + turn)
+    others = [s for s in site.streets if s is not street]
+    for other in others:  # signals at the junctions
+        if rng.uniform() < 0.5:
+            u0 = float(np.hypot(other.origin[0] - street.origin[0], other.origin[1] - street.origin[1]))
+            for along in (-1.0, 1.0):
+                v = traffic_side * along * (street.half_width + 0.6)
+                x, y, heading = street.place(np.array(u0 + along * (other.half_width + 5.0)), np.array(v))
+                if site.clear_of_roads(x[None], y[None], 0.3)[0]:
+                    site.put(
+                        objects.traffic_light(rng), float(x), float(y), float(heading) + (np.pi if along > 0 else 0)
+                    )
+
+
+def _park(
+    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float], traffic_side: float
+) -> None:
+    """Cars at the kerb, looking the way of the traffic."""
+    if street.parking == 0.0 and rng.uniform() < 0.6:
+        return
+    for side in (-1.0, 1.0):
+        share, u = rng.uniform(*settings.parked), reach[0]
+        while u < reach[1]:
+            u += rng.uniform(5.3, 7.0)
+            if rng.uniform() > share:
+                continue
+            rows = objects.vehicle(rng) if rng.uniform() < 0.3 else objects.car(rng)
+            length = float(np.abs(rows[:, 1]).max()) * 2
+            inset = 1.1 if street.parking else -1.3  # on the sidewalk's edge where there is no lane for it
+            u += max(length - 5.0, 0.0)
+            place = street.place(np.array(u), np.array(side * (street.half_width - inset)))
+            x, y = float(place[0]), float(place[1])
+            if any(s.across(x, y) < s.half_width + 7 + s.amplitude for s in site.streets if s is not street):
+                continue
+            flip = np.pi if side != traffic_side else 0.0
+            site.put(rows, x, y, float(place[2]) + flip + rng.normal(0, 0.02))
+
+
+def _traffic(
+    rng: Generator, settings: TownSettings, streets: tuple[Street, ...], length: float, side: float
+) -> list[Mover]:
+    movers = []
+    for gap in (rng.uniform(9, 35), -rng.uniform(9, 30)):
+        if rng.uniform() < 0.5:
+            movers.append(Mover(objects.vehicle(rng), None, float(gap)))
+    for _ in range(int(rng.integers(settings.moving[0], settings.moving[1] + 1))):
+        k = 0 if rng.uniform() < 0.65 else int(rng.integers(0, len(streets)))
+        street = streets[k]
+        backward = bool(rng.uniform() < 0.6)
+        sign = -1.0 if backward else 1.0
+        speed = sign * rng.uniform(2, 14)
+        start = rng.uniform(-60, length + 140) if k == 0 else rng.uniform(-90, 90)
+        if rng.uniform() < 0.12:
+            lateral, rows, speed = (
+                street.half_width - street.parking - 0.5,
+                objects.cyclist(rng),
+                sign * rng.uniform(2, 6),
+            )
+        else:
+            lateral, rows = street.lane_width * (int(rng.integers(0, street.lanes)) + 0.5), objects.vehicle(rng)
+        movers.append(Mover(rows, k, float(start), side * sign * lateral, float(speed), backward))
+    return movers
+
+
+def _people(rng: Generator, settings: TownSettings, streets: tuple[Street, ...], length: float) -> list[Mover]:
+    movers = []
+    for _ in range(int(rng.integers(settings.people[0], settings.people[1] + 1))):
+        k = 0 if rng.uniform() < 0.7 else int(rng.integers(0, len(streets)))
+        street = streets[k]
+        start = rng.uniform(-50, length + 70) if k == 0 else rng.uniform(-50, 50)
+        rows, speed = objects.person(rng), float(rng.choice([0.0, 1.0, 1.3, 1.6])) * float(rng.choice([-1, 1]))
+        if rng.uniform() < 0.12:  # crosses the street
+            begin = -np.sign(speed or 1.0) * street.half_width * rng.uniform(0.2, 1.0)
+            movers.append(Mover(rows, k, float(start), float(begin), speed or 1.2, across=True))
+            continue
+        out = street.half_width + rng.uniform(0.5, max(street.sidewalk, 0.8))
+        lateral = float(rng.choice([-1, 1])) * out
+        movers.append(Mover(rows, k, float(start), lateral, speed, speed < 0, on_sidewalk=True))
+    return movers

@@ -1,0 +1,470 @@
+"""Things on a street, each a handful of primitives in its own frame (x ahead, y left, z up, on the ground)."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+from training.town.primitives import Kind, Material, Rows, row
+
+Generator = np.random.Generator
+BOX, BALL, CONE = Kind.BOX, Kind.ELLIPSOID, Kind.CONE
+Color = tuple[float, float, float]
+DARK: Color = (0.03, 0.03, 0.035)
+TAIL: Color = (0.5, 0.03, 0.03)
+HEAD: Color = (0.8, 0.8, 0.75)
+
+
+def any_color(rng: Generator, saturation: float = 0.5, low: float = 0.05, high: float = 0.8) -> Color:
+    """A random reflectance."""
+    return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 1) * saturation, rng.uniform(low, high))
+
+
+def paint_color(rng: Generator) -> Color:
+    """Colour of a car: mostly white, black, grey, silver, at times vivid."""
+    if rng.uniform() < 0.7:
+        value = float(rng.choice([0.02, 0.05, 0.12, 0.3, 0.55, 0.8])) * rng.uniform(0.8, 1.2)
+        return (value, value * rng.uniform(0.97, 1.02), value * rng.uniform(0.95, 1.06))
+    return colorsys.hsv_to_rgb(
+        float(rng.choice([0.0, 0.02, 0.1, 0.15, 0.33, 0.55, 0.6, 0.65])), 0.85, rng.uniform(0.1, 0.7)
+    )
+
+
+def _wheels(length: float, width: float, radius: float, axles: tuple[float, ...]) -> list[Rows]:
+    parts = []
+    for x in axles:
+        for side in (-1, 1):
+            parts.append(
+                row(
+                    CONE,
+                    (x * length, side * (width / 2 - 0.1), radius),
+                    (radius, radius, 0.12),
+                    Material.TYRE,
+                    (0.03,) * 3,
+                    roll=np.pi / 2,
+                )
+            )
+    return parts
+
+
+def _lights(length: float, width: float, z: float) -> list[Rows]:
+    parts = []
+    for side in (-1, 1):
+        parts.append(row(BOX, (length / 2, side * width * 0.36, z), (0.03, 0.17, 0.08), Material.LAMP, HEAD))
+        parts.append(row(BOX, (-length / 2, side * width * 0.38, z + 0.1), (0.03, 0.14, 0.1), Material.LAMP, TAIL))
+    return parts
+
+
+def car(rng: Generator) -> Rows:
+    """Saloon, hatchback or off-roader, 3.6-5.1 m long."""
+    length, width = rng.uniform(3.7, 5.0), rng.uniform(1.7, 1.95)
+    height = rng.uniform(1.38, 1.85)
+    belt = height * rng.uniform(0.55, 0.62)
+    clearance, paint, seed = rng.uniform(0.16, 0.26), paint_color(rng), rng.uniform()
+    estate = rng.uniform() < 0.5
+    front, back = 0.2 * length, (-0.47 if estate else -0.33) * length
+    top, middle = height - belt, (belt + height) / 2
+    parts = [
+        row(
+            BOX,
+            (0, 0, (clearance + belt * 0.82) / 2),
+            (length / 2, width / 2, (belt * 0.82 - clearance) / 2),
+            Material.PAINT,
+            paint,
+            seed=seed,
+        ),
+        row(
+            BOX,
+            (0, 0, belt * 0.85),
+            (length / 2 - 0.12, width / 2 - 0.04, belt * 0.15),
+            Material.PAINT,
+            paint,
+            seed=seed,
+        ),
+        row(
+            BOX,
+            ((front + back) / 2 - 0.05, 0, middle),
+            ((front - back) / 2 - 0.2, width / 2 - 0.13, top / 2 - 0.03),
+            Material.GLASS,
+            DARK,
+        ),
+        row(
+            BOX,
+            ((front + back) / 2 - 0.05, 0, height - 0.03),
+            ((front - back) / 2 - 0.28, width / 2 - 0.16, 0.04),
+            Material.PAINT,
+            paint,
+            seed=seed,
+        ),
+    ]
+    lean = np.arctan2(top, 0.55)
+    slant = np.hypot(top, 0.55) / 2
+    parts.append(row(BOX, (front + 0.0, 0, middle), (slant, width / 2 - 0.14, 0.04), Material.GLASS, DARK, pitch=lean))
+    if not estate:
+        parts.append(
+            row(BOX, (back - 0.05, 0, middle), (slant, width / 2 - 0.14, 0.04), Material.GLASS, DARK, pitch=-lean)
+        )
+    for x in (front - 0.45, back + 0.55, (front + back) / 2):
+        parts.append(
+            row(BOX, (x, 0, middle), (0.05, width / 2 - 0.12, top / 2 - 0.03), Material.PAINT, paint, seed=seed)
+        )
+    for side in (-1, 1):
+        parts.append(
+            row(BOX, (front - 0.05, side * (width / 2 + 0.07), belt + 0.06), (0.07, 0.1, 0.07), Material.PAINT, paint)
+        )
+    parts.append(row(BOX, (length / 2 - 0.03, 0, clearance + 0.2), (0.04, width * 0.3, 0.1), Material.PLAIN, DARK))
+    for x in (-1, 1):
+        parts.append(
+            row(BOX, (x * length / 2, 0, 0.45 + 0.2 * (x < 0)), (0.035, 0.25, 0.06), Material.SIGN, (0.7, 0.7, 0.65))
+        )
+    return np.concatenate(
+        parts + _wheels(length, width, rng.uniform(0.3, 0.37), (0.31, -0.29)) + _lights(length, width, belt * 0.7)
+    )
+
+
+def van(rng: Generator) -> Rows:
+    """Delivery van or minibus, 4.8-6.2 m long."""
+    length, width, height = rng.uniform(4.8, 6.2), rng.uniform(1.9, 2.1), rng.uniform(1.9, 2.7)
+    paint, seed = paint_color(rng), rng.uniform()
+    parts = [
+        row(
+            BOX,
+            (-0.45, 0, 0.3 + (height - 0.3) / 2),
+            (length / 2 - 0.45, width / 2, (height - 0.3) / 2),
+            Material.PAINT,
+            paint,
+            seed=seed,
+        ),
+        row(BOX, (length / 2 - 0.5, 0, 0.65), (0.5, width / 2 - 0.02, 0.4), Material.PAINT, paint, seed=seed),
+        row(BOX, (length / 2 - 0.65, 0, 1.45), (0.55, width / 2 - 0.08, 0.05), Material.GLASS, DARK, pitch=0.95),
+    ]
+    for x in (0.2, -0.12) if rng.uniform() < 0.5 else (0.2,):
+        parts.append(
+            row(BOX, (x * length, 0, height * 0.68), (0.42, width / 2 + 0.01, height * 0.12), Material.GLASS, DARK)
+        )
+    parts.append(row(BOX, (-length / 2, 0, height * 0.68), (0.012, width * 0.36, height * 0.12), Material.GLASS, DARK))
+    return np.concatenate(parts + _wheels(length, width, 0.35, (0.3, -0.3)) + _lights(length, width, 0.75))
+
+
+def truck(rng: Generator) -> Rows:
+    """Lorry with a box body or a flat bed, 7-10 m long."""
+    length, width, height = rng.uniform(7, 10), 2.45, rng.uniform(2.9, 3.8)
+    paint, load = paint_color(rng), any_color(rng, 0.4, 0.2, 0.85)
+    parts = [
+        row(BOX, (length / 2 - 0.95, 0, 1.45), (0.95, 1.15, 1.05), Material.PAINT, paint),
+        row(BOX, (length / 2 - 0.05, 0, 1.95), (0.08, 1.0, 0.4), Material.GLASS, DARK),
+        row(BOX, (length / 2 - 0.8, 0, 1.95), (0.45, 1.17, 0.35), Material.GLASS, DARK),
+        row(BOX, (-0.3, 0, 0.8), (length / 2 - 0.4, 0.45, 0.15), Material.METAL, DARK),
+    ]
+    if rng.uniform() < 0.7:
+        parts.append(
+            row(
+                BOX,
+                (-1.0, 0, (height + 1.0) / 2),
+                (length / 2 - 1.05, width / 2, (height - 1.0) / 2),
+                Material.METAL,
+                load,
+                params=(0.6,),
+            )
+        )
+    else:
+        parts.append(row(BOX, (-1.0, 0, 1.25), (length / 2 - 1.05, width / 2, 0.3), Material.METAL, load))
+    return np.concatenate(parts + _wheels(length, width, 0.48, (0.34, -0.22, -0.36)) + _lights(length, width, 0.8))
+
+
+def bus(rng: Generator) -> Rows:
+    """City bus, 10-12 m long."""
+    length, width, height, paint = rng.uniform(10, 12), 2.5, rng.uniform(2.9, 3.2), any_color(rng, 0.9, 0.3, 0.8)
+    parts = [
+        row(BOX, (0, 0, (height + 0.35) / 2), (length / 2, width / 2, (height - 0.35) / 2), Material.PAINT, paint),
+        row(BOX, (0, 0, 1.85), (length / 2 - 0.3, width / 2 + 0.015, 0.5), Material.GLASS, DARK),
+        row(BOX, (0, 0, 1.8), (length / 2 + 0.02, width / 2 - 0.12, 0.7), Material.GLASS, DARK),
+        row(BOX, (-0.1 * length, 0, height + 0.12), (length * 0.2, width * 0.35, 0.14), Material.PAINT, paint),
+    ]
+    for x in np.arange(-length / 2 + 1.4, length / 2 - 0.5, 1.5):
+        parts.append(row(BOX, (x, 0, 1.85), (0.06, width / 2 + 0.02, 0.52), Material.PAINT, paint))
+    return np.concatenate(parts + _wheels(length, width, 0.48, (0.3, -0.28)) + _lights(length, width, 0.8))
+
+
+def vehicle(rng: Generator) -> Rows:
+    """Any vehicle, in about the shares of a city."""
+    return (car, van, truck, bus)[int(rng.choice(4, p=[0.8, 0.11, 0.06, 0.03]))](rng)
+
+
+def person(rng: Generator, stride: float | None = None) -> Rows:
+    """A standing or walking person, 1.2-1.95 m tall."""
+    h = rng.uniform(1.45, 1.9) if rng.uniform() < 0.9 else rng.uniform(1.0, 1.4)
+    shirt, trousers = any_color(rng, 0.9, 0.03, 0.8), any_color(rng, 0.5, 0.02, 0.35)
+    skin = np.array((0.75, 0.52, 0.4)) * rng.uniform(0.35, 1.0)
+    swing = rng.uniform(0.0, 0.45) if stride is None else stride
+    parts = [
+        row(BALL, (0, 0, 0.64 * h), (0.075 * h, 0.125 * h, 0.19 * h), Material.CLOTH, shirt),
+        row(BALL, (0, 0, 0.93 * h), (0.058 * h, 0.05 * h, 0.07 * h), Material.CLOTH, tuple(skin)),
+        row(
+            BALL,
+            (-0.012 * h, 0, 0.95 * h),
+            (0.056 * h, 0.052 * h, 0.062 * h),
+            Material.CLOTH,
+            any_color(rng, 0.5, 0.01, 0.2),
+        ),
+    ]
+    for side in (-1, 1):
+        lean = swing * side
+        foot = (np.sin(lean) * -0.24 * h, side * 0.05 * h, 0.25 * h)
+        parts.append(row(CONE, foot, (0.05 * h, 0.05 * h, 0.255 * h), Material.CLOTH, trousers, pitch=lean, taper=1.4))
+        arm = (np.sin(lean) * 0.15 * h, side * 0.14 * h, 0.63 * h)
+        parts.append(row(CONE, arm, (0.025 * h, 0.025 * h, 0.18 * h), Material.CLOTH, shirt, pitch=-lean, taper=1.3))
+    return np.concatenate(parts)
+
+
+def cyclist(rng: Generator) -> Rows:
+    """A person on a bicycle or a motor scooter."""
+    rider = person(rng, stride=0.5)
+    rider[:, 3] += 0.32
+    frame = any_color(rng, 0.9, 0.05, 0.6)
+    parts = [rider]
+    for x in (-0.52, 0.52):
+        parts.append(row(CONE, (x, 0, 0.34), (0.34, 0.34, 0.02), Material.TYRE, (0.04,) * 3, roll=np.pi / 2))
+    parts.append(row(BOX, (0, 0, 0.62), (0.42, 0.03, 0.05), Material.PAINT, frame))
+    parts.append(row(BOX, (0.45, 0, 0.75), (0.03, 0.28, 0.28), Material.METAL, frame))
+    return np.concatenate(parts)
+
+
+def tree(rng: Generator) -> Rows:
+    """A broad, slim, conical or palm-like tree, 3-13 m tall."""
+    height, green = rng.uniform(4.0, 12.0), _leaf_color(rng)
+    trunk_height, radius = height * rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.28)
+    bark = np.array((0.16, 0.12, 0.09)) * rng.uniform(0.6, 1.8)
+    style = rng.uniform()
+    trunk = row(
+        CONE,
+        (0, 0, height * 0.35),
+        (radius, radius, height * 0.35),
+        Material.BARK,
+        tuple(bark),
+        taper=0.5,
+        seed=rng.uniform(),
+    )
+    if style < 0.12:
+        crown = row(
+            CONE,
+            (0, 0, height * 0.58),
+            (height * 0.2, height * 0.2, height * 0.42),
+            Material.FOLIAGE,
+            green,
+            taper=0.06,
+            seed=rng.uniform(),
+        )
+        return np.concatenate([trunk, crown])
+    spread = height * rng.uniform(0.16, 0.34)
+    parts = [trunk]
+    for _ in range(int(rng.integers(3, 8))):
+        angle, off = rng.uniform(0, 2 * np.pi), spread * rng.uniform(0, 0.75)
+        z = rng.uniform(trunk_height + 0.1 * height, height * 0.92)
+        size = spread * rng.uniform(0.45, 0.85)
+        tint = np.array(green) * rng.uniform(0.75, 1.25)
+        parts.append(
+            row(
+                BALL,
+                (off * np.cos(angle), off * np.sin(angle), z),
+                (size, size * rng.uniform(0.8, 1.1), size * rng.uniform(0.6, 1.0)),
+                Material.FOLIAGE,
+                tuple(tint),
+                yaw=angle,
+                roll=rng.uniform(-0.4, 0.4),
+                seed=rng.uniform(),
+            )
+        )
+    if style > 0.8:  # bare branches show below the crown
+        for _ in range(3):
+            angle = rng.uniform(0, 2 * np.pi)
+            parts.append(
+                row(
+                    CONE,
+                    (0.4 * np.cos(angle), 0.4 * np.sin(angle), trunk_height + 0.6),
+                    (radius * 0.4, radius * 0.4, 1.1),
+                    Material.BARK,
+                    tuple(bark),
+                    yaw=angle,
+                    pitch=0.5,
+                    taper=0.6,
+                )
+            )
+    return np.concatenate(parts)
+
+
+def _leaf_color(rng: Generator) -> Color:
+    hue = rng.uniform(0.2, 0.36) if rng.uniform() < 0.85 else rng.uniform(0.05, 0.15)
+    return colorsys.hsv_to_rgb(hue, rng.uniform(0.3, 0.75), rng.uniform(0.1, 0.38))
+
+
+def bush(rng: Generator) -> Rows:
+    """One to three low balls of leaves."""
+    parts, green = [], _leaf_color(rng)
+    for k in range(int(rng.integers(1, 4))):
+        r = rng.uniform(0.3, 0.9)
+        parts.append(
+            row(
+                BALL,
+                (k * 0.8 - 0.8, rng.uniform(-0.2, 0.2), r * 0.6),
+                (r, r * 0.8, r * 0.8),
+                Material.FOLIAGE,
+                green,
+                seed=rng.uniform(),
+            )
+        )
+    return np.concatenate(parts)
+
+
+def hedge(rng: Generator) -> Rows:
+    """A cut hedge along x."""
+    length, height = rng.uniform(2, 8), rng.uniform(0.6, 2.0)
+    return row(
+        BOX, (0, 0, height / 2), (length / 2, 0.35, height / 2), Material.FOLIAGE, _leaf_color(rng), seed=rng.uniform()
+    )
+
+
+def lamp_post(rng: Generator) -> Rows:
+    """A street lamp whose arm reaches to y > 0."""
+    height, color = rng.uniform(5, 9.5), any_color(rng, 0.2, 0.05, 0.5)
+    reach = rng.uniform(0.8, 2.5)
+    return np.concatenate(
+        [
+            row(CONE, (0, 0, height / 2), (0.1, 0.1, height / 2), Material.METAL, color, taper=0.55),
+            row(BOX, (0, reach / 2, height), (0.04, reach / 2, 0.04), Material.METAL, color),
+            row(BOX, (0, reach, height - 0.05), (0.14, 0.35, 0.06), Material.LAMP, (0.8, 0.75, 0.6)),
+        ]
+    )
+
+
+def traffic_light(rng: Generator) -> Rows:
+    """Signals facing +x, some on an arm over the road (to y > 0)."""
+    pole, case = any_color(rng, 0.3, 0.05, 0.4), (0.04, 0.04, 0.03) if rng.uniform() < 0.6 else (0.6, 0.45, 0.05)
+    places = [(0.0, 2.9)]
+    parts = []
+    if rng.uniform() < 0.5:
+        reach = rng.uniform(3, 6)
+        parts.append(row(CONE, (0, 0, 3.0), (0.11, 0.11, 3.0), Material.METAL, pole, taper=0.8))
+        parts.append(row(BOX, (0, reach / 2, 5.7), (0.05, reach / 2, 0.06), Material.METAL, pole))
+        places.append((reach - 0.3, 5.5))
+    else:
+        parts.append(row(CONE, (0, 0, 1.7), (0.08, 0.08, 1.7), Material.METAL, pole))
+    lit = int(rng.integers(0, 3))
+    for y, z in places:
+        parts.append(row(BOX, (0.12, y, z), (0.12, 0.18, 0.5), Material.PLAIN, case))
+        for k, color in enumerate(((0.9, 0.05, 0.03), (0.9, 0.5, 0.03), (0.05, 0.8, 0.35))):
+            shade = color if k == lit else tuple(0.08 * c for c in color)
+            material = Material.LAMP if k == lit else Material.PLAIN
+            parts.append(row(BALL, (0.24, y, z + 0.32 - 0.32 * k), (0.04, 0.11, 0.11), material, shade))
+    return np.concatenate(parts)
+
+
+def sign_post(rng: Generator) -> Rows:
+    """A traffic sign facing +x."""
+    height, face = rng.uniform(2.0, 3.0), any_color(rng, 1.0, 0.3, 0.8)
+    parts = [row(CONE, (0, 0, height / 2), (0.035, 0.035, height / 2), Material.METAL, (0.35, 0.35, 0.36))]
+    if rng.uniform() < 0.5:
+        parts.append(
+            row(
+                CONE,
+                (0.05, 0, height - 0.1),
+                (0.33, 0.33, 0.015),
+                Material.SIGN,
+                face,
+                pitch=np.pi / 2,
+                seed=rng.uniform(),
+            )
+        )
+    else:
+        parts.append(
+            row(
+                BOX,
+                (0.05, 0, height),
+                (0.015, rng.uniform(0.2, 0.6), rng.uniform(0.2, 0.45)),
+                Material.SIGN,
+                face,
+                seed=rng.uniform(),
+            )
+        )
+    return np.concatenate(parts)
+
+
+def bin_(rng: Generator) -> Rows:
+    """A litter bin, a wheeled bin or a hydrant."""
+    color = any_color(rng, 0.9, 0.05, 0.5)
+    style = rng.integers(0, 3)
+    if style == 0:
+        return row(CONE, (0, 0, 0.45), (0.27, 0.27, 0.45), Material.PLAIN, color, taper=1.15)
+    if style == 1:
+        body = row(BOX, (0, 0, 0.55), (0.3, 0.36, 0.5), Material.PLAIN, color)
+        return np.concatenate([body, row(BOX, (0.03, 0, 1.07), (0.34, 0.38, 0.04), Material.PLAIN, color, pitch=0.1)])
+    hydrant = row(CONE, (0, 0, 0.3), (0.13, 0.13, 0.3), Material.PAINT, color)
+    return np.concatenate([hydrant, row(BALL, (0, 0, 0.62), (0.14, 0.14, 0.12), Material.PAINT, color)])
+
+
+def bench(rng: Generator) -> Rows:
+    """A bench that looks to +x."""
+    wood = tuple(np.array((0.3, 0.2, 0.12)) * rng.uniform(0.5, 1.6))
+    parts = [
+        row(BOX, (0, 0, 0.45), (0.22, 0.85, 0.03), Material.BARK, wood),
+        row(BOX, (-0.22, 0, 0.72), (0.03, 0.85, 0.2), Material.BARK, wood, pitch=-0.2),
+    ]
+    parts += [row(BOX, (0, y, 0.21), (0.2, 0.04, 0.21), Material.METAL, DARK) for y in (-0.7, 0.7)]
+    return np.concatenate(parts)
+
+
+def bollards(rng: Generator) -> Rows:
+    """A row of posts along x, or of traffic cones."""
+    count = int(rng.integers(2, 7))
+    if rng.uniform() < 0.3:
+        cone = [
+            row(CONE, (k * 1.8, 0, 0.36), (0.2, 0.2, 0.36), Material.SIGN, (0.85, 0.22, 0.04), taper=0.15, params=(1,))
+            for k in range(count)
+        ]
+        return np.concatenate(
+            cone + [row(BOX, (k * 1.8, 0, 0.02), (0.22, 0.22, 0.02), Material.PLAIN, DARK) for k in range(count)]
+        )
+    color = any_color(rng, 0.4, 0.04, 0.7)
+    return np.concatenate(
+        [row(CONE, (k * 1.6, 0, 0.45), (0.08, 0.08, 0.45), Material.METAL, color) for k in range(count)]
+    )
+
+
+def fence(rng: Generator) -> Rows:
+    """Posts and rails, a wall, slats or a construction hoarding along x, 4-14 m long."""
+    length, height = rng.uniform(4, 14), rng.uniform(0.8, 2.2)
+    style = rng.uniform()
+    if style < 0.4:
+        color = any_color(rng, 0.4, 0.05, 0.7)
+        posts = [
+            row(BOX, (x, 0, height / 2), (0.04, 0.04, height / 2), Material.METAL, color)
+            for x in np.arange(-length / 2, length / 2, 2.0)
+        ]
+        rails = [
+            row(BOX, (0, 0, z * height), (length / 2, 0.025, 0.03), Material.METAL, color) for z in (0.4, 0.7, 0.97)
+        ]
+        return np.concatenate(posts + rails)
+    material = Material.BRICK if style < 0.6 else Material.CONCRETE if style < 0.75 else Material.SLATS
+    color = (
+        any_color(rng, 0.5, 0.15, 0.65) if material != Material.BRICK else (0.36 * rng.uniform(0.6, 1.3), 0.17, 0.12)
+    )
+    wall = row(BOX, (0, 0, height / 2), (length / 2, 0.1, height / 2), material, color, seed=rng.uniform())
+    cap = row(BOX, (0, 0, height + 0.03), (length / 2, 0.14, 0.04), Material.CONCRETE, (0.4, 0.39, 0.37))
+    return np.concatenate([wall, cap])
+
+
+def shelter(rng: Generator) -> Rows:
+    """A bus stop that opens to y > 0."""
+    parts = [row(BOX, (0, 0, 2.45), (2.0, 0.8, 0.06), Material.METAL, (0.2, 0.2, 0.22))]
+    parts += [row(BOX, (x, -0.7, 1.2), (0.05, 0.05, 1.2), Material.METAL, (0.2, 0.2, 0.22)) for x in (-1.9, 1.9)]
+    parts.append(row(BOX, (0, -0.75, 1.3), (1.85, 0.02, 0.9), Material.GLASS, DARK))
+    parts.append(
+        row(BOX, (1.9, 0, 1.25), (0.08, 0.6, 0.9), Material.SIGN, any_color(rng, 0.9, 0.2, 0.8), seed=rng.uniform())
+    )
+    parts.append(row(BOX, (0, -0.45, 0.48), (1.4, 0.18, 0.03), Material.METAL, (0.3, 0.3, 0.3)))
+    return np.concatenate(parts)
+
+
+FURNITURE = (bin_, bench, bollards, sign_post, bush, shelter)
+FURNITURE_SHARES = (0.28, 0.1, 0.14, 0.28, 0.17, 0.03)

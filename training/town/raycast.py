@@ -1,0 +1,383 @@
+"""Nearest hits of tiles of rays with the primitives and the ground of a town.
+
+A tile is a bundle of rays with one origin (P of them, e.g. 16 x 16 pixels). Its four side planes
+cut away the primitives that none of its rays can meet; what remains is intersected from near to
+far, until every ray of the tile has met something nearer than the next candidate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from training.town.primitives import Kind, Primitives
+
+if TYPE_CHECKING:
+    from training.town.world import World
+
+GROUND, SKY = -1, -2
+CHUNK_TILES = 192  # tiles handled at a time: their buffers stay in the cache of a CPU core
+BATCH = 1 << 16  # rays x candidates of one step
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """Bounds of T tiles of rays.
+
+    Attributes:
+        normals: [T, 4, 3] normals of the side planes, pointing inside.
+        offsets: [T, 4] ``normals . x + offsets >= 0`` inside, metres times the length of the normal.
+        axis: [T, 3] such that ``distance >= axis . (point - origin)`` for every point of every ray:
+            the optical axis where rays are scaled to depth 1, else the unit mean direction.
+        parent: [T] index of the coarse tile that encloses the tile.
+        parents: the coarse tiles, or None to test every tile against every primitive.
+    """
+
+    normals: Tensor
+    offsets: Tensor
+    axis: Tensor
+    parent: Tensor | None = None
+    parents: Tiles | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """What T tiles of P rays met first.
+
+    Attributes:
+        distance: [T, P] in lengths of the directions, inf = sky.
+        primitive: [T, P] int64 index, -1 = ground, -2 = sky.
+        point: [T, P, 3] metres, map frame; of sky undefined.
+        normal: [T, P, 3] unit outward normal, map frame; of sky undefined.
+        local: [T, P, 3] metres in the axes of the primitive from its centre; of ground and sky undefined.
+    """
+
+    distance: Tensor
+    primitive: Tensor
+    point: Tensor
+    normal: Tensor
+    local: Tensor
+
+
+def tiles_around(origins: Tensor, corners: Tensor, axis: Tensor | None = None, slack: float | Tensor = 0.0) -> Tiles:
+    """Tiles of rays that leave one point.
+
+    Args:
+        origins: [T, 3] metres, map frame.
+        corners: [T, 4, 3] directions of the corners of each tile, in order around it; all rays lie within.
+        axis: see ``Tiles``; by default the unit mean of the corners, right for unit directions.
+        slack: [T] or number, metres that primitives are grown by.
+    """
+    normals = torch.cross(corners, corners.roll(-1, dims=1), dim=2)
+    middle = corners.sum(1)
+    normals = normals * torch.sign((normals * middle[:, None]).sum(2, keepdim=True))
+    normals = torch.nn.functional.normalize(normals, dim=2)
+    offsets = -(normals * origins[:, None]).sum(2) + torch.as_tensor(slack).reshape(-1, 1).to(origins)
+    if axis is None:
+        axis = torch.nn.functional.normalize(middle, dim=1)
+    return Tiles(normals, offsets, axis)
+
+
+def cast(
+    world: World,
+    t: float | Tensor,
+    origins: Tensor,
+    directions: Tensor,
+    tiles: Tiles,
+    max_range: float | None = None,
+    min_size: float = 0.0,
+) -> Hits:
+    """Find what rays meet first.
+
+    Args:
+        world: the town.
+        t: seconds, one number or [T]: the time of every tile. Moving things are placed at the mean
+            time and moved along their velocity to that of the tile; keep the span below 0.1 s.
+        origins: [T, 3] metres, map frame, one for every tile.
+        directions: [T, P, 3] map frame, any length; distances come in lengths of it.
+        tiles: their bounds, see ``tiles_around``.
+        max_range: in lengths of directions; that of the settings by default.
+        min_size: primitives that look smaller than this (size / distance) are left out.
+    """
+    times = torch.as_tensor(t, dtype=torch.float64).expand(len(origins))
+    middle = float(times.mean())
+    shift = (times - middle).to(origins)
+    primitives = world.primitives_at(middle)
+    limit = world.settings.max_range if max_range is None else max_range
+    planar = directions.transpose(1, 2).contiguous()
+    count = planar.shape[2]
+    flat = planar.transpose(0, 1).reshape(3, -1)
+    ground, face = world.ground.intersect(origins.repeat_interleave(count, 0), flat, limit)
+    distance, index = nearest(primitives, origins, planar, tiles, shift, ground.view(-1, count), limit, min_size)
+    hit_shift = shift[:, None].expand(-1, count)
+    point = origins[:, None] + directions * distance[..., None].nan_to_num(posinf=0.0)
+    local, normal = _surface(primitives, point, index, hit_shift)
+    on_ground = index == GROUND
+    normal[on_ground] = _ground_normal(world, point[on_ground], directions[on_ground], face.view(-1, count)[on_ground])
+    return Hits(distance, index, point, normal, local)
+
+
+def _ground_normal(world: World, point: Tensor, direction: Tensor, face: Tensor) -> Tensor:
+    """Unit normals [R, 3] of the ground; the face of a kerb looks to the road, away from the ray."""
+    gx, gy = world.ground.gradient(point[:, 0], point[:, 1])
+    smooth = torch.stack([-gx, -gy, torch.ones_like(gx)], dim=1)
+    toward = -direction * torch.tensor([1.0, 1.0, 0.0]).to(direction)
+    return torch.nn.functional.normalize(torch.where(face[:, None], toward, smooth), dim=1)
+
+
+def _surface(primitives: Primitives, point: Tensor, index: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Local coordinates (metres) and unit normals of hits on primitives, both [T, P, 3]."""
+    local_all, normal_all = torch.zeros_like(point), torch.zeros_like(point)
+    some = (index >= 0).nonzero(as_tuple=True)
+    i = index[some]
+    center = primitives.center[i] + primitives.velocity[i] * shift[some][:, None]
+    axes, half, kind = primitives.axes[i], primitives.half[i], primitives.kind[i][:, None]
+    local = torch.bmm(axes, (point[some] - center)[:, :, None])[:, :, 0]
+    scaled = local / half
+    size = scaled.abs()
+    largest = size >= size.amax(1, keepdim=True)
+    flat = torch.sign(scaled) * largest
+    round_ = scaled / half
+    rim = (scaled[:, 2:].abs() > 0.9999) & (kind == Kind.CONE)
+    slope = (half[:, 0] * (1 - primitives.taper[i]) / (2 * half[:, 2]))[:, None]
+    radial = torch.nn.functional.normalize(local[:, :2], dim=1)
+    side = torch.cat([radial, slope], dim=1)
+    cap = torch.sign(scaled) * torch.tensor([0.0, 0.0, 1.0]).to(scaled)
+    normal = torch.where(kind == Kind.BOX, flat, torch.where(kind == Kind.ELLIPSOID, round_, side))
+    normal = torch.where(rim, cap, normal)
+    normal = torch.bmm(normal[:, None], axes)[:, 0]
+    local_all[some] = local
+    normal_all[some] = torch.nn.functional.normalize(normal, dim=1)
+    return local_all, normal_all
+
+
+def nearest(
+    primitives: Primitives,
+    origins: Tensor,
+    directions: Tensor,
+    tiles: Tiles,
+    shift: Tensor,
+    limit: Tensor,
+    max_range: float,
+    min_size: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Distance [T, P] and primitive [T, P] of the first hit of rays [T, 3, P].
+
+    ``limit`` [T, P] is the distance to the ground, inf where there is none; it is returned where
+    nothing is nearer. ``shift`` [T] are seconds that moving primitives are moved on for each tile.
+    """
+    tile, primitive, lower = candidates(primitives, origins, tiles, shift, max_range, min_size)
+    best = limit.clone()
+    index = torch.where(torch.isfinite(best), GROUND, SKY)
+    kinds = primitives.kind[primitive]
+    frames = _unit_frames(primitives)
+    for kind, solve in ((Kind.BOX, _box), (Kind.CONE, _cone), (Kind.ELLIPSOID, _ellipsoid)):
+        chosen = (kinds == kind).nonzero().squeeze(1)
+        if not len(chosen):
+            continue
+        table, bounds = _table(tile[chosen], primitive[chosen], lower[chosen], len(origins))
+        for start in range(0, len(origins), CHUNK_TILES):
+            part = slice(start, start + CHUNK_TILES)
+            _sweep_front_to_back(
+                solve,
+                primitives,
+                frames,
+                origins[part],
+                directions[part],
+                shift[part],
+                table[part],
+                bounds[part],
+                best[part],
+                index[part],
+            )
+    beyond = best > max_range
+    best[beyond] = float("inf")
+    index[beyond] = SKY
+    return best, index
+
+
+def candidates(
+    primitives: Primitives, origins: Tensor, tiles: Tiles, shift: Tensor, max_range: float, min_size: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pairs (tile [M], primitive [M]) that can meet, with a lower bound [M] of their distance."""
+    every = torch.arange(len(primitives), device=origins.device)
+    if tiles.parents is None or tiles.parent is None:
+        return _overlaps(
+            primitives, every, origins, tiles.normals, tiles.offsets, tiles.axis, shift, max_range, min_size
+        )
+    parents = tiles.parents
+    first = torch.stack([(tiles.parent == p).nonzero()[0, 0] for p in range(len(parents.axis))])
+    coarse, chosen, _ = _overlaps(
+        primitives,
+        every,
+        origins[first],
+        parents.normals,
+        parents.offsets,
+        parents.axis,
+        shift[first],
+        max_range,
+        min_size,
+    )
+    found = []
+    for p in range(len(parents.axis)):
+        members = (tiles.parent == p).nonzero().squeeze(1)
+        subset = chosen[coarse == p]
+        t, i, lower = _overlaps(
+            primitives,
+            subset,
+            origins[members],
+            tiles.normals[members],
+            tiles.offsets[members],
+            tiles.axis[members],
+            shift[members],
+            max_range,
+            min_size,
+        )
+        found.append((members[t], i, lower))
+    return (
+        torch.cat([f[0] for f in found]),
+        torch.cat([f[1] for f in found]),
+        torch.cat([f[2] for f in found]),
+    )
+
+
+def _overlaps(
+    primitives: Primitives,
+    subset: Tensor,
+    origins: Tensor,
+    normals: Tensor,
+    offsets: Tensor,
+    axis: Tensor,
+    shift: Tensor,
+    max_range: float,
+    min_size: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tiles against a subset of the primitives by support functions of their boxes; pairs and bounds."""
+    count = len(origins)
+    center, velocity = primitives.center[subset].T, primitives.velocity[subset].T
+    half = primitives.half[subset]
+    reach = primitives.axes[subset] * half[:, :, None]  # [N, 3, 3] half axes
+    vectors = torch.cat([normals.reshape(-1, 3), axis])
+    support = (vectors @ reach[:, 0].T).abs_()
+    support += (vectors @ reach[:, 1].T).abs_()
+    support += (vectors @ reach[:, 2].T).abs_()
+    along = vectors @ center
+    if bool(shift.any()):
+        along += (vectors @ velocity) * torch.cat([shift.repeat_interleave(4), shift])[:, None]
+    inside = along[: 4 * count] + support[: 4 * count]
+    inside += offsets.reshape(-1, 1)
+    meets = (inside >= 0).view(count, 4, -1).all(1)
+    lower = along[4 * count :] - support[4 * count :] - (axis * origins).sum(1, keepdim=True)
+    meets &= lower < max_range
+    if min_size > 0:
+        meets &= half.amax(1)[None] * 2 > min_size * lower
+    tile, column = meets.nonzero(as_tuple=True)
+    return tile, subset[column], lower[tile, column]
+
+
+def _table(tile: Tensor, primitive: Tensor, lower: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Pairs as a table [T, K] of primitives (-1 = none) from near to far, and their bounds [T, K]."""
+    order = torch.argsort(lower)
+    order = order[torch.argsort(tile[order], stable=True)]
+    tile, primitive, lower = tile[order], primitive[order], lower[order]
+    counts = torch.bincount(tile, minlength=count)
+    rank = torch.arange(len(tile), device=tile.device) - (counts.cumsum(0) - counts)[tile]
+    width = int(counts.max())
+    table = torch.full((count, width), -1, dtype=torch.long, device=tile.device)
+    bounds = torch.full((count, width), float("inf"), device=tile.device)
+    table[tile, rank], bounds[tile, rank] = primitive, lower
+    return table, bounds
+
+
+def _unit_frames(primitives: Primitives) -> Tensor:
+    """[N, 3, 3] that take map directions to the frame in which the primitive fills [-1, 1]^3."""
+    return primitives.axes / primitives.half[:, :, None]
+
+
+def _sweep_front_to_back(
+    solve: object,
+    primitives: Primitives,
+    frames: Tensor,
+    origins: Tensor,
+    directions: Tensor,
+    shift: Tensor,
+    table: Tensor,
+    bounds: Tensor,
+    best: Tensor,
+    index: Tensor,
+) -> None:
+    """Improve ``best`` and ``index`` [T, P] in place with the candidates of ``table`` [T, K]."""
+    assert callable(solve)
+    rays = directions.shape[2]
+    column = 0
+    farthest = best.amax(1)
+    while column < table.shape[1]:
+        active = (bounds[:, column] < farthest).nonzero().squeeze(1)
+        if not len(active):
+            break
+        width = min(max(1, BATCH // (len(active) * rays)), table.shape[1] - column)
+        chosen = table[active, column : column + width]  # [n, width]
+        i = chosen.clamp_min(0).reshape(-1)
+        matrix = frames[i]
+        center = primitives.center[i] + primitives.velocity[i] * shift[active].repeat_interleave(width)[:, None]
+        start = torch.bmm(matrix, (origins[active].repeat_interleave(width, 0) - center)[:, :, None])
+        ahead = torch.bmm(matrix.view(len(active), width * 3, 3), directions[active]).view(len(active) * width, 3, rays)
+        distance = solve(start, ahead, primitives.taper[i]).view(len(active), width, rays)
+        distance = torch.where((chosen < 0)[:, :, None], float("inf"), distance)
+        if width > 1:
+            distance, which = distance.min(1)
+            winner = chosen.gather(1, which)
+        else:
+            distance, winner = distance[:, 0], chosen.expand(-1, rays)
+        old = best[active]
+        nearer = distance < old
+        new = torch.where(nearer, distance, old)
+        best[active] = new
+        index[active] = torch.where(nearer, winner, index[active])
+        farthest[active] = new.amax(1)
+        column += width
+
+
+def _box(start: Tensor, ahead: Tensor, taper: Tensor) -> Tensor:
+    """Entry of rays into the cube [-1, 1]^3: start [M, 3, 1], ahead [M, 3, P]; inf where missed."""
+    inverse = ahead.add_(1e-9).reciprocal_()  # never 1 / 0: a ray along a face would give NaN
+    middle = inverse * -start
+    reach = inverse.abs_()
+    near = middle - reach
+    far = middle.add_(reach)
+    enter = torch.maximum(torch.maximum(near[:, 0], near[:, 1]), near[:, 2])
+    leave = torch.minimum(torch.minimum(far[:, 0], far[:, 1]), far[:, 2])
+    return torch.where((enter < leave) & (enter > 0), enter, float("inf"))
+
+
+def _ellipsoid(start: Tensor, ahead: Tensor, taper: Tensor) -> Tensor:
+    """Entry of rays into the unit ball, as ``_box``."""
+    a = (ahead * ahead).sum(1)
+    b = (ahead * start).sum(1)
+    c = (start * start).sum(1) - 1
+    distance = (-b - torch.sqrt(b * b - a * c)) / a  # NaN where missed
+    return torch.where(distance > 0, distance, float("inf"))
+
+
+def _cone(start: Tensor, ahead: Tensor, taper: Tensor) -> Tensor:
+    """Entry of rays into |z| <= 1, x^2 + y^2 <= (m + q z)^2 with radius 1 at z = -1 and taper at z = 1."""
+    m, q = ((1 + taper) / 2)[:, None], ((taper - 1) / 2)[:, None]
+    (ox, oy, oz), (dx, dy, dz) = start.unbind(1), ahead.unbind(1)
+    ow, dw = m + q * oz, q * dz
+    a = dx * dx + dy * dy - dw * dw
+    b = ox * dx + oy * dy - ow * dw
+    c = ox * ox + oy * oy - ow * ow
+    root = torch.sqrt(b * b - a * c)
+    infinite = torch.full_like(a, float("inf"))
+    result = infinite
+    for side in ((-b - root) / a, (-b + root) / a):
+        valid = ((oz + side * dz).abs() <= 1) & (side > 0)
+        result = torch.minimum(result, torch.where(valid, side, infinite))
+    cap = (-torch.sign(dz) - oz) / dz  # the cap that faces the ray
+    radius = torch.where(dz < 0, taper[:, None], torch.ones_like(dz))
+    x, y = ox + cap * dx, oy + cap * dy
+    valid = (x * x + y * y <= radius * radius) & (cap > 0)
+    return torch.minimum(result, torch.where(valid, cap, infinite))

@@ -1,0 +1,83 @@
+"""Knobs of the town, with the reason for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from fsmde_ros.errors import ConfigError
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class TownSettings:
+    """What a drive is drawn from; a pair is the range of a uniform draw, a probability is in [0, 1].
+
+    The defaults are wide on purpose: the student has to carry over to real streets, so no single
+    cue (a lane width, a wall colour, a horizon) may be reliable.
+    """
+
+    lane_width: Range = (2.9, 3.8)  # m; old Boston lanes to motorway lanes
+    lanes: tuple[int, int] = (1, 3)  # each way; wide roads move the walls away from the cameras
+    sidewalk: Range = (1.5, 5.0)  # m
+    setback: Range = (0.0, 9.0)  # m between sidewalk and buildings: front gardens and forecourts
+    kerb: Range = (0.06, 0.17)  # m
+    cross_spacing: Range = (55.0, 140.0)  # m between junctions of the main street
+    turn_probability: float = 0.3  # the car turns at a junction: yaw and fresh views
+    bend: Range = (0.0, 14.0)  # m, amplitude of the bends of a street
+    slope: Range = (0.0, 1.3)  # m, amplitude of the ground over 120-300 m: pitch and roll of the rig
+    speed: Range = (0.0, 14.0)  # m/s; standing still happens too
+    left_hand_probability: float = 0.4  # Singapore drives on the left, Boston on the right
+    building_density: Range = (0.45, 1.0)  # share of plots that are built
+    building_height: Range = (4.0, 34.0)  # m
+    vegetation: Range = (0.0, 1.0)  # trees per 12 m of kerb
+    furniture: Range = (0.3, 1.0)  # poles, signs, bins, benches, bollards, fences
+    parked: Range = (0.0, 0.85)  # share of kerb places taken
+    moving: tuple[int, int] = (2, 16)  # cars, buses and cyclists under way
+    people: tuple[int, int] = (3, 40)  # on the sidewalks and crossings
+    overpass_probability: float = 0.15  # a deck over the street
+    overcast_probability: float = 0.4  # light without sharp shadows
+    dusk_probability: float = 0.12  # dark, lamps lit
+    wet_probability: float = 0.15  # mirror-like road
+    haze: Range = (0.0, 0.006)  # 1/m
+    sun_elevation: Range = (0.25, 1.25)  # rad
+    saturation: Range = (0.5, 1.2)  # of the palettes
+    sensor_noise: Range = (0.002, 0.02)  # of full scale
+    max_range: float = 200.0  # m of depth; what is farther counts as sky
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and not 0 <= value[0] <= value[1]:
+                raise ConfigError(f"{field.name} must be a range (low, high) with 0 <= low <= high, got {value}")
+            if field.name.endswith("_probability") and not 0 <= value <= 1:
+                raise ConfigError(f"{field.name} must be between 0 and 1, got {value}")
+        if self.max_range <= 0:
+            raise ConfigError(f"max_range must be above 0 m, got {self.max_range}")
+
+    @staticmethod
+    def held_out() -> TownSettings:
+        """Another town, for validation: other widths, densities, light and colours."""
+        return TownSettings(
+            lane_width=(3.1, 3.5),
+            lanes=(1, 2),
+            sidewalk=(2.2, 4.0),
+            setback=(0.5, 5.0),
+            kerb=(0.1, 0.14),
+            cross_spacing=(70.0, 110.0),
+            turn_probability=0.4,
+            bend=(2.0, 9.0),
+            slope=(0.2, 0.8),
+            speed=(3.0, 11.0),
+            building_density=(0.7, 0.95),
+            building_height=(6.0, 24.0),
+            vegetation=(0.2, 0.7),
+            furniture=(0.5, 0.9),
+            parked=(0.3, 0.7),
+            moving=(5, 12),
+            people=(8, 25),
+            dusk_probability=0.0,
+            haze=(0.0, 0.002),
+            sun_elevation=(0.5, 1.1),
+            saturation=(0.6, 1.0),
+        )

@@ -1,0 +1,164 @@
+"""Light and materials at the points that rays met."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.town.facades import facade
+from training.town.pavement import pavement
+from training.town.primitives import Material, Primitives
+from training.town.raycast import GROUND, SKY, Hits
+from training.town.shadows import lit, shadow_map
+from training.town.sky import reflected, sky
+from training.town.surface import Surface
+from training.town.textures import Channel, atlas, hashed, look_up
+from training.town.world import World
+
+#                 period m, noise, gloss, channel
+LOOKS: dict[Material, tuple[float, float, float, Channel]] = {
+    Material.PLAIN: (3.0, 0.15, 0.03, Channel.CLOUDY),
+    Material.FOLIAGE: (3.5, 1.0, 0.0, Channel.LEAVES),
+    Material.PAINT: (6.0, 0.06, 0.55, Channel.CLOUDY),
+    Material.GLASS: (6.0, 0.2, 0.9, Channel.CLOUDY),
+    Material.LAMP: (3.0, 0.0, 0.2, Channel.CLOUDY),
+    Material.BARK: (1.0, 0.5, 0.0, Channel.CLOUDY),
+    Material.METAL: (4.0, 0.2, 0.15, Channel.CLOUDY),
+    Material.CLOTH: (1.2, 0.4, 0.0, Channel.CLOUDY),
+    Material.BRICK: (5.0, 0.3, 0.0, Channel.CLOUDY),
+    Material.SLATS: (5.0, 0.2, 0.05, Channel.CLOUDY),
+    Material.ROOF: (4.0, 0.4, 0.02, Channel.CLOUDY),
+    Material.CONCRETE: (7.0, 0.35, 0.0, Channel.CLOUDY),
+    Material.SIGN: (1.0, 0.1, 0.1, Channel.CLOUDY),
+    Material.TYRE: (1.0, 0.2, 0.0, Channel.CLOUDY),
+}
+
+
+def shade(world: World, times: Tensor, origins: Tensor, directions: Tensor, hits: Hits, pixel: Tensor) -> Tensor:
+    """Linear light [T, P, 3] that comes along rays [T, P, 3] from where they hit.
+
+    ``pixel`` [T] is the size of a pixel over its depth.
+    """
+    primitives = world.primitives_at(float(times.mean()))
+    count = directions.shape[1]
+    view = torch.nn.functional.normalize(directions.reshape(-1, 3), dim=1).T.contiguous()
+    index = hits.primitive.view(-1)
+    distance = hits.distance.view(-1)
+    textures = atlas(world.seed, str(world.device))
+    light = torch.empty_like(view)
+    above = (index == SKY).nonzero().squeeze(1)
+    light[:, above] = sky(world.lighting, textures, world.seed, view[:, above])
+    solid = (index != SKY).nonzero().squeeze(1)
+    footprint = pixel.repeat_interleave(count)[solid] * distance[solid]
+    scene = Surface(
+        point=hits.point.view(-1, 3)[solid].T.contiguous(),
+        normal=hits.normal.view(-1, 3)[solid].T.contiguous(),
+        local=hits.local.view(-1, 3)[solid].T.contiguous(),
+        index=index[solid],
+        footprint=footprint,
+        view=view[:, solid],
+    )
+    color = _lit_scene(world, primitives, textures, scene, origins.mean(0))
+    fog = torch.exp(-world.lighting.haze * distance[solid])
+    haze_color = torch.tensor(world.lighting.horizon_color, device=view.device)[:, None]
+    light[:, solid] = color * fog + haze_color * (1 - fog)
+    return light.T.view(*directions.shape)
+
+
+def _lit_scene(world: World, primitives: Primitives, textures: Tensor, scene: Surface, center: Tensor) -> Tensor:
+    """Linear light [3, R] of the points of a scene."""
+    look, device = world.lighting, scene.point.device
+    albedo, gloss, glow = _materials(world, primitives, textures, scene)
+    sun = torch.tensor(look.sun, device=device)
+    jitter = torch.stack(
+        [hashed(scene.point[0] * 7, scene.point[1] * 7), hashed(scene.point[1] * 5, scene.point[0] * 5)]
+    )
+    shadow = shadow_map(primitives, sun, center)
+    direct = lit(shadow, scene.point + 0.05 * scene.normal, jitter * 2 - 1, look.softness)
+    facing = (sun @ scene.normal).clamp_min(0)
+    up = scene.normal[2]
+    height = scene.point[2] - world.ground.height(scene.point[0], scene.point[1])
+    open_sky = (0.62 + 0.38 * up) * (0.55 + 0.45 * (height.abs() * 1.2 + 0.25 * (scene.index == GROUND)).clamp(0, 1))
+    open_sky = open_sky * (0.55 + 0.45 * direct)
+    sky_color = (torch.tensor(look.sky_color, device=device) + torch.tensor(look.horizon_color, device=device)) / 2
+    bounce = 0.12 * (1 - up) * float(sum(look.sun_color)) / 3
+    sun_color = torch.tensor(look.sun_color, device=device)[:, None]
+    irradiance = sky_color[:, None] * (open_sky * 0.75) + sun_color * (direct * facing * 0.9 + bounce * 0.5)
+    result = albedo * irradiance
+    shiny = (gloss > 0.01).nonzero().squeeze(1)
+    mirror = reflected(look, textures, scene.view[:, shiny], scene.normal[:, shiny])
+    cosine = (scene.view[:, shiny] * scene.normal[:, shiny]).sum(0).abs()
+    strength = gloss[shiny] * (0.12 + 0.88 * (1 - cosine) ** 4)
+    result[:, shiny] = result[:, shiny] * (1 - strength) + mirror * strength
+    return result + glow
+
+
+def _materials(world: World, primitives: Primitives, textures: Tensor, scene: Surface) -> tuple[Tensor, Tensor, Tensor]:
+    """Reflectance [3, R], gloss [R] and own light [3, R]."""
+    albedo, glow = torch.zeros_like(scene.point), torch.zeros_like(scene.point)
+    gloss = torch.zeros_like(scene.footprint)
+    ground = (scene.index == GROUND).nonzero().squeeze(1)
+    albedo[:, ground], gloss[ground] = pavement(world, textures, scene.at(ground))
+    things = (scene.index >= 0).nonzero().squeeze(1)
+    material = primitives.material[scene.index[things]]
+    walls = things[material == Material.FACADE]
+    albedo[:, walls], gloss[walls], glow[:, walls] = facade(world, primitives, textures, scene.at(walls))
+    rest = things[material != Material.FACADE]
+    albedo[:, rest], gloss[rest], glow[:, rest] = _things(world, primitives, textures, scene.at(rest))
+    return albedo, gloss, glow
+
+
+def _things(world: World, primitives: Primitives, textures: Tensor, scene: Surface) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``_materials``, of all that is neither ground nor facade."""
+    i = scene.index
+    material = primitives.material[i]
+    table = torch.tensor([LOOKS.get(m, (1.0, 0.0, 0.0, 0)) for m in Material], device=i.device)[material]
+    period, noise, gloss, _ = table.unbind(1)
+    seed = primitives.seed[i]
+    u, v = _flat(scene, primitives)
+    value = look_up(textures, Channel.CLOUDY, u / period + seed * 7, v / period)
+    fine = look_up(textures, Channel.GRAINY, u / period * 2 + seed * 3, v / period * 2)
+    fade = (period * 0.01 / scene.footprint).clamp(0, 1)
+    factor = 1 + noise * (value - 0.5) + 0.5 * noise * (fine - 0.5) * fade
+    leaves = (material == Material.FOLIAGE).nonzero().squeeze(1)
+    factor[leaves] = _leaves(textures, u[leaves], v[leaves], scene.footprint[leaves], seed[leaves])
+    factor = factor * _relief(material, u, v, scene.footprint, primitives.params[i, 0])
+    color = primitives.color[i].T * factor
+    signs = (material == Material.SIGN).nonzero().squeeze(1)
+    if len(signs):
+        ink = look_up(textures, Channel.CLOUDY, u[signs] * 0.35 + seed[signs], v[signs] * 0.7 + seed[signs] * 5) > 0.62
+        color[:, signs] = torch.where(ink, 0.85 - color[:, signs], color[:, signs])
+    lamp = material == Material.LAMP
+    strength = torch.where(lamp, 2.5 if world.lighting.dusk else 0.12, 0.0)
+    return color, gloss, primitives.color[i].T * strength
+
+
+def _flat(scene: Surface, primitives: Primitives) -> tuple[Tensor, Tensor]:
+    """Two coordinates on the face of a primitive, metres; the second is upright where the face is."""
+    x, y, z = scene.local
+    scaled = (scene.local / primitives.half[scene.index].T).abs()
+    on_x, on_z = scaled[0] >= scaled.amax(0), scaled[2] >= scaled.amax(0)
+    return torch.where(on_x, y, x), torch.where(on_z, y, z)
+
+
+def _leaves(textures: Tensor, u: Tensor, v: Tensor, footprint: Tensor, seed: Tensor) -> Tensor:
+    """Brightness of leaves: clumps, and single leaves while they are larger than a pixel."""
+    clumps = look_up(textures, Channel.LEAVES, u / 4.2 + seed * 11, v / 4.2 + seed * 5)
+    single = look_up(textures, Channel.LEAVES, u / 1.3 + seed, v / 1.3)
+    fade = (0.03 / footprint).clamp(0, 1)
+    return 0.18 + 1.2 * clumps + fade * 0.9 * (single - 0.4)
+
+
+def _relief(material: Tensor, u: Tensor, v: Tensor, footprint: Tensor, stripes: Tensor) -> Tensor:
+    """Darker joints of bricks, slats and tiles, and stripes of awnings and containers, [R]."""
+    pitch = torch.where(material == Material.BRICK, 0.085, torch.where(material == Material.ROOF, 0.28, 0.16))
+    jointed = (material == Material.BRICK) | (material == Material.SLATS) | (material == Material.ROOF)
+    along = torch.where(material == Material.SLATS, u, v) / pitch
+    joint = (along - along.floor()) < 0.16
+    depth = 0.45 * (pitch * 0.3 / footprint).clamp(0, 1)
+    result = 1 - depth * (joint & jointed)
+    wide = u / 0.35
+    striped = (
+        ((wide - wide.floor()) < 0.5) & (stripes > 0) & ((material == Material.CLOTH) | (material == Material.METAL))
+    )
+    return result * torch.where(striped, 1.6, 1.0)
