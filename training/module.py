@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import lightning
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from fsmde_ros.errors import ConfigError
@@ -99,8 +100,8 @@ class DistillModule(lightning.LightningModule):
         with torch.no_grad():
             for mean, current in zip(self.average.parameters(), self.student.parameters(), strict=True):
                 mean.lerp_(current, 1 - decay)
-            for mean, current in zip(self.average.buffers(), self.student.buffers(), strict=True):
-                mean.copy_(current)
+            for kept, buffer in zip(self.average.buffers(), self.student.buffers(), strict=True):
+                kept.copy_(buffer)
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new board."""
@@ -118,7 +119,7 @@ class DistillModule(lightning.LightningModule):
         for name in ("abs_rel", "rmse", "d1"):
             self.log(f"val/{name}", getattr(overall, name), prog_bar=name != "rmse")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a lower rate for the encoder and no decay for vectors; cosine by step."""
         settings = self.optimisation
         optimizer = torch.optim.AdamW(parameter_groups(self.student, settings))
