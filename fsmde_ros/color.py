@@ -1,0 +1,64 @@
+"""Pictures for people: depth in colours, and all views of a rig in one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.images import resize
+from fsmde_ros.rig import Rig
+
+OUT_OF_RANGE_RGB = (205, 222, 240)  # pale, like a sky: on no colour map of a depth
+NO_VALUE_RGB = (0, 0, 0)
+MISSING_RGB = (64, 64, 64)
+
+
+def colorize(depth: NDArray[np.float32], near: float = 1.0, far: float = 80.0) -> NDArray[np.uint8]:
+    """Depth [H, W] in metres as RGB [H, W, 3]: red is near, blue is far, in equal steps of log depth.
+
+    Depth beyond ``near`` and ``far`` takes the end colours; +inf (out of range) is pale blue and
+    NaN (no value) black.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.log(depth / near) / np.log(far / near)
+    index = np.nan_to_num(255 * (1 - np.clip(share, 0, 1)), nan=0.0).astype(np.uint8)
+    rgb: NDArray[np.uint8] = cv2.applyColorMap(index, cv2.COLORMAP_TURBO)[..., ::-1].astype(np.uint8)
+    rgb[np.isposinf(depth)] = OUT_OF_RANGE_RGB
+    rgb[np.isnan(depth)] = NO_VALUE_RGB
+    return rgb
+
+
+def rows_of_rig(rig: Rig) -> list[list[str]]:
+    """Cameras as a driver would lay out the pictures: those that look forward above, backward below.
+
+    Each row goes from left to right of the vehicle. A rig that looks one way only has one row.
+    """
+    rows: list[list[str]] = []
+    for is_forward in (True, False):
+        row = [camera for camera in rig.cameras if (camera.camera_to_vehicle[0, 2] > 0) == is_forward]
+        row.sort(key=lambda camera: -camera.camera_to_vehicle[1, 2])
+        if row:
+            rows.append([camera.name for camera in row])
+    return rows
+
+
+def mosaic(tiles: Mapping[str, NDArray[np.uint8]], rows: list[list[str]], width: int) -> NDArray[np.uint8]:
+    """All ``tiles`` (RGB, one size) in ``rows`` of names, as one picture ``width`` pixels wide.
+
+    A name without a tile is a grey field. Rows with fewer names are filled up with grey.
+    """
+    columns = max(len(row) for row in rows)
+    tile_width = max(width // columns, 1)
+    height, original_width = next(iter(tiles.values())).shape[:2]
+    tile_height = max(round(height * tile_width / original_width), 1)
+    picture = np.empty((tile_height * len(rows), tile_width * columns, 3), dtype=np.uint8)
+    picture[:] = MISSING_RGB
+    for i, row in enumerate(rows):
+        for j, name in enumerate(row):
+            if name in tiles:
+                y, x = i * tile_height, j * tile_width
+                picture[y : y + tile_height, x : x + tile_width] = resize(tiles[name], (tile_height, tile_width))
+    return picture
