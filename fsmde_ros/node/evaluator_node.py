@@ -20,6 +20,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -28,7 +29,7 @@ from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from fsmde_ros.cloud_layout import unpack_cloud
-from fsmde_ros.errors import FsmdeError, ImageError
+from fsmde_ros.errors import ConfigError, FsmdeError, ImageError
 from fsmde_ros.geometry import rigid, transform
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.provenance import describe_inputs, describe_machine
@@ -50,9 +51,12 @@ LEVELS = {DiagnosticStatus.OK: "complete", DiagnosticStatus.WARN: "partial", Dia
 
 @dataclass(frozen=True)
 class EvaluatorOptions:
-    """What to listen to and where to write; topics of cameras are relative to the namespace."""
+    """What to listen to and where to write; topics are relative to the namespace.
 
-    rig: Path
+    Without ``rig`` the node's parameter ``rig_file`` names the rig file, as a launch file sets it.
+    """
+
+    rig: Path | None = None
     out: Path | None = None
     lidar_topic: str = "lidar_top"
     odom_topic: str = "odom"
@@ -199,13 +203,15 @@ def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
 
 def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> int:
     """Listen until a signal or the idle timeout, then report; returns the exit status."""
-    rig, lidars = read_rig(options.rig), read_lidars(options.rig)
     inputs = describe_inputs(options.inputs)
     with StopSignal() as stop:
         rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
         try:
             node = Node("evaluate_replay")
-            evaluator = Evaluator(node, rig, lidars, options)
+            rig_file = options.rig or rig_file_of(node)
+            rig = read_rig(rig_file)
+            inputs |= describe_inputs({"rig": rig_file})
+            evaluator = Evaluator(node, rig, read_lidars(rig_file), options)
             node.get_logger().info(f"ready: listening to {len(rig)} cameras")
             spin_until_stopped(node, stop, lambda: evaluator.messages, options.idle_timeout)
             node.destroy_node()
@@ -224,10 +230,19 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
     return 0
 
 
+def rig_file_of(node: Node) -> Path:
+    """The parameter ``rig_file`` of the node. Raises ConfigError where it is not set."""
+    descriptor = ParameterDescriptor(description="Rig file, as rig_from_bag writes it.", read_only=True)
+    path = str(node.declare_parameter("rig_file", "", descriptor).value)
+    if not path:
+        raise ConfigError("no rig file: give --rig FILE or the parameter rig_file; rig_from_bag writes one")
+    return Path(path)
+
+
 def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     """Options from the command line; argparse ends the program on a bad one."""
     parser = argparse.ArgumentParser(prog="evaluate_replay", description="Compare published depth with LiDAR.")
-    parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
+    parser.add_argument("--rig", type=Path, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--out", type=Path, help="report to write (JSON)")
     parser.add_argument("--lidar-topic", default="lidar_top")
     parser.add_argument("--odom-topic", default="odom", help="poses, for the motion between scan and image")
@@ -239,7 +254,7 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     parser.add_argument("--bag", type=Path, help="bag that is played, for its hash in the report")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint of the node, for its hash in the report")
     values = parser.parse_args(arguments)
-    inputs = {"bag": values.bag, "checkpoint": values.checkpoint, "rig": values.rig}
+    inputs = {"bag": values.bag, "checkpoint": values.checkpoint}
     return EvaluatorOptions(
         rig=values.rig,
         out=values.out,

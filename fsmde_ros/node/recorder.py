@@ -62,6 +62,8 @@ class Recorder:
                 self._node.get_logger().warning(f"{topic}: type {types[0]} is not installed, not recorded")
                 continue
             self._subscribe(topic, types[0], kind, matching_qos([p.qos_profile for p in publishers]))
+            if self._topics and self._seen == set(self._topics):
+                self._node.get_logger().info(f"complete: all {len(self._topics)} topics found")
 
     def _subscribe(self, topic: str, msgtype: str, kind: type, qos: QoSProfile) -> None:
         connection = self._writer.add_connection(

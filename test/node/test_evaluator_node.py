@@ -196,6 +196,8 @@ def test_a_lidar_nobody_placed_is_named(node: Node, rig_file: Path, tmp_path: Pa
         (lambda a: [*a, "--min-depth", "90"], "depth range must be 0 < min < max"),
         (lambda a: [*a, "--bag", "no_such_bag"], "no_such_bag: cannot be read"),
         (lambda a: ["--rig", "no_such_rig.yaml"], "no_such_rig.yaml: the rig file cannot be read"),
+        (lambda a: ["--ros-args", "-p", "rig_file:=other.yaml"], "other.yaml: the rig file cannot be read"),
+        (lambda a: [], "no rig file: give --rig FILE or the parameter rig_file"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(
