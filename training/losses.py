@@ -67,6 +67,32 @@ def soft_bins(depth: Tensor, centers: Tensor, sigma: float = 0.0) -> Tensor:
     return hat / hat.sum(2, keepdim=True)
 
 
+def bin_coverage(centers: Tensor, depth: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the true depths of the distance to the nearest bin centre, ``min_k |ln d - ln c_k|``.
+
+    The half of AdaBins' Chamfer loss (Bhat et al., CVPR 2021), here in log depth, that gives every
+    depth a bin. The other half is left out: it would draw in the bins beyond the reach of the LiDAR.
+    Without it the centres can flee to where every depth falls into one bin, which makes CKD easy.
+
+    Args:
+        centers: [B, N] metres. depth: [B, V, H, W] metres, above 0 where ``mask``. mask: bool.
+    """
+    sweep = mask.nonzero()[:, 0]
+    truth = depth[mask].float().log()  # [M]
+    if not len(truth):
+        return centers.float().sum() * 0
+    log_centers = centers.float().log()
+    # centres ascend: the nearest is one of the two around the depth
+    above = torch.empty_like(sweep)
+    for b in range(len(centers)):
+        own = sweep == b
+        above[own] = torch.searchsorted(log_centers[b].detach(), truth[own])
+    last = centers.shape[1] - 1
+    right = (log_centers[sweep, above.clamp(max=last)] - truth).abs()
+    left = (log_centers[sweep, (above - 1).clamp(min=0)] - truth).abs()
+    return torch.minimum(left, right).mean()
+
+
 def ckd(teacher_probability: Tensor, student_logits: Tensor, mask: Tensor, temperature: float = 1.0) -> Tensor:
     """Cross-interaction knowledge distillation: ``tau^2 * mean KL(p_T || p_S)`` over masked pixels. Our reading.
 

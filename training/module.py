@@ -27,7 +27,8 @@ class LossWeights:
 
     silog: float = 2.0  # against the sparse LiDAR: the metric scale
     ckd: float = 0.5  # towards the teacher's bin probabilities
-    vrkd: float = 0.5  # towards the teacher's relations between adjacent views
+    vrkd: float = 0.2  # towards the teacher's relations between adjacent views
+    bins: float = 1.0  # a bin near every true depth: without it, CKD drives the centres out of range
     out_of_range: float = 0.5  # sky, where the teacher or the LiDAR knows
     gradient: float = 0.5  # edges of the teacher's log depth
     smoothness: float = 0.0
@@ -47,8 +48,8 @@ class LossWeights:
 class Optimisation:
     """AdamW with warm-up and cosine decay."""
 
-    rate: float = 1e-3  # decoder, attention, bins: they begin from nothing
-    encoder_rate: float = 1e-4  # ImageNet features are worth keeping
+    rate: float = 1e-3  # decoder and attention: they begin from nothing
+    encoder_rate: float = 1e-4  # ImageNet features are worth keeping; bin centres move as slowly
     weight_decay: float = 0.01
     warmup_steps: int = 100
     final_share: float = 0.02  # of the rate, at the last step
@@ -148,6 +149,8 @@ def distillation_terms(
     terms: dict[str, Tensor] = {}
     if weights.silog > 0:
         terms["silog"] = losses.silog(output.depth, lidar, lidar_known, weights.silog_lam)
+    if weights.bins > 0:
+        terms["bins"] = losses.bin_coverage(output.centers, lidar, lidar_known)
     if weights.ckd or weights.vrkd or weights.gradient or weights.out_of_range:
         scale, shift = align_to_lidar(batch.teacher_disparity, torch.where(lidar_known, lidar, torch.nan))
         targets = TeacherTargets(*teacher_depth(batch.teacher_disparity, scale, shift, config.d_max))
@@ -207,18 +210,21 @@ def score_views(depth: Tensor, batch: SweepBatch, config: StudentConfig) -> list
 
 
 def parameter_groups(student: Student, settings: Optimisation) -> list[dict[str, Any]]:
-    """Trainable parameters in four groups: encoder or not, matrices (decayed) or vectors (not)."""
+    """Trainable parameters in four groups: slow (encoder, bin centres) or not, matrices (decayed) or vectors (not).
+
+    A step of the centres moves the depth of every pixel of every view.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in student.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+            groups.setdefault((name.startswith(("encoder.", "bin_centres.")), parameter.ndim > 1), []).append(parameter)
     return [
         {
             "params": parameters,
-            "lr": settings.encoder_rate if encoder else settings.rate,
+            "lr": settings.encoder_rate if slow else settings.rate,
             "weight_decay": settings.weight_decay if decayed else 0.0,
         }
-        for (encoder, decayed), parameters in groups.items()
+        for (slow, decayed), parameters in groups.items()
     ]
 
 

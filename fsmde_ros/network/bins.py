@@ -80,7 +80,8 @@ class BinLogits(nn.Module):
             return logits
         gate = at_least_float32(self.to_gate(flat)).reshape(batch, views, 1, *features.shape[3:])  # [B, V, 1, h, w]
         height = GATE_SCALE * gate.sigmoid() * meets_ground[:, :, None]
-        offset = centers.log()[:, None, :, None, None] - log_ground_depth[:, :, None]  # [B, V, N, h, w]
+        # Detached: otherwise a loss on the logits moves the centres, and the easiest place for them is out of range.
+        offset = centers.detach().log()[:, None, :, None, None] - log_ground_depth[:, :, None]  # [B, V, N, h, w]
         bump = height * torch.exp(offset * offset * (-0.5 * torch.exp(-2 * self.log_bump_width)))
         return torch.cat([logits[:, :, :-1] + bump, logits[:, :, -1:]], dim=2)
 

@@ -62,6 +62,27 @@ def test_soft_bins_of_invalid_depth_are_finite() -> None:
     assert torch.isfinite(losses.soft_bins(depth, torch.tensor([[1.0, 2.0, 4.0]]))).all()
 
 
+def test_bin_coverage_by_hand() -> None:
+    centers = torch.tensor([[1.0, 10.0], [2.0, 50.0]], requires_grad=True)
+    depth = torch.tensor([[2.0, 100.0, 3.0], [2.0, 0.5, math.nan]]).reshape(2, 1, 1, 3)
+    mask = torch.tensor([[True, True, False], [True, True, False]]).reshape(2, 1, 1, 3)
+    expected = (math.log(2) + math.log(10) + 0 + math.log(4)) / 4
+    loss = losses.bin_coverage(centers, depth, mask)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert torch.isfinite(centers.grad).all()
+    assert losses.bin_coverage(centers, depth, torch.zeros_like(mask)).item() == 0
+
+
+def test_bin_coverage_equals_the_plain_search() -> None:
+    torch.manual_seed(2)
+    centers = (torch.rand(3, 17) * 60 + 1).sort(1).values
+    depth = torch.rand(3, 5, 4, 7) * 90 + 0.2
+    distance = (depth.log().flatten(1)[:, :, None] - centers.log()[:, None]).abs().min(2).values
+    mask = torch.ones_like(depth, dtype=torch.bool)
+    torch.testing.assert_close(losses.bin_coverage(centers, depth, mask), distance.mean())
+
+
 def test_ckd_by_hand_and_zero_when_equal() -> None:
     teacher = torch.tensor([0.5, 0.25, 0.25]).reshape(1, 1, 3, 1, 1)
     uniform = torch.zeros(1, 1, 3, 1, 1)
