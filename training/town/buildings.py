@@ -78,29 +78,19 @@ def _roof(rng: Generator, width: float, depth: float, height: float, trim: Color
     tile = tuple(np.array((0.3, 0.16, 0.12)) * rng.uniform(0.4, 1.4)) if rng.uniform() < 0.5 else (0.16, 0.16, 0.17)
     if height < 11 and rng.uniform() < 0.6:
         pitch = rng.uniform(0.45, 0.8)
-        slant = depth / 2 / np.cos(pitch)
         rise = depth / 4 * np.tan(pitch)
-        rows = []
-        for side in (-1, 1):
-            rows.append(
-                row(
-                    Kind.BOX,
-                    (0, depth / 2 + side * depth / 4, height + rise),
-                    (width / 2 + 0.3, slant / 2 + 0.35, 0.12),
-                    Material.ROOF,
-                    tile,
-                    roll=-side * pitch,
-                )
-            )
-        rows.append(
+        hips = float(rng.choice([0.0, 0.0, 0.5]))
+        ridge = (hips, hips, 1.0) if rng.uniform() < 0.7 else (0.1, 0.1, 0.45)
+        rows = [
             row(
-                Kind.BOX,
-                (0, depth / 2, height + rise * 0.9),
-                (width / 2 - 0.05, depth / 6, rise * 0.8),
-                Material.PLAIN,
-                trim,
+                Kind.CABIN,
+                (0, depth / 2, height + rise),
+                (width / 2 + 0.3, depth / 2 + 0.35, rise),
+                Material.ROOF,
+                tile,
+                taper=ridge,
             )
-        )
+        ]
         rows.append(
             row(
                 Kind.BOX,

@@ -36,7 +36,7 @@ def facade(world: World, primitives: Primitives, textures: Tensor, scene: Surfac
     middle_b = torch.where(street_level & (params[5] > 0), 0.42, 0.52)
     foot = scene.footprint * 1.2
     # side walls have fewer windows, and the top storey ends below the roof
-    draw = hashed(column, storey, seed)
+    draw = hashed(column + 57 * on_side, storey, (seed * 97).floor())
     blind_side = on_side & (hashed(seed * 91, column * 0) < 0.6)
     whole = ((storey + 1) * floor < 2 * half[2] - SUNK + 0.3) & ~blind_side & (up > 0) & (z < half[2] - 0.01)
     inside_a, inside_b = (share_a / 2 - (fa - 0.5).abs()) * pitch, (share_b / 2 - (fb - middle_b).abs()) * floor
@@ -95,14 +95,16 @@ def _panes(
     up: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Reflectance [3, R] and own light [3, R] behind glass: dark rooms, curtains, blinds, goods."""
-    curtain = (draw < 0.3) & ((fa - 0.5).abs() > 0.12)
-    blind = (draw > 0.65) & (fb > 0.35 + draw * 0.5)
+    drawn = (draw * 17.3) % 1
+    curtain = (draw < 0.3) & ((fa - 0.5).abs() > 0.08 + 0.15 * drawn)
+    blind = (draw > 0.65) & (fb > 0.3 + 0.4 * drawn)
     pale = (0.35 + 0.3 * draw)[None].expand(3, -1)
     room = torch.tensor([0.03, 0.035, 0.045], device=draw.device)[:, None].expand(3, len(draw))
     pane = torch.where(curtain | blind, pale, room)
     goods = look_up(textures, Channel.CLOUDY, across / 5.0, up / 5.0)
-    warm = torch.stack([goods, look_up(textures, Channel.CLOUDY, across / 4.0 + 0.3, up / 5.0), 1 - goods * 0.9])
-    pane = torch.where(shop, 0.02 + 0.3 * warm**2, pane)
+    tint = look_up(textures, Channel.CLOUDY, across / 9.0 + 0.3, up / 3.0)
+    wares = goods[None] * torch.stack([0.8 + 0.4 * tint, torch.ones_like(tint), 1.25 - 0.5 * tint])
+    pane = torch.where(shop, 0.03 + 0.22 * wares**3, pane)
     bright = 0.9 if world.lighting.dusk else 0.05
     lit_rooms = ((draw * 7.3) % 1 < 0.4) | shop
     lamp = torch.tensor([1.0, 0.75, 0.45], device=draw.device)[:, None]

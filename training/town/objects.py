@@ -57,70 +57,61 @@ def _lights(length: float, width: float, z: float) -> list[Rows]:
 
 
 def car(rng: Generator) -> Rows:
-    """Saloon, hatchback or off-roader, 3.6-5.1 m long."""
-    length, width = rng.uniform(3.7, 5.0), rng.uniform(1.7, 1.95)
-    height = rng.uniform(1.38, 1.85)
-    belt = height * rng.uniform(0.55, 0.62)
+    """Saloon, hatchback, estate or off-roader, 3.7-5.1 m long."""
+    length, width, height = rng.uniform(3.7, 5.0), rng.uniform(1.7, 1.95), rng.uniform(1.4, 1.8)
+    belt = height * rng.uniform(0.58, 0.64)
     clearance, paint, seed = rng.uniform(0.16, 0.26), paint_color(rng), rng.uniform()
-    estate = rng.uniform() < 0.5
-    front, back = 0.2 * length, (-0.47 if estate else -0.33) * length
-    top, middle = height - belt, (belt + height) / 2
+    estate = rng.uniform() < 0.5 or height > 1.65
+    front, back = (
+        rng.uniform(0.2, 0.27) * length,
+        (rng.uniform(-0.485, -0.45) if estate else rng.uniform(-0.4, -0.34)) * length,
+    )
+    waist = (clearance + belt) / 2
     parts = [
+        _body(0.0, clearance, waist, length, width, (0.02, 0.02, 0.0), paint, seed),
+        _body(0.0, waist, belt, length - 0.02, width, (0.1, 0.08, 0.1), paint, seed),
         row(
-            BOX,
-            (0, 0, (clearance + belt * 0.82) / 2),
-            (length / 2, width / 2, (belt * 0.82 - clearance) / 2),
-            Material.PAINT,
+            Kind.CABIN,
+            ((front + back) / 2, 0, (belt + height) / 2 - 0.01),
+            ((front - back) / 2, width / 2 - 0.06, (height - belt) / 2),
+            Material.GREENHOUSE,
             paint,
+            taper=_insets(rng, (front - back) / 2, estate),
             seed=seed,
         ),
-        row(
-            BOX,
-            (0, 0, belt * 0.85),
-            (length / 2 - 0.12, width / 2 - 0.04, belt * 0.15),
-            Material.PAINT,
-            paint,
-            seed=seed,
-        ),
-        row(
-            BOX,
-            ((front + back) / 2 - 0.05, 0, middle),
-            ((front - back) / 2 - 0.2, width / 2 - 0.13, top / 2 - 0.03),
-            Material.GLASS,
-            DARK,
-        ),
-        row(
-            BOX,
-            ((front + back) / 2 - 0.05, 0, height - 0.03),
-            ((front - back) / 2 - 0.28, width / 2 - 0.16, 0.04),
-            Material.PAINT,
-            paint,
-            seed=seed,
-        ),
+        row(BOX, (length / 2 - 0.02, 0, clearance + 0.18), (0.04, width * 0.33, 0.1), Material.PLAIN, DARK),
+        row(BOX, (-length / 2 + 0.02, 0, clearance + 0.12), (0.05, width * 0.42, 0.1), Material.PLAIN, DARK),
     ]
-    lean = np.arctan2(top, 0.55)
-    slant = np.hypot(top, 0.55) / 2
-    parts.append(row(BOX, (front + 0.0, 0, middle), (slant, width / 2 - 0.14, 0.04), Material.GLASS, DARK, pitch=lean))
-    if not estate:
-        parts.append(
-            row(BOX, (back - 0.05, 0, middle), (slant, width / 2 - 0.14, 0.04), Material.GLASS, DARK, pitch=-lean)
-        )
-    for x in (front - 0.45, back + 0.55, (front + back) / 2):
-        parts.append(
-            row(BOX, (x, 0, middle), (0.05, width / 2 - 0.12, top / 2 - 0.03), Material.PAINT, paint, seed=seed)
-        )
     for side in (-1, 1):
         parts.append(
-            row(BOX, (front - 0.05, side * (width / 2 + 0.07), belt + 0.06), (0.07, 0.1, 0.07), Material.PAINT, paint)
+            row(
+                BOX,
+                (front - 0.35, side * (width / 2 + 0.07), belt + 0.06),
+                (0.06, 0.1, 0.07),
+                Material.PAINT,
+                paint,
+                seed=seed,
+            )
         )
-    parts.append(row(BOX, (length / 2 - 0.03, 0, clearance + 0.2), (0.04, width * 0.3, 0.1), Material.PLAIN, DARK))
     for x in (-1, 1):
         parts.append(
-            row(BOX, (x * length / 2, 0, 0.45 + 0.2 * (x < 0)), (0.035, 0.25, 0.06), Material.SIGN, (0.7, 0.7, 0.65))
+            row(BOX, (x * length / 2, 0, 0.45 + 0.2 * (x < 0)), (0.03, 0.25, 0.06), Material.PLAIN, (0.7, 0.7, 0.65))
         )
-    return np.concatenate(
-        parts + _wheels(length, width, rng.uniform(0.3, 0.37), (0.31, -0.29)) + _lights(length, width, belt * 0.7)
-    )
+    wheels = _wheels(length, width, rng.uniform(0.3, 0.37), (0.31, -0.29))
+    return np.concatenate(parts + wheels + _lights(length, width, belt * 0.72))
+
+
+def _body(
+    x: float, low: float, high: float, length: float, width: float, taper: Color, paint: Color, seed: float
+) -> Rows:
+    half = (length / 2, width / 2, (high - low) / 2)
+    return row(Kind.CABIN, (x, 0, (low + high) / 2), half, Material.PAINT, paint, taper=taper, seed=seed)
+
+
+def _insets(rng: Generator, half_length: float, estate: bool) -> Color:
+    """How far the windscreen, the rear window and the sides of a cabin lean in, shares of its half sizes."""
+    rear = rng.uniform(0.15, 0.45) if estate else rng.uniform(0.6, 0.9)
+    return (rng.uniform(0.65, 1.0) / half_length, rear / half_length, rng.uniform(0.1, 0.25))
 
 
 def van(rng: Generator) -> Rows:
@@ -246,7 +237,7 @@ def tree(rng: Generator) -> Rows:
         taper=0.5,
         seed=rng.uniform(),
     )
-    if style < 0.12:
+    if style < 0.08:
         crown = row(
             CONE,
             (0, 0, height * 0.58),
@@ -258,21 +249,22 @@ def tree(rng: Generator) -> Rows:
         )
         return np.concatenate([trunk, crown])
     spread = height * rng.uniform(0.16, 0.34)
-    parts = [trunk]
-    for _ in range(int(rng.integers(3, 8))):
+    parts, porosity = [trunk], rng.uniform(0.0, 1.6)
+    for _ in range(int(rng.integers(4, 11))):
         angle, off = rng.uniform(0, 2 * np.pi), spread * rng.uniform(0, 0.75)
         z = rng.uniform(trunk_height + 0.1 * height, height * 0.92)
-        size = spread * rng.uniform(0.45, 0.85)
+        size = spread * rng.uniform(0.35, 0.8)
         tint = np.array(green) * rng.uniform(0.75, 1.25)
         parts.append(
             row(
-                BALL,
+                Kind.CROWN,
                 (off * np.cos(angle), off * np.sin(angle), z),
                 (size, size * rng.uniform(0.8, 1.1), size * rng.uniform(0.6, 1.0)),
                 Material.FOLIAGE,
                 tuple(tint),
                 yaw=angle,
                 roll=rng.uniform(-0.4, 0.4),
+                taper=porosity,
                 seed=rng.uniform(),
             )
         )
@@ -306,7 +298,7 @@ def bush(rng: Generator) -> Rows:
         r = rng.uniform(0.3, 0.9)
         parts.append(
             row(
-                BALL,
+                Kind.CROWN,
                 (k * 0.8 - 0.8, rng.uniform(-0.2, 0.2), r * 0.6),
                 (r, r * 0.8, r * 0.8),
                 Material.FOLIAGE,
@@ -419,7 +411,7 @@ def bollards(rng: Generator) -> Rows:
     count = int(rng.integers(2, 7))
     if rng.uniform() < 0.3:
         cone = [
-            row(CONE, (k * 1.8, 0, 0.36), (0.2, 0.2, 0.36), Material.SIGN, (0.85, 0.22, 0.04), taper=0.15, params=(1,))
+            row(CONE, (k * 1.8, 0, 0.36), (0.2, 0.2, 0.36), Material.CLOTH, (0.8, 0.2, 0.04), taper=0.15)
             for k in range(count)
         ]
         return np.concatenate(

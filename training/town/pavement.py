@@ -93,17 +93,13 @@ def _markings(
     bars = ((v / 1.1 - (v / 1.1).floor()) < 0.5).float()
     bars = torch.where(footprint > 0.3, 0.5, bars)
     crosswalk = _soft(other - 2.6, 1.5, footprint * 2) * cross * bars
-    stop = _soft(other - 5.2, 0.2, footprint * 2) * (v * _traffic_side(world) * 1.0 != 0)
+    stop = _soft(other - 5.2, 0.2, footprint * 2)
     arrow = _arrow(u, v, lane, lanes) * away * (footprint < 0.4)
     white = torch.stack([inner, crosswalk, stop, arrow]).amax(0)
     coverage = torch.maximum(center, white)
     gold = torch.tensor([0.62, 0.42, 0.06], device=u.device)[:, None]
     pale = torch.tensor([0.68, 0.68, 0.65], device=u.device)[:, None]
     return torch.where((yellow > 0) & (center >= white), gold, pale), coverage
-
-
-def _traffic_side(world: World) -> float:
-    return 1.0 if world.seed % 2 else -1.0
 
 
 def _arrow(u: Tensor, v: Tensor, lane: Tensor, lanes: Tensor) -> Tensor:

@@ -19,7 +19,9 @@ class Kind(IntEnum):
 
     BOX = 0
     ELLIPSOID = 1
-    CONE = 2  # along local z; radius 1 at the foot and ``taper`` at the top
+    CONE = 2  # along local z; radius 1 at the foot and ``taper[0]`` at the top
+    CABIN = 3  # a box whose top is drawn in by the shares ``taper`` at +x, -x and both y: cabins, roofs
+    CROWN = 4  # the shell of an ellipsoid with holes, larger where ``taper[0]`` is
 
 
 class Material(IntEnum):
@@ -40,11 +42,12 @@ class Material(IntEnum):
     CONCRETE = 12
     SIGN = 13
     TYRE = 14
+    GREENHOUSE = 15  # the cabin of a car: windows between painted pillars below a painted roof
 
 
 # columns of a row: one primitive in the frame of its object (z up, metres, radians)
-KIND, CENTER, HALF, YAW, PITCH, ROLL, TAPER = 0, slice(1, 4), slice(4, 7), 7, 8, 9, 10
-MATERIAL, COLOR, COLOR2, PARAMS, SEED, WIDTH = 11, slice(12, 15), slice(15, 18), slice(18, 24), 24, 25
+KIND, CENTER, HALF, YAW, PITCH, ROLL, MATERIAL = 0, slice(1, 4), slice(4, 7), 7, 8, 9, 10
+TAPER, COLOR, COLOR2, PARAMS, SEED, WIDTH = slice(11, 14), slice(14, 17), slice(17, 20), slice(20, 26), 26, 27
 
 
 def row(
@@ -57,7 +60,7 @@ def row(
     yaw: float = 0.0,
     pitch: float = 0.0,
     roll: float = 0.0,
-    taper: float = 1.0,
+    taper: float | Sequence[float] = 1.0,
     color2: Sequence[float] = (0.0, 0.0, 0.0),
     params: Sequence[float] = (),
     seed: float = 0.0,
@@ -67,7 +70,7 @@ def row(
     result[0, KIND], result[0, CENTER], result[0, HALF] = kind, center, half
     result[0, YAW], result[0, PITCH], result[0, ROLL], result[0, TAPER] = yaw, pitch, roll, taper
     result[0, MATERIAL], result[0, COLOR], result[0, COLOR2], result[0, SEED] = material, color, color2, seed
-    result[0, 18 : 18 + len(params)] = params
+    result[0, PARAMS][: len(params)] = params
     return result
 
 
@@ -104,7 +107,7 @@ class Primitives:
         center: [N, 3] metres.
         axes: [N, 3, 3] unit local axes as rows: ``local = axes @ (point - center)``.
         half: [N, 3] half sizes along the axes, metres.
-        taper: [N] radius of the top of a cone over that of its foot.
+        taper: [N, 3] see ``Kind``.
         velocity: [N, 3] m/s; what stands has 0.
         material: [N] int64, see ``Material``.
         color, color2: [N, 3] reflectance 0 to 1.

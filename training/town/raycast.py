@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from training.town.primitives import Kind, Primitives
+from training.town.solids import SOLVERS, Solver, cabin_planes
 
 if TYPE_CHECKING:
     from training.town.world import World
@@ -141,12 +142,17 @@ def _surface(primitives: Primitives, point: Tensor, index: Tensor, shift: Tensor
     largest = size >= size.amax(1, keepdim=True)
     flat = torch.sign(scaled) * largest
     round_ = scaled / half
+    leans = cabin_planes(primitives.taper[i])
+    face = ((leans[:, :, :3] * scaled[:, None]).sum(2) - leans[:, :, 3]).argmax(1)
+    planes = leans[torch.arange(len(i), device=i.device), face, :3] / half
     rim = (scaled[:, 2:].abs() > 0.9999) & (kind == Kind.CONE)
-    slope = (half[:, 0] * (1 - primitives.taper[i]) / (2 * half[:, 2]))[:, None]
+    slope = (half[:, 0] * (1 - primitives.taper[i, 0]) / (2 * half[:, 2]))[:, None]
     radial = torch.nn.functional.normalize(local[:, :2], dim=1)
     side = torch.cat([radial, slope], dim=1)
     cap = torch.sign(scaled) * torch.tensor([0.0, 0.0, 1.0]).to(scaled)
-    normal = torch.where(kind == Kind.BOX, flat, torch.where(kind == Kind.ELLIPSOID, round_, side))
+    curved = (kind == Kind.ELLIPSOID) | (kind == Kind.CROWN)
+    normal = torch.where(kind == Kind.BOX, flat, torch.where(curved, round_, side))
+    normal = torch.where(kind == Kind.CABIN, planes, normal)
     normal = torch.where(rim, cap, normal)
     normal = torch.bmm(normal[:, None], axes)[:, 0]
     local_all[some] = local
@@ -174,7 +180,7 @@ def nearest(
     index = torch.where(torch.isfinite(best), GROUND, SKY)
     kinds = primitives.kind[primitive]
     frames = _unit_frames(primitives)
-    for kind, solve in ((Kind.BOX, _box), (Kind.CONE, _cone), (Kind.ELLIPSOID, _ellipsoid)):
+    for kind, solve in SOLVERS.items():
         chosen = (kinds == kind).nonzero().squeeze(1)
         if not len(chosen):
             continue
@@ -298,7 +304,7 @@ def _unit_frames(primitives: Primitives) -> Tensor:
 
 
 def _sweep_front_to_back(
-    solve: object,
+    solve: Solver,
     primitives: Primitives,
     frames: Tensor,
     origins: Tensor,
@@ -310,7 +316,6 @@ def _sweep_front_to_back(
     index: Tensor,
 ) -> None:
     """Improve ``best`` and ``index`` [T, P] in place with the candidates of ``table`` [T, K]."""
-    assert callable(solve)
     rays = directions.shape[2]
     column = 0
     farthest = best.amax(1)
@@ -325,7 +330,7 @@ def _sweep_front_to_back(
         center = primitives.center[i] + primitives.velocity[i] * shift[active].repeat_interleave(width)[:, None]
         start = torch.bmm(matrix, (origins[active].repeat_interleave(width, 0) - center)[:, :, None])
         ahead = torch.bmm(matrix.view(len(active), width * 3, 3), directions[active]).view(len(active) * width, 3, rays)
-        distance = solve(start, ahead, primitives.taper[i]).view(len(active), width, rays)
+        distance = solve(start, ahead, primitives.taper[i], primitives.half[i]).view(len(active), width, rays)
         distance = torch.where((chosen < 0)[:, :, None], float("inf"), distance)
         if width > 1:
             distance, which = distance.min(1)
@@ -339,45 +344,3 @@ def _sweep_front_to_back(
         index[active] = torch.where(nearer, winner, index[active])
         farthest[active] = new.amax(1)
         column += width
-
-
-def _box(start: Tensor, ahead: Tensor, taper: Tensor) -> Tensor:
-    """Entry of rays into the cube [-1, 1]^3: start [M, 3, 1], ahead [M, 3, P]; inf where missed."""
-    inverse = ahead.add_(1e-9).reciprocal_()  # never 1 / 0: a ray along a face would give NaN
-    middle = inverse * -start
-    reach = inverse.abs_()
-    near = middle - reach
-    far = middle.add_(reach)
-    enter = torch.maximum(torch.maximum(near[:, 0], near[:, 1]), near[:, 2])
-    leave = torch.minimum(torch.minimum(far[:, 0], far[:, 1]), far[:, 2])
-    return torch.where((enter < leave) & (enter > 0), enter, float("inf"))
-
-
-def _ellipsoid(start: Tensor, ahead: Tensor, taper: Tensor) -> Tensor:
-    """Entry of rays into the unit ball, as ``_box``."""
-    a = (ahead * ahead).sum(1)
-    b = (ahead * start).sum(1)
-    c = (start * start).sum(1) - 1
-    distance = (-b - torch.sqrt(b * b - a * c)) / a  # NaN where missed
-    return torch.where(distance > 0, distance, float("inf"))
-
-
-def _cone(start: Tensor, ahead: Tensor, taper: Tensor) -> Tensor:
-    """Entry of rays into |z| <= 1, x^2 + y^2 <= (m + q z)^2 with radius 1 at z = -1 and taper at z = 1."""
-    m, q = ((1 + taper) / 2)[:, None], ((taper - 1) / 2)[:, None]
-    (ox, oy, oz), (dx, dy, dz) = start.unbind(1), ahead.unbind(1)
-    ow, dw = m + q * oz, q * dz
-    a = dx * dx + dy * dy - dw * dw
-    b = ox * dx + oy * dy - ow * dw
-    c = ox * ox + oy * oy - ow * ow
-    root = torch.sqrt(b * b - a * c)
-    infinite = torch.full_like(a, float("inf"))
-    result = infinite
-    for side in ((-b - root) / a, (-b + root) / a):
-        valid = ((oz + side * dz).abs() <= 1) & (side > 0)
-        result = torch.minimum(result, torch.where(valid, side, infinite))
-    cap = (-torch.sign(dz) - oz) / dz  # the cap that faces the ray
-    radius = torch.where(dz < 0, taper[:, None], torch.ones_like(dz))
-    x, y = ox + cap * dx, oy + cap * dy
-    valid = (x * x + y * y <= radius * radius) & (cap > 0)
-    return torch.minimum(result, torch.where(valid, cap, infinite))

@@ -12,7 +12,7 @@ from training.town.raycast import GROUND, SKY, Hits
 from training.town.shadows import lit, shadow_map
 from training.town.sky import reflected, sky
 from training.town.surface import Surface
-from training.town.textures import Channel, atlas, hashed, look_up
+from training.town.textures import Channel, atlas, look_up
 from training.town.world import World
 
 #                 period m, noise, gloss, channel
@@ -31,6 +31,7 @@ LOOKS: dict[Material, tuple[float, float, float, Channel]] = {
     Material.CONCRETE: (7.0, 0.35, 0.0, Channel.CLOUDY),
     Material.SIGN: (1.0, 0.1, 0.1, Channel.CLOUDY),
     Material.TYRE: (1.0, 0.2, 0.0, Channel.CLOUDY),
+    Material.GREENHOUSE: (6.0, 0.06, 0.55, Channel.CLOUDY),
 }
 
 
@@ -70,16 +71,15 @@ def _lit_scene(world: World, primitives: Primitives, textures: Tensor, scene: Su
     look, device = world.lighting, scene.point.device
     albedo, gloss, glow = _materials(world, primitives, textures, scene)
     sun = torch.tensor(look.sun, device=device)
-    jitter = torch.stack(
-        [hashed(scene.point[0] * 7, scene.point[1] * 7), hashed(scene.point[1] * 5, scene.point[0] * 5)]
-    )
-    shadow = shadow_map(primitives, sun, center)
-    direct = lit(shadow, scene.point + 0.05 * scene.normal, jitter * 2 - 1, look.softness)
+    shadow = shadow_map(primitives, sun, center, size=64 if look.soft else 320)
+    direct = lit(shadow, scene.point + 0.05 * scene.normal)
     facing = (sun @ scene.normal).clamp_min(0)
     up = scene.normal[2]
+    if look.soft:  # the map tells of the open sky above: walls see it at a slant only
+        direct = 1 - (1 - direct) * up.clamp_min(0)
     height = scene.point[2] - world.ground.height(scene.point[0], scene.point[1])
     open_sky = (0.62 + 0.38 * up) * (0.55 + 0.45 * (height.abs() * 1.2 + 0.25 * (scene.index == GROUND)).clamp(0, 1))
-    open_sky = open_sky * (0.55 + 0.45 * direct)
+    open_sky = open_sky * (0.65 + 0.35 * direct)
     sky_color = (torch.tensor(look.sky_color, device=device) + torch.tensor(look.horizon_color, device=device)) / 2
     bounce = 0.12 * (1 - up) * float(sum(look.sun_color)) / 3
     sun_color = torch.tensor(look.sun_color, device=device)[:, None]
@@ -128,6 +128,11 @@ def _things(world: World, primitives: Primitives, textures: Tensor, scene: Surfa
     if len(signs):
         ink = look_up(textures, Channel.CLOUDY, u[signs] * 0.35 + seed[signs], v[signs] * 0.7 + seed[signs] * 5) > 0.62
         color[:, signs] = torch.where(ink, 0.85 - color[:, signs], color[:, signs])
+    cabins = (material == Material.GREENHOUSE).nonzero().squeeze(1)
+    if len(cabins):
+        window = _car_windows(scene.at(cabins), primitives)
+        color[:, cabins] = torch.where(window, 0.03, color[:, cabins])
+        gloss[cabins] = torch.where(window, 0.9, gloss[cabins])
     lamp = material == Material.LAMP
     strength = torch.where(lamp, 2.5 if world.lighting.dusk else 0.12, 0.0)
     return color, gloss, primitives.color[i].T * strength
@@ -162,3 +167,16 @@ def _relief(material: Tensor, u: Tensor, v: Tensor, footprint: Tensor, stripes: 
         ((wide - wide.floor()) < 0.5) & (stripes > 0) & ((material == Material.CLOTH) | (material == Material.METAL))
     )
     return result * torch.where(striped, 1.6, 1.0)
+
+
+def _car_windows(scene: Surface, primitives: Primitives) -> Tensor:
+    """Which points of car cabins are glass, [R]: not the roof, the rim of the panes, nor the middle pillar."""
+    half = primitives.half[scene.index].T
+    along, up = scene.local[0], scene.local[2] / half[2]
+    lean = primitives.taper[scene.index].T * half[0] / 2
+    front = half[0] - lean[0] * (up + 1) - along  # to the windscreen and to the rear window, metres
+    back = half[0] - lean[1] * (up + 1) + along
+    across = half[1] * (1 - primitives.taper[scene.index, 2] * (up + 1) / 2) - scene.local[1].abs()
+    on_end = torch.minimum(front, back) < 0.02
+    sides = (front > 0.08) & (back > 0.1) & ((along - 0.05).abs() > 0.05)
+    return (up > -0.85) & (up < 0.82) & torch.where(on_end, across > 0.06, sides)

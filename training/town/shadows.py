@@ -77,17 +77,13 @@ def _grid_tiles(axes: Tensor, place: Tensor, reach: float, n: int) -> Tiles:
     return tiles_around(place.expand(n * n, 3), corners, axis=axes[2].expand(n * n, 3))
 
 
-def lit(shadow: ShadowMap, points: Tensor, jitter: Tensor, softness: float) -> Tensor:
-    """Share [R] of the sun that reaches points [3, R]; 1 outside the map.
-
-    ``jitter`` [2, R] in [-1, 1] shifts the lookup by up to ``softness`` metres, which blurs the edge.
-    """
+def lit(shadow: ShadowMap, points: Tensor) -> Tensor:
+    """Share [R] of the sun that reaches points [3, R], blurred over a texel; 1 outside the map."""
     size = shadow.depth.shape[0]
     x, y, z = shadow.map_to_sun[:, :3] @ points + shadow.map_to_sun[:, 3:]
     scale = 1 / (shadow.reach * z)
-    per_metre = size / 2 * softness / (shadow.reach * SUN_DISTANCE)
-    px = (x * scale + 1) * (size / 2) - 0.5 + jitter[0] * per_metre
-    py = (y * scale + 1) * (size / 2) - 0.5 + jitter[1] * per_metre
+    px = (x * scale + 1) * (size / 2) - 0.5
+    py = (y * scale + 1) * (size / 2) - 0.5
     inside = (px >= 0) & (py >= 0) & (px < size - 1) & (py < size - 1)
     px, py = px.clamp(0, size - 1.001), py.clamp(0, size - 1.001)
     ix, iy = px.long(), py.long()

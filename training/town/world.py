@@ -24,7 +24,7 @@ class Lighting:
     Attributes:
         sun: unit vector toward the sun (overcast: near the zenith, for soft contact shadows).
         sun_color, sky_color, horizon_color: linear RGB.
-        softness: metres by which shadows are blurred.
+        soft: the light comes from the whole sky; only what is overhead shades.
         haze: 1/m.
         clouds: 0 clear to 1 closed.
         wet: 0 dry to 1 mirror-like road.
@@ -36,7 +36,7 @@ class Lighting:
     sun_color: tuple[float, float, float]
     sky_color: tuple[float, float, float]
     horizon_color: tuple[float, float, float]
-    softness: float
+    soft: bool
     haze: float
     clouds: float
     wet: float
@@ -141,8 +141,7 @@ def build_world(
     ground = Ground.of(layout.streets, layout.waves, layout.kerb, device)
     layout = _without_collisions(layout, ground, travelled, duration_s)
     statics = _solid(layout, device)
-    world = World(seed, settings, torch.device(device), ground, lighting, layout, statics, travelled)
-    return world
+    return World(seed, settings, torch.device(device), ground, lighting, layout, statics, travelled)
 
 
 def _solid(layout: Layout, device: str | torch.device) -> Primitives:
@@ -216,7 +215,7 @@ def draw_lighting(rng: np.random.Generator, settings: TownSettings) -> Lighting:
         sun_color=tuple(float(v) for v in sun_color),  # type: ignore[arg-type]
         sky_color=tuple(float(v) for v in sky),  # type: ignore[arg-type]
         horizon_color=tuple(float(v) for v in horizon),  # type: ignore[arg-type]
-        softness=1.2 if overcast else 0.15,
+        soft=bool(overcast or dusk),
         haze=float(rng.uniform(*settings.haze)),
         clouds=float(clouds),
         wet=float(rng.uniform(0.4, 0.9)) if rng.uniform() < settings.wet_probability else 0.0,
@@ -230,4 +229,4 @@ def draw_lighting(rng: np.random.Generator, settings: TownSettings) -> Lighting:
     )
 
 
-_NEUTRAL = Lighting((0, 0, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1), 0.2, 0, 0, 0, False, 1, (1, 1, 1), 0, 0, 2.2, 0)
+_NEUTRAL = Lighting((0, 0, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1), False, 0, 0, 0, False, 1, (1, 1, 1), 0, 0, 2.2, 0)
