@@ -1,0 +1,94 @@
+"""The cache of town drives, rendered for real at a tiny size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsmde_ros.errors import ConfigError, SourceError
+from fsmde_ros.sweep import Sweep
+from training.augment import AugmentSettings
+from training.batch import collate
+from training.datasets import CachedSweeps, SurroundSweeps, TownData, fill_cache, load_sample
+
+DATA = TownData(drives=2, sweeps_per_drive=2, spacing_s=0.5, first_seed=5, size=(64, 96))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return fill_cache(DATA, tmp_path_factory.mktemp("cache"), workers=1)
+
+
+def test_rendered_lidar_agrees_with_the_dense_depth(files: list[Path]) -> None:
+    assert len(files) == 4
+    for file in files:
+        sample = load_sample(file)
+        lidar = sample.lidar_depth()
+        known = np.isfinite(lidar) & np.isfinite(sample.dense_depth)
+        assert known.sum() > 1000
+        ratio = lidar[known] / sample.dense_depth[known]
+        # moving cars and edges within a pixel differ; the bulk must not
+        assert np.median(np.abs(ratio - 1)) < 0.02
+        assert sample.images.std() > 10
+
+
+def test_a_second_run_renders_nothing_and_only_a_lost_drive_is_rendered_again(files: list[Path]) -> None:
+    root = files[0].parents[2]
+    before = {file: file.stat().st_mtime_ns for file in files}
+    assert fill_cache(DATA, root, workers=1) == files
+    assert {file: file.stat().st_mtime_ns for file in files} == before
+    pixels = load_sample(files[2]).images
+    for file in files[2:]:
+        file.unlink()
+    files[2].parent.rmdir()
+    fill_cache(DATA, root, workers=1)
+    np.testing.assert_array_equal(load_sample(files[2]).images, pixels)
+    assert files[0].stat().st_mtime_ns == before[files[0]]
+
+
+def test_cache_folder_depends_on_what_is_rendered_only() -> None:
+    folder = DATA.cache_folder(Path("c"))
+    assert replace(DATA, drives=99).cache_folder(Path("c")) == folder
+    for change in ({"held_out": True}, {"first_seed": 6}, {"size": (96, 96)}, {"ddad_share": 0.3}):
+        assert replace(DATA, **change).cache_folder(Path("c")) != folder
+
+
+def test_a_draw_gives_the_same_sample_again_and_another_draw_another(files: list[Path]) -> None:
+    sweeps = CachedSweeps(files, AugmentSettings(), blur_px=0.7, seed=1)
+    a, b, c = sweeps[0, 5], sweeps[0, 5], sweeps[0, 6]
+    np.testing.assert_array_equal(a.images, b.images)
+    np.testing.assert_array_equal(a.teacher_disparity, b.teacher_disparity)
+    assert a.images.shape != c.images.shape or (a.images != c.images).any()
+    batch = collate([a, sweeps[3, 7]])
+    assert batch.images.shape[0] == 2
+
+
+def test_sweeps_of_a_source_have_lidar_but_no_dense_depth() -> None:
+    drive = replace(DATA, nuscenes_share=1.0, ddad_share=0.0).drive(0)
+    sweep: Sweep = drive.sweep(0)
+    sample = SurroundSweeps([sweep], (64, 96), AugmentSettings(), seed=0)[0, 0]
+    assert np.isfinite(sample.lidar_depth()).sum() > 500
+    assert np.isnan(sample.dense_depth).all()
+    assert np.isnan(sample.teacher_disparity).all()
+
+
+def test_rigs_are_mixed_as_asked() -> None:
+    names = [replace(DATA, first_seed=0).drive(index).rig.names[0] for index in range(24)]
+    assert {"cam_front", "camera_01", "camera_0"} == set(names)
+    all_ddad = replace(DATA, nuscenes_share=0.0, ddad_share=1.0)
+    assert all_ddad.drive(3).rig.names[0] == "camera_01"
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0.npz").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(SourceError, match=r"0\.npz"):
+        load_sample(tmp_path / "0.npz")
+
+
+@pytest.mark.parametrize("change", [{"drives": 0}, {"spacing_s": 0.0}, {"ddad_share": 0.9}])
+def test_settings_out_of_range_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(change))):
+        replace(DATA, **change)
