@@ -36,7 +36,7 @@ from training.town.lidar import DDAD_LIDAR, HDL32E
 from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig
 from training.town.settings import TownSettings
 
-CACHE_FORMAT = 1  # raised when the files change their meaning
+CACHE_FORMAT = 1  # to be raised when the files, or what the town looks like, change their meaning
 
 
 @dataclass(frozen=True)
