@@ -39,7 +39,7 @@ def render_views(world: World, views: Sequence[tuple[float, Camera, Array]]) -> 
     """What cameras see, each at its own time (spread over less than 0.1 s) and pose of the vehicle."""
     grids = [_view_tiles(world, camera, vehicle_to_map) for _, camera, vehicle_to_map in views]
     counts = [len(origins) for origins, _, _ in grids]
-    origins, directions = (torch.cat([grid[k] for grid in grids]) for k in (0, 1))
+    origins, directions = torch.cat([grid[0] for grid in grids]), torch.cat([grid[1] for grid in grids])
     times = torch.repeat_interleave(torch.tensor([v[0] for v in views], dtype=torch.float64), torch.tensor(counts))
     pixels = torch.tensor([1.0 / float(camera.intrinsics[0, 0]) for _, camera, _ in views], device=world.device)
     pixel = torch.repeat_interleave(pixels, torch.tensor(counts, device=world.device))
@@ -47,7 +47,7 @@ def render_views(world: World, views: Sequence[tuple[float, Camera, Array]]) -> 
     hits = cast(world, times, origins, directions, tiles, min_size=0.6 * float(pixel.min()))
     color = shade(world, times, origins, directions, hits, pixel)
     result = []
-    for (t, camera, _), c, d in zip(views, color.split(counts), hits.distance.split(counts), strict=True):
+    for (t, camera, _), c, d in zip(views, torch.split(color, counts), torch.split(hits.distance, counts), strict=True):
         image = develop(world, t, camera.name, _untiled(c, camera.size))
         depth = _untiled(d[..., None], camera.size)[..., 0]
         result.append((image, depth.cpu().numpy().astype(np.float32)))
@@ -88,7 +88,8 @@ def _view_tiles(world: World, camera: Camera, vehicle_to_map: Array) -> tuple[Te
 def _joined(parts: list[Tiles]) -> Tiles:
     """The tiles of several views, one after another."""
     coarse = [p.parents for p in parts if p.parents is not None]
-    parents = Tiles(*(torch.cat([getattr(c, name) for c in coarse]) for name in ("normals", "offsets", "axis")))
+    normals, offsets, axis = (torch.cat([getattr(c, name) for c in coarse]) for name in ("normals", "offsets", "axis"))
+    parents = Tiles(normals, offsets, axis)
     shifted, start = [], 0
     for part, c in zip(parts, coarse, strict=True):
         assert part.parent is not None, "tiles of a view have parents"

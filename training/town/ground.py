@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+CORNER = 5.0  # m, radius of the kerb at junctions
 MARCH_STEPS = 10  # along the part of a ray that can meet the ground; waves are longer than 100 m
 
 
@@ -92,8 +93,11 @@ class Ground:
             ]
             for s in streets
         ]
-        to = {"dtype": torch.float32, "device": device}
-        return Ground(streets, torch.as_tensor(waves, **to), kerb, 5.0, torch.as_tensor(np.array(rows), **to))
+
+        def tensor(value: NDArray[np.float64]) -> Tensor:
+            return torch.as_tensor(value, dtype=torch.float32, device=device)
+
+        return Ground(streets, tensor(waves), kerb, CORNER, tensor(np.array(rows)))
 
     def height(self, x: Tensor, y: Tensor) -> Tensor:
         """Height of the road surface (without the kerb), metres, any shape."""

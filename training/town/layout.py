@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.town import buildings, objects
+from training.town import buildings, objects, traffic
 from training.town.ground import Ground, Street
 from training.town.primitives import WIDTH, Rows, placed
-from training.town.settings import Range, TownSettings
+from training.town.settings import TownSettings
+from training.town.streets import draw_path, draw_streets, draw_waves
 
 Array = NDArray[np.float64]
 Generator = np.random.Generator
@@ -99,8 +100,8 @@ def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
     length = float(travel[2])
     left_hand = rng.uniform() < settings.left_hand_probability
     side = 1.0 if left_hand else -1.0  # sign of v of the lanes along the heading
-    streets, turn_street = _streets(rng, settings, length)
-    path = _path(rng, streets, turn_street, side, travel)
+    streets, turn_street = draw_streets(rng, settings, length)
+    path = draw_path(rng, streets, turn_street, side, travel)
     site = _Site(streets)
     for k, street in enumerate(streets):
         reach = (-AHEAD, length + AHEAD) if k == 0 else ((-SIDE, SIDE) if k != turn_street else (-AHEAD, AHEAD))
@@ -117,7 +118,7 @@ def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
     counts = [len(rows) for rows in site.rows]
     return Layout(
         streets,
-        _waves(rng, settings),
+        draw_waves(rng, settings),
         float(rng.uniform(*settings.kerb)),
         path,
         np.concatenate(site.rows) if counts else np.zeros((0, WIDTH)),
@@ -127,82 +128,6 @@ def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
         tuple(movers),
         np.zeros(0),
     )
-
-
-def _waves(rng: Generator, settings: TownSettings) -> Array:
-    if settings.slope[1] == 0:
-        return np.zeros((0, 4))
-    rows = []
-    for share in (0.6, 0.4):
-        angle, length = rng.uniform(0, np.pi), rng.uniform(120, 300)
-        amplitude, k = share * rng.uniform(*settings.slope), 2 * np.pi / length
-        rows.append([amplitude, k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 2 * np.pi)])
-    return np.array(rows)
-
-
-def _streets(rng: Generator, settings: TownSettings, length: float) -> tuple[tuple[Street, ...], int | None]:
-    """The main street along the drive, those that cross it, and the one the car turns into."""
-
-    def street(origin: tuple[float, float], heading: float, bend: Range, lanes: int) -> Street:
-        return Street(
-            origin=origin,
-            heading=heading,
-            amplitude=float(rng.uniform(*bend)),
-            wavelength=float(rng.uniform(220, 420)),
-            phase=float(rng.uniform(0, 2 * np.pi)),
-            lane_width=float(rng.uniform(*settings.lane_width)),
-            lanes=lanes,
-            parking=float(rng.choice([0.0, 2.1, 2.4])),
-            sidewalk=float(rng.uniform(*settings.sidewalk)),
-            setback=float(rng.uniform(*settings.setback)),
-            crosswalk=bool(rng.uniform() < 0.75),
-            yellow=bool(rng.uniform() < 0.5),
-            verge=int(rng.integers(0, 4)),
-        )
-
-    low, high = settings.lanes
-    heading = float(rng.uniform(-np.pi, np.pi))
-    main = street((0.0, 0.0), heading, settings.bend, int(rng.integers(low, high + 1)))
-    streets, turn = [main], None
-    u = rng.uniform(-60, 60)
-    while u < length + 170 and len(streets) < 5:
-        x, y, local = main.place(np.array(u), np.array(0.0))
-        across = float(local + np.pi / 2 + rng.uniform(-0.25, 0.25))
-        cross = street((float(x), float(y)), across, (0.0, 0.0), int(rng.integers(low, min(high, 2) + 1)))
-        streets.append(cross)
-        reachable = 30 < u < max(length - 5, 0)
-        if turn is None and reachable and rng.uniform() < settings.turn_probability:
-            turn = len(streets) - 1
-        u += rng.uniform(*settings.cross_spacing)
-    return tuple(streets), turn
-
-
-def _path(rng: Generator, streets: tuple[Street, ...], turn: int | None, side: float, travel: Array) -> Array:
-    """Course of the car, [M, 4] distance, x, y, heading."""
-    main = streets[0]
-    lateral = side * main.lane_width * (int(rng.integers(0, main.lanes)) + 0.5)
-    u = np.arange(travel[0] - 60, travel[2] + 90, 0.25)
-    points = main.place(u, np.full_like(u, lateral))[:, :2]
-    if turn is not None:
-        cross = streets[turn]
-        backward = rng.uniform() < 0.5
-        sign = -1.0 if backward else 1.0
-        w = np.arange(-60, travel[2] + 90, 0.25)
-        cross_v = side * sign * cross.lane_width * 0.5
-        other = cross.place(sign * w, np.full_like(w, cross_v))[:, :2]
-        gaps = np.linalg.norm(points[:, None] - other[None], axis=2) if len(points) < 4000 else np.zeros((1, 1))
-        i, j = np.unravel_index(int(np.argmin(gaps)), gaps.shape)
-        radius = int(rng.uniform(9, 15) / 0.25)
-        start, end, corner = points[i - radius], other[j + radius], (points[i] + other[j]) / 2
-        f = np.linspace(0, 1, 60)[1:-1, None]
-        arc = (1 - f) ** 2 * start + 2 * f * (1 - f) * corner + f**2 * end
-        points = np.concatenate([points[: i - radius + 1], arc, other[j + radius :]])
-    kernel = np.hanning(17) / np.hanning(17).sum()
-    points = np.stack([np.convolve(points[:, k], kernel, mode="valid") for k in (0, 1)], axis=1)
-    distance = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    tangent = np.gradient(points, distance, axis=0)
-    heading = np.unwrap(np.arctan2(tangent[:, 1], tangent[:, 0]))
-    return np.column_stack([distance + travel[0] - 58.0, points, heading])
 
 
 def _line_with_buildings(
@@ -305,7 +230,7 @@ def _park(
             u += rng.uniform(5.3, 7.0)
             if rng.uniform() > share:
                 continue
-            rows = objects.vehicle(rng) if rng.uniform() < 0.3 else objects.car(rng)
+            rows = traffic.vehicle(rng) if rng.uniform() < 0.3 else traffic.car(rng)
             length = float(np.abs(rows[:, 1]).max()) * 2
             inset = 1.1 if street.parking else -1.3  # on the sidewalk's edge where there is no lane for it
             u += max(length - 5.0, 0.0)
@@ -323,7 +248,7 @@ def _traffic(
     movers = []
     for gap in (rng.uniform(9, 35), -rng.uniform(9, 30)):
         if rng.uniform() < 0.5:
-            movers.append(Mover(objects.vehicle(rng), None, float(gap)))
+            movers.append(Mover(traffic.vehicle(rng), None, float(gap)))
     for _ in range(int(rng.integers(settings.moving[0], settings.moving[1] + 1))):
         k = 0 if rng.uniform() < 0.65 else int(rng.integers(0, len(streets)))
         street = streets[k]
@@ -334,11 +259,11 @@ def _traffic(
         if rng.uniform() < 0.12:
             lateral, rows, speed = (
                 street.half_width - street.parking - 0.5,
-                objects.cyclist(rng),
+                traffic.cyclist(rng),
                 sign * rng.uniform(2, 6),
             )
         else:
-            lateral, rows = street.lane_width * (int(rng.integers(0, street.lanes)) + 0.5), objects.vehicle(rng)
+            lateral, rows = street.lane_width * (int(rng.integers(0, street.lanes)) + 0.5), traffic.vehicle(rng)
         movers.append(Mover(rows, k, float(start), side * sign * lateral, float(speed), backward))
     return movers
 
@@ -349,7 +274,7 @@ def _people(rng: Generator, settings: TownSettings, streets: tuple[Street, ...],
         k = 0 if rng.uniform() < 0.7 else int(rng.integers(0, len(streets)))
         street = streets[k]
         start = rng.uniform(-50, length + 70) if k == 0 else rng.uniform(-50, 50)
-        rows, speed = objects.person(rng), float(rng.choice([0.0, 1.0, 1.3, 1.6])) * float(rng.choice([-1, 1]))
+        rows, speed = traffic.person(rng), float(rng.choice([0.0, 1.0, 1.3, 1.6])) * float(rng.choice([-1, 1]))
         if rng.uniform() < 0.12:  # crosses the street
             begin = -np.sign(speed or 1.0) * street.half_width * rng.uniform(0.2, 1.0)
             movers.append(Mover(rows, k, float(start), float(begin), speed or 1.2, across=True))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.town.ground import Ground
 from training.town.layout import Layout, Mover, lay_out
-from training.town.primitives import CENTER, YAW, Primitives, placed, rotations
+from training.town.primitives import CENTER, YAW, Primitives, Rows, placed, rotations
 from training.town.settings import TownSettings
 
 Array = NDArray[np.float64]
@@ -99,19 +99,19 @@ class World:
         turn = (np.pi / 2 if mover.speed > 0 else -np.pi / 2) if mover.across else (np.pi if mover.backward else 0.0)
         return float(x), float(y), float(heading + turn)
 
+    def _moved(self, t: float) -> Rows:
+        """Rows of all that moves, in the map frame at t seconds, on the ground."""
+        rows = np.concatenate([placed(mover.rows, *self._place(mover, t)) for mover in self.layout.movers])
+        x, y = (torch.as_tensor(rows[:, k]) for k in (1, 2))
+        rows[:, 3] += (self.ground.height(x, y) + self.ground.kerb * torch.as_tensor(self.layout.raised)).numpy()
+        return rows
+
     def primitives_at(self, t: float) -> Primitives:
         """Everything that stands or moves, at t seconds; the order is the same at every time."""
         if not self.layout.movers:
             return self.statics
-        rows, velocities = [], []
-        for mover in self.layout.movers:
-            before, after = self._place(mover, t - 0.01), self._place(mover, t + 0.01)
-            rows.append(placed(mover.rows, *self._place(mover, t)))
-            velocity = ((after[0] - before[0]) / 0.02, (after[1] - before[1]) / 0.02, 0.0)
-            velocities.append(np.tile(velocity, (len(mover.rows), 1)))
-        moved = np.concatenate(rows)
-        x, y = (torch.as_tensor(moved[:, k]) for k in (1, 2))
-        moved[:, 3] += (self.ground.height(x, y) + self.ground.kerb * torch.as_tensor(self.layout.raised)).numpy()
+        moved = self._moved(t)
+        velocity = (self._moved(t + 0.01) - self._moved(t - 0.01))[:, CENTER] / 0.02
         s, n = self.statics, len(self.statics) - len(moved)
         axes = rotations(moved[:, YAW], moved[:, YAW + 1], moved[:, YAW + 2]).transpose(0, 2, 1)
 
@@ -123,7 +123,7 @@ class World:
             s,
             center=joined(s.center, moved[:, CENTER]),
             axes=joined(s.axes, axes),
-            velocity=joined(s.velocity, np.concatenate(velocities)),
+            velocity=joined(s.velocity, velocity),
         )
 
 
@@ -197,7 +197,7 @@ def draw_lighting(rng: np.random.Generator, settings: TownSettings) -> Lighting:
         elevation = 1.45
     sun = (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
     warm = float(np.clip(1.2 - elevation, 0, 1))
-    strength = rng.uniform(0.25, 0.5) if overcast else rng.uniform(1.3, 2.4)
+    strength = rng.uniform(0.25, 0.5) if overcast else rng.uniform(1.8, 3.6)
     sun_color = strength * np.array([1.0, 1.0 - 0.14 * warm, 1.0 - 0.35 * warm])
     clouds = 1.0 if overcast else rng.uniform(0.0, 0.7)
     blue = np.array([0.25, 0.45, 0.85]) * rng.uniform(0.6, 1.1)
