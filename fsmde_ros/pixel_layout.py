@@ -1,0 +1,69 @@
+"""The bytes of a ``sensor_msgs/Image``, without ROS: rows of pixels in one of the usual encodings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.errors import ImageError
+from fsmde_ros.images import MAX_PIXELS
+
+# Encoding: type of a value, values of a pixel, conversion to RGB. OpenCV names a Bayer pattern by
+# its second row and second column, ROS by the first: bayer_rggb8 is OpenCV's BayerBG.
+_ENCODINGS: dict[str, tuple[str, int, int | None]] = {
+    "rgb8": ("u1", 3, None),
+    "bgr8": ("u1", 3, cv2.COLOR_BGR2RGB),
+    "rgba8": ("u1", 4, cv2.COLOR_RGBA2RGB),
+    "bgra8": ("u1", 4, cv2.COLOR_BGRA2RGB),
+    "mono8": ("u1", 1, cv2.COLOR_GRAY2RGB),
+    "mono16": ("u2", 1, cv2.COLOR_GRAY2RGB),
+    "8UC1": ("u1", 1, cv2.COLOR_GRAY2RGB),
+    "8UC3": ("u1", 3, cv2.COLOR_BGR2RGB),
+    "bayer_rggb8": ("u1", 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": ("u1", 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": ("u1", 1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": ("u1", 1, cv2.COLOR_BayerGB2RGB),
+    "yuv422": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": ("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": ("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
+}
+ENCODINGS = tuple(_ENCODINGS)
+"""The encodings that ``decode_pixels`` knows, by their names in ``sensor_msgs/image_encodings``."""
+
+
+def decode_pixels(
+    encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: Any, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Decode a raw image to RGB, [H, W, 3] uint8.
+
+    ``step`` is the length of a row in bytes, padding included; ``data`` anything with a buffer. 16
+    bits are cut to the upper 8. The result does not share memory with ``data``.
+
+    Raises:
+        ImageError: the encoding is unknown, the image is empty or larger than ``max_pixels``, or
+            its sizes contradict the data.
+    """
+    if encoding not in _ENCODINGS:
+        raise ImageError(f"the image has encoding '{encoding}', expected one of {', '.join(_ENCODINGS)}")
+    code, values, conversion = _ENCODINGS[encoding]
+    if min(height, width) < 1 or height * width > max_pixels:
+        raise ImageError(f"the image is {width}x{height} pixels, expected 1 to {max_pixels} pixels")
+    if (encoding.startswith("bayer") and min(height, width) < 3) or (values == 2 and width % 2):
+        raise ImageError(f"an image of encoding '{encoding}' cannot be {width}x{height} pixels")
+    raw = np.frombuffer(data, dtype=np.uint8)
+    row = width * values * int(code[1])
+    if step < row or len(raw) < step * (height - 1) + row:
+        raise ImageError(
+            f"the image has {len(raw)} bytes with step {step}, expected {height} rows of at least {row} bytes "
+            f"({width} pixels of encoding '{encoding}'); the message is truncated or its publisher is wrong"
+        )
+    rows = np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False)
+    pixels = np.ascontiguousarray(rows)
+    if code == "u2":
+        pixels = (pixels.view(">u2" if is_bigendian else "<u2") >> 8).astype(np.uint8)
+    pixels = pixels.reshape((height, width) if values == 1 else (height, width, values))
+    return pixels.copy() if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion), dtype=np.uint8)

@@ -1,0 +1,87 @@
+"""The transforms of a recording: a tree of frames, joined by fixed mounts and moving poses."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.geometry import compose, invert
+from fsmde_ros.pose_track import PoseTrack
+
+Array = NDArray[np.float64]
+
+
+class TransformTree:
+    """Frames by the names of TF, each with one parent.
+
+    A leading slash, as ROS 1 wrote it, does not count. A frame is either fixed to its parent or
+    moves; where a recording says both, the last one said counts.
+    """
+
+    def __init__(self) -> None:
+        self._parents: dict[str, str] = {}
+        self._fixed: dict[str, Array] = {}
+        self._moving: dict[str, PoseTrack] = {}
+
+    @property
+    def fixed_frames(self) -> tuple[str, ...]:
+        """Frames that are fixed to their parent, in the order in which they were added."""
+        return tuple(self._fixed)
+
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """All frames, sorted."""
+        return tuple(sorted({*self._parents, *self._parents.values()}))
+
+    def add_fixed(self, parent: str, child: str, child_to_parent: Array) -> None:
+        """Add a frame that keeps its place, such as a sensor on a vehicle."""
+        parent, child = parent.lstrip("/"), child.lstrip("/")
+        self._parents[child] = parent
+        self._moving.pop(child, None)
+        self._fixed[child] = child_to_parent
+
+    def add_moving(self, parent: str, child: str, child_to_parent: Array, stamp_ns: int) -> None:
+        """Add where a frame was at a stamp (nanoseconds)."""
+        parent, child = parent.lstrip("/"), child.lstrip("/")
+        if self._parents.get(child) != parent:
+            self._moving.pop(child, None)
+        self._parents[child] = parent
+        self._fixed.pop(child, None)
+        self._moving.setdefault(child, PoseTrack()).add(stamp_ns, child_to_parent)
+
+    def lookup(self, source: str, target: str, stamp_ns: int | None = None) -> Array | None:
+        """``source_to_target`` [4, 4]; without a stamp through fixed frames only.
+
+        None where the frames are not joined, or where a moving frame between them is not known
+        at the stamp (see ``PoseTrack.at``).
+        """
+        up, down = self._path(source.lstrip("/")), self._path(target.lstrip("/"))
+        common = next((frame for frame in up if frame in down), None)
+        if common is None:
+            return None
+        source_to_common = self._climb(up[: up.index(common)], stamp_ns)
+        target_to_common = self._climb(down[: down.index(common)], stamp_ns)
+        if source_to_common is None or target_to_common is None:
+            return None
+        return compose(invert(target_to_common), source_to_common)
+
+    def root(self, frame: str) -> str:
+        """The frame at the top of the tree that ``frame`` is in."""
+        return self._path(frame.lstrip("/"))[-1]
+
+    def _path(self, frame: str) -> list[str]:
+        path = [frame]
+        while path[-1] in self._parents and self._parents[path[-1]] not in path:  # a circle has no top
+            path.append(self._parents[path[-1]])
+        return path
+
+    def _climb(self, frames: list[str], stamp_ns: int | None) -> Array | None:
+        result = np.eye(4)
+        for frame in frames:
+            step = self._fixed.get(frame)
+            if step is None and stamp_ns is not None and frame in self._moving:
+                step = self._moving[frame].at(stamp_ns)
+            if step is None:
+                return None
+            result = compose(step, result)
+        return result
