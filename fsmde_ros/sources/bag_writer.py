@@ -85,7 +85,7 @@ def write_bag(
             sweeps, they go back in time, or their rigs differ.
     """
     path = Path(path).absolute()
-    _check_target(path, overwrite)
+    check_target(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:

@@ -59,17 +59,29 @@ class Scene:
     samples: tuple[Callable[[], Sweep], ...]
 
 
-def scenes(root: Path | str, split: str | None = None) -> Iterator[Scene]:
+def scene_names(root: Path | str, split: str | None = None) -> tuple[str, ...]:
+    """Names of the scenes, which are those of their folders. Raises SourceError as ``sweeps``."""
+    return tuple(path.parent.name for path in _scene_files(Path(root), split))
+
+
+def scenes(root: Path | str, split: str | None = None, scene: str | None = None) -> Iterator[Scene]:
     """Open the scenes of a DDAD dataset, one after another; images are read by the samples.
 
     Args:
-        root: the dataset file (``ddad.json``), or its folder, or the folder of one scene.
+        root: the dataset file (``ddad.json``), or its folder, or the file of one scene.
         split: a name of ``SPLITS``; all by default.
+        scene: name of the folder of one scene; all by default.
 
     Raises:
-        SourceError: a file is missing, is not what is expected, or is named outside its folder.
+        SourceError: a file is missing, is not what is expected, or is named outside its folder;
+            there is no such split or scene.
     """
-    for path in _scene_files(Path(root), split):
+    files = _scene_files(Path(root), split)
+    chosen = [path for path in files if scene is None or path.parent.name == scene]
+    if not chosen:
+        names = ", ".join(path.parent.name for path in files)
+        raise SourceError(f"{root}: no scene '{scene}'; it has {names}")
+    for path in chosen:
         try:
             yield Scene(path.parent.name, _samples(path))
         except (KeyError, TypeError, AttributeError) as error:
@@ -85,27 +97,22 @@ def sweeps(
     """Sweeps of a DDAD dataset, in the order of its scenes.
 
     Args:
-        root: the dataset file (``ddad.json``), or its folder, or the folder of one scene.
+        root: the dataset file (``ddad.json``), or its folder, or the file of one scene.
         split: a name of ``SPLITS``; all by default.
         scene: name of the folder of one scene; all by default.
         samples: range of samples (start, stop) within each scene, as in a slice.
 
     Raises:
-        SourceError: see ``scenes``; also no such scene, no samples in the range, and, while
-            iterating, a file that is missing or damaged.
+        SourceError: see ``scenes``; also no samples in the range, and, while iterating, a file
+            that is missing or damaged.
     """
-    names: list[str] = []
     found = False
-    for candidate in scenes(root, split):
-        names.append(candidate.name)
-        if scene is None or candidate.name == scene:
-            for read in candidate.samples[slice(*(samples or (None, None)))]:
-                found = True
-                yield read()
-    if scene is not None and scene not in names:
-        raise SourceError(f"{root}: no scene '{scene}'; it has {', '.join(names)}")
+    for candidate in scenes(root, split, scene):
+        for read in candidate.samples[slice(*(samples or (None, None)))]:
+            found = True
+            yield read()
     if not found:
-        raise SourceError(f"{root}: no samples in the range {samples} of the scenes {', '.join(names)}")
+        raise SourceError(f"{root}: no samples in the range {samples or 'of all'}; choose another range")
 
 
 def _scene_files(root: Path, split: str | None) -> list[Path]:

@@ -92,9 +92,10 @@ class NuScenesDrives:
         return self._sweep(keyframe["scene_token"], _stamp_ns(reference), cameras, data.get(LIDAR))
 
     def all_frames(self, keyframes: Sequence[Row]) -> Iterator[Sweep]:
-        """Every sweep of the cameras (12 Hz) from the first keyframe of a scene to its last.
+        """Every sweep of the cameras (12 Hz) that belongs to the keyframes, scene by scene.
 
-        Frames are grouped by their stamps; the LiDAR scan is the nearest one (20 Hz).
+        Frames are grouped by their stamps; the LiDAR scan is the nearest one (20 Hz). A dataset
+        without the folder ``sweeps`` has only its keyframes.
         """
         for scene in dict.fromkeys(row["scene_token"] for row in keyframes):
             tokens = {row["token"] for row in keyframes if row["scene_token"] == scene}
@@ -114,9 +115,10 @@ class NuScenesDrives:
     def _channels(self, sample_tokens: set[str]) -> dict[str, list[Row]]:
         """Rows of cameras and LiDAR that belong to the samples, by channel, in the order of time."""
         channels: dict[str, list[Row]] = {}
+        between = (self.root / "sweeps").is_dir()
         for row in self._tables.sample_data:
             is_ours = row["sensor_modality"] == "camera" or row["channel"] == LIDAR
-            if is_ours and row["sample_token"] in sample_tokens:
+            if is_ours and (between or row["is_key_frame"]) and row["sample_token"] in sample_tokens:
                 channels.setdefault(row["channel"], []).append(row)
         return {name: sorted(rows, key=_stamp_ns) for name, rows in channels.items()}
 

@@ -1,0 +1,255 @@
+"""ROS 2 bags as sweeps, read without ROS: any storage, any rig, whoever wrote them.
+
+The bag is read twice: once for the stamps, from which the assembler of the node groups the images
+into sweeps, and once for the messages, which leave as soon as their sweep is whole. The pose of
+the vehicle at each stamp is interpolated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.errors import FsmdeError, SourceError
+from fsmde_ros.geometry import transform
+from fsmde_ros.pixel_layout import decode_pixels
+from fsmde_ros.pose_track import PoseTrack
+from fsmde_ros.rig import Rig
+from fsmde_ros.sources.bag_file import BagFile, open_bag
+from fsmde_ros.sources.bag_rig import (
+    CLOUD,
+    COMPRESSED,
+    ODOMETRY,
+    find_cameras,
+    lidars_of_bag,
+    pose_of,
+    read_transforms,
+    rig_of_bag,
+)
+from fsmde_ros.sources.grouping import group_frames, nearest
+from fsmde_ros.sources.transform_tree import TransformTree
+from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+
+Array = NDArray[np.float64]
+LIDAR_LIMIT_NS = 100_000_000  # a scan further off than two turns of a usual LiDAR shows another moment
+NO_LIDAR = "none"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the second reading needs: topics, mounts, poses, and which messages are of which sweep.
+
+    ``sweeps`` holds (stamp_ns, index of the message by topic); ``images`` the camera by topic.
+    """
+
+    rig: Rig
+    images: Mapping[str, str]
+    lidar: str
+    lidar_to_vehicle: Array | None
+    pose_at: Callable[[int], Array | None]
+    sweeps: tuple[tuple[int, Mapping[str, int]], ...]
+
+
+def read_rig_of_bag(
+    path: Path | str, vehicle_frame: str = "base_link", ground_z: float = 0.0
+) -> tuple[Rig, dict[str, Array]]:
+    """The rig of a bag from its CameraInfo and fixed transforms, and its LiDARs.
+
+    Returns:
+        the rig, and ``lidar_to_vehicle`` [4, 4] by frame of the LiDAR.
+
+    Raises:
+        SourceError: there is no bag, it is damaged, or it has no CameraInfo.
+        RigError: a camera is not calibrated or not fixed to ``vehicle_frame``.
+    """
+    with open_bag(path) as bag:
+        tree = read_transforms(bag)
+        rig = rig_of_bag(bag, tree, vehicle_frame, ground_z)
+        return rig, dict(lidars_of_bag(bag, tree, vehicle_frame))
+
+
+def sweeps(
+    path: Path | str,
+    rig: Rig | None = None,
+    lidars: Mapping[str, Array] | None = None,
+    vehicle_frame: str = "base_link",
+    lidar_topic: str = "",
+    anchor: str = "",
+) -> Iterator[Sweep]:
+    """Sweeps of a rosbag2 bag, in the order of time.
+
+    Args:
+        path: folder of the bag, or its ``.mcap`` or ``.db3`` file.
+        rig: the rig; from CameraInfo and the fixed transforms by default.
+        lidars: ``lidar_to_vehicle`` [4, 4] by frame, where the bag has no transforms.
+        vehicle_frame: frame of the vehicle, where no rig is given.
+        lidar_topic: topic of the LiDAR; by default the only cloud, or the only one with "lidar"
+            in its name; "none" leaves it out.
+        anchor: camera whose stamp is that of the sweep; the first of the rig by default.
+
+    Raises:
+        SourceError: there is no bag, it is damaged, or it lacks a needed topic; the message lists
+            what it has. Also, while iterating, a message that cannot be decoded.
+        RigError: a camera is not calibrated or not fixed to the vehicle frame.
+    """
+    with open_bag(path) as bag:
+        tree = read_transforms(bag)
+        rig = rig_of_bag(bag, tree, vehicle_frame) if rig is None else rig
+        yield from _read(bag, _plan(bag, tree, rig, lidars or {}, lidar_topic, anchor))
+
+
+def _plan(
+    bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Array], lidar_topic: str, anchor: str
+) -> _Plan:
+    cameras = find_cameras(bag)
+    images = {cameras[name].image: name for name in rig.names if name in cameras and cameras[name].image}
+    if not images:
+        raise SourceError(
+            f"bag {bag.path}: no images of any camera of the rig ({', '.join(rig.names)}), expected topics such as "
+            f"/{rig.names[0]}/image_rect/compressed; it has {bag.listing()}"
+        )
+    lidar = _lidar_topic(bag, lidar_topic)
+    stamps: dict[str, list[int]] = {}
+    for topic, data in bag.messages([*images, lidar]):
+        stamps.setdefault(topic, []).append(bag.stamp_ns(topic, data))
+    groups = group_frames({name: stamps.get(topic, []) for topic, name in images.items()}, anchor or rig.names[0])
+    topics = {name: topic for topic, name in images.items()}
+    scan_order = sorted(range(len(stamps.get(lidar, []))), key=lambda i: stamps[lidar][i])
+    scan_stamps = [stamps[lidar][i] for i in scan_order]
+    planned = []
+    for group in groups:
+        needed = {topics[name]: index for name, index in group.frames.items()}
+        scan = nearest(scan_stamps, group.stamp_ns, LIDAR_LIMIT_NS)
+        if scan is not None:
+            needed[lidar] = scan_order[scan]
+        planned.append((group.stamp_ns, needed))
+    mount = _mount(bag, tree, rig, lidars, lidar) if scan_stamps else None
+    return _Plan(rig, images, lidar, mount, _poses(bag, tree, rig.vehicle_frame), tuple(planned))
+
+
+def _lidar_topic(bag: BagFile, wanted: str) -> str:
+    clouds = bag.topics(CLOUD)
+    if wanted == NO_LIDAR:
+        return ""
+    if wanted:
+        if wanted not in clouds:
+            raise SourceError(f"bag {bag.path}: no PointCloud2 on {wanted}; it has {', '.join(clouds) or 'none'}")
+        return wanted
+    named = [topic for topic in clouds if "lidar" in topic.lower()]
+    candidates = named if len(clouds) > 1 else clouds
+    if len(candidates) > 1 or (clouds and not candidates):
+        raise SourceError(f"bag {bag.path}: which of {', '.join(clouds)} is the LiDAR? Name it, or '{NO_LIDAR}'")
+    return candidates[0] if candidates else ""
+
+
+def _mount(bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Array], topic: str) -> Array:
+    frame = bag.first(topic).header.frame_id.lstrip("/")
+    mount = lidars.get(frame, tree.lookup(frame, rig.vehicle_frame))
+    if mount is None:
+        raise SourceError(
+            f"bag {bag.path}: {topic}: its frame '{frame}' is not fixed to the vehicle frame '{rig.vehicle_frame}' by "
+            f"/tf_static, which has {', '.join(tree.frames) or 'nothing'}; give its place in the rig file (lidars)"
+        )
+    return mount
+
+
+def _poses(bag: BagFile, tree: TransformTree, vehicle_frame: str) -> Callable[[int], Array | None]:
+    """``vehicle_to_map`` at a stamp, from the transforms, or else from an odometry of the vehicle."""
+    root = tree.root(vehicle_frame)
+    if root != vehicle_frame:
+        return lambda stamp_ns: tree.lookup(vehicle_frame, root, stamp_ns)
+    track = PoseTrack()
+    for topic in bag.topics(ODOMETRY)[:1]:
+        for _, data in bag.messages([topic]):
+            message = bag.decode(topic, data)
+            if message.child_frame_id.lstrip("/") == vehicle_frame:
+                pose = message.pose.pose
+                track.add(
+                    bag.stamp_ns(topic, data), pose_of(pose.orientation, pose.position, f"bag {bag.path}: {topic}")
+                )
+    return track.at
+
+
+def _read(bag: BagFile, plan: _Plan) -> Iterator[Sweep]:
+    """Second reading: keep what a sweep still needs, give every sweep as soon as it can leave."""
+    users: dict[tuple[str, int], int] = {}
+    for _, needed in plan.sweeps:
+        for key in needed.items():
+            users[key] = users.get(key, 0) + 1
+    counts: dict[str, int] = {}
+    kept: dict[tuple[str, int], View | LidarScan] = {}
+    waiting = iter(plan.sweeps)
+    current = next(waiting, None)
+    for topic, data in bag.messages([*plan.images, plan.lidar]):
+        key = (topic, counts.get(topic, 0))
+        counts[topic] = key[1] + 1
+        if key in users:
+            kept[key] = _convert(bag, plan, topic, data)
+        while current is not None and all(key in kept for key in current[1].items()):
+            yield _sweep(plan, *current, kept)
+            for key in current[1].items():
+                users[key] -= 1
+                if not users[key]:
+                    del kept[key]
+            current = next(waiting, None)
+
+
+def _sweep(
+    plan: _Plan, stamp_ns: int, needed: Mapping[str, int], kept: Mapping[tuple[str, int], View | LidarScan]
+) -> Sweep:
+    parts = {topic: kept[topic, index] for topic, index in needed.items()}
+    scan = parts.pop(plan.lidar, None)
+    views = {plan.images[topic]: view for topic, view in parts.items() if isinstance(view, View)}
+    return Sweep(plan.rig, stamp_ns, views, scan if isinstance(scan, LidarScan) else None)
+
+
+def _convert(bag: BagFile, plan: _Plan, topic: str, data: bytes) -> View | LidarScan:
+    message, stamp_ns = bag.decode(topic, data), bag.stamp_ns(topic, data)
+    try:
+        if topic == plan.lidar:
+            return _scan(message, stamp_ns, plan)
+        return View(_image(message, bag.types[topic]), stamp_ns, plan.pose_at(stamp_ns))
+    except FsmdeError as error:
+        raise SourceError(f"bag {bag.path}: {topic} at {stamp_ns} ns: {error}") from error
+
+
+def _image(message: Any, msgtype: str) -> EncodedImage | NDArray[np.uint8]:
+    if msgtype == COMPRESSED:
+        return EncodedImage(message.data.tobytes(), "png" if "png" in message.format.lower() else "jpeg")
+    return decode_pixels(
+        message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), message.data
+    )
+
+
+def _scan(message: Any, stamp_ns: int, plan: _Plan) -> LidarScan:
+    fields = [(field.name, field.offset, field.datatype, field.count) for field in message.fields]
+    columns = unpack_cloud(
+        fields,
+        message.point_step,
+        message.row_step,
+        message.width,
+        message.height,
+        message.is_bigendian,
+        message.data,
+    )
+    if not {"x", "y", "z"} <= columns.keys():
+        raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z")
+    points = np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=-1)
+    finite = np.isfinite(points).all(axis=1)
+    intensity, ring = columns.get("intensity"), columns.get("ring")
+    mount = plan.lidar_to_vehicle
+    return LidarScan(
+        points_vehicle=points[finite] if mount is None else transform(mount, points[finite]),
+        stamp_ns=stamp_ns,
+        intensity=None if intensity is None else intensity[finite].astype(np.float32),
+        ring=None if ring is None else ring[finite].astype(np.int32),
+        vehicle_to_map=plan.pose_at(stamp_ns),
+        sensor_to_vehicle=mount,
+        name=plan.lidar.strip("/"),
+    )

@@ -1,0 +1,92 @@
+"""A rosbag2 bag of any storage, opened without ROS, with clear errors for a damaged one."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rosbags.rosbag2 import Reader, ReaderError
+
+from fsmde_ros.errors import SourceError
+from fsmde_ros.sources.bag_messages import TYPESTORE
+
+# What rosbags lets through where the bytes of a bag or message are not as it expects.
+_DAMAGE = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    OSError,
+    ReaderError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+
+class BagFile:
+    """The messages of an open bag. Every method raises SourceError where the bag is damaged."""
+
+    def __init__(self, path: Path, reader: Reader) -> None:
+        self.path = path
+        self._reader = reader
+        self.types: dict[str, str] = {c.topic: c.msgtype for c in reader.connections}
+
+    def topics(self, *msgtypes: str) -> list[str]:
+        """Topics of one of the types, sorted."""
+        return sorted(topic for topic, msgtype in self.types.items() if msgtype in msgtypes)
+
+    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Topic and serialised bytes of the messages of ``topics``, in the order of log time."""
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        if not connections:  # an empty filter would mean all
+            return
+        try:
+            for connection, _, data in self._reader.messages(connections):
+                yield connection.topic, data
+        except _DAMAGE as error:
+            raise SourceError(f"bag {self.path}: damaged, cannot be read to the end: {error!r}") from error
+
+    def first(self, topic: str) -> Any:
+        """The first message of a topic, None where it has none."""
+        return next((self.decode(topic, data) for _, data in self.messages([topic])), None)
+
+    def decode(self, topic: str, data: bytes) -> Any:
+        """A message of a topic, with rosbags' own type."""
+        try:
+            return TYPESTORE.deserialize_cdr(data, self.types[topic])
+        except _DAMAGE as error:
+            raise SourceError(f"bag {self.path}: a message of {topic} cannot be decoded: {error!r}") from error
+
+    def stamp_ns(self, topic: str, data: bytes) -> int:
+        """Stamp of a message that begins with a header, nanoseconds, without decoding the rest."""
+        try:
+            sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
+        except (struct.error, IndexError) as error:
+            raise SourceError(f"bag {self.path}: a message of {topic} has {len(data)} bytes, no header") from error
+        return int(sec) * 10**9 + int(nanosec)
+
+    def listing(self) -> str:
+        """Topics and their types, for messages."""
+        return ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(self.types.items())) or "no topics"
+
+
+@contextmanager
+def open_bag(path: Path | str) -> Iterator[BagFile]:
+    """Open a bag: its folder, or its ``.mcap`` or ``.db3`` file. Raises SourceError where it is none."""
+    path = Path(path)
+    try:
+        reader = Reader(path)
+        reader.open()
+    except _DAMAGE as error:
+        raise SourceError(
+            f"bag {path}: cannot be opened: {error} Expected the folder of a rosbag2 bag (metadata.yaml and its .mcap "
+            "or .db3); nuscenes_to_bag and ddad_to_bag make one"
+        ) from error
+    try:
+        yield BagFile(path, reader)
+    finally:
+        reader.close()

@@ -1,0 +1,166 @@
+"""The rig of a bag: its cameras from CameraInfo, their places from the transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.errors import RigError, SourceError
+from fsmde_ros.geometry import rigid
+from fsmde_ros.pixel_layout import ENCODINGS
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sources.bag_file import BagFile
+from fsmde_ros.sources.transform_tree import TransformTree
+
+COMPRESSED, RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
+INFO, CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
+TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
+
+
+@dataclass(frozen=True)
+class CameraTopics:
+    """Topics of one camera; ``image`` is empty where the bag has only its CameraInfo."""
+
+    name: str
+    info: str
+    image: str = ""
+
+
+def find_cameras(bag: BagFile) -> dict[str, CameraTopics]:
+    """Cameras of a bag by name: ``/ns/cam/camera_info`` is that of camera ``ns/cam``.
+
+    Of several image topics beside a CameraInfo the rectified ones come first, then compressed
+    ones. Depth images and other pictures that are no photographs do not count.
+    """
+    infos = {name.rpartition("/")[0].strip("/"): name for name in bag.topics(INFO) if name.endswith("/camera_info")}
+    images: dict[str, str] = {}
+    for topic in sorted(bag.topics(COMPRESSED, RAW), key=lambda topic: _preference(bag, topic)):
+        name = camera_of(topic, bag.types[topic])
+        if name not in images and _is_photograph(bag, topic):
+            images[name] = topic
+    return {name: CameraTopics(name, infos.get(name, ""), images.get(name, "")) for name in {**infos, **images}}
+
+
+def camera_of(topic: str, msgtype: str) -> str:
+    """Name of the camera of an image topic: ``/cam/image_rect/compressed`` is of ``cam``."""
+    base = topic.removesuffix("/compressed") if msgtype == COMPRESSED else topic
+    return base.rpartition("/")[0].strip("/")
+
+
+def is_rectified_topic(topic: str) -> bool:
+    """Whether the images of a topic follow the pinhole model, by the naming of ROS."""
+    return "rect" in topic.removesuffix("/compressed").rpartition("/")[2]
+
+
+def _preference(bag: BagFile, topic: str) -> tuple[bool, bool, str]:
+    return not is_rectified_topic(topic), bag.types[topic] != COMPRESSED, topic
+
+
+def _is_photograph(bag: BagFile, topic: str) -> bool:
+    message = bag.first(topic)
+    if message is None:
+        return False
+    if bag.types[topic] == COMPRESSED:
+        return "compressedDepth" not in message.format
+    return message.encoding in ENCODINGS
+
+
+def read_transforms(bag: BagFile) -> TransformTree:
+    """All transforms of a bag, those of a topic ending in ``tf_static`` as fixed ones."""
+    tree = TransformTree()
+    topics = bag.topics(TF)
+    for topic, data in bag.messages(topics):
+        for stamped in bag.decode(topic, data).transforms:
+            rotation, translation = stamped.transform.rotation, stamped.transform.translation
+            where = f"bag {bag.path}: {topic}: {stamped.header.frame_id} -> {stamped.child_frame_id}"
+            pose = pose_of(rotation, translation, where)
+            if topic.endswith("tf_static"):
+                tree.add_fixed(stamped.header.frame_id, stamped.child_frame_id, pose)
+            else:
+                stamp = stamped.header.stamp
+                tree.add_moving(
+                    stamped.header.frame_id, stamped.child_frame_id, pose, stamp.sec * 10**9 + stamp.nanosec
+                )
+    return tree
+
+
+def pose_of(rotation: Any, translation: Any, where: str) -> NDArray[np.float64]:
+    """``[4, 4]`` of a Quaternion and a Vector3 or Point. Raises SourceError for what is no pose."""
+    try:
+        pose = rigid([rotation.w, rotation.x, rotation.y, rotation.z], [translation.x, translation.y, translation.z])
+    except ValueError as error:
+        raise SourceError(f"{where}: {error}") from error
+    if not np.isfinite(pose).all():
+        raise SourceError(f"{where}: the translation is not finite")
+    return pose
+
+
+def rig_of_bag(bag: BagFile, tree: TransformTree, vehicle_frame: str = "base_link", ground_z: float = 0.0) -> Rig:
+    """The rig of all cameras that have a CameraInfo, in the order of the fixed transforms.
+
+    Raises:
+        SourceError: the bag has no CameraInfo.
+        RigError: a CameraInfo is not calibrated, or its frame is not fixed to the vehicle frame.
+    """
+    found = [camera for camera in find_cameras(bag).values() if camera.info]
+    if not found:
+        raise SourceError(
+            f"bag {bag.path}: no topic <camera>/camera_info (sensor_msgs/msg/CameraInfo); it has {bag.listing()}"
+        )
+    cameras = [camera for topics in found if (camera := _camera(bag, tree, topics, vehicle_frame)) is not None]
+    if not cameras:
+        raise SourceError(f"bag {bag.path}: its CameraInfo topics have no messages or are of depth images only")
+    order = tree.fixed_frames
+    cameras.sort(key=lambda camera: (order.index(camera.frame) if camera.frame in order else len(order), camera.name))
+    return Rig(tuple(cameras), vehicle_frame, ground_z)
+
+
+def _camera(bag: BagFile, tree: TransformTree, topics: CameraTopics, vehicle_frame: str) -> Camera | None:
+    info = bag.first(topics.info)
+    if info is None or _is_of_other_images(bag, topics):
+        return None
+    frame = info.header.frame_id.lstrip("/")
+    camera_to_vehicle = tree.lookup(frame, vehicle_frame)
+    if camera_to_vehicle is None:
+        raise RigError(
+            f"bag {bag.path}: {topics.info}: its frame '{frame}' is not fixed to the vehicle frame '{vehicle_frame}' "
+            f"by /tf_static, which has {', '.join(tree.frames) or 'nothing'}; give --vehicle-frame, or a rig file"
+        )
+    try:
+        return _camera_of_info(info, topics, camera_to_vehicle)
+    except RigError as error:
+        raise RigError(f"bag {bag.path}: {topics.info}: {error}") from error
+
+
+def _is_of_other_images(bag: BagFile, topics: CameraTopics) -> bool:
+    """Whether the images beside a CameraInfo are there but none is a photograph: depth images."""
+    beside = [t for t in bag.topics(COMPRESSED, RAW) if camera_of(t, bag.types[t]) == topics.name]
+    return bool(beside) and not topics.image
+
+
+def _camera_of_info(info: Any, topics: CameraTopics, camera_to_vehicle: NDArray[np.float64]) -> Camera:
+    size, frame = (info.height, info.width), info.header.frame_id.lstrip("/")
+    distortion = np.asarray(info.d)
+    rectified = is_rectified_topic(topics.image) if topics.image else not np.any(distortion)
+    if rectified and info.p[0] > 0:
+        return Camera(topics.name, size, np.reshape(info.p, (3, 4))[:, :3], camera_to_vehicle, frame=frame)
+    k = np.reshape(info.k, (3, 3))
+    if rectified or not np.any(distortion):
+        return Camera(topics.name, size, k, camera_to_vehicle, frame=frame)
+    return Camera(topics.name, size, k, camera_to_vehicle, distortion, info.distortion_model, frame)
+
+
+def lidars_of_bag(bag: BagFile, tree: TransformTree, vehicle_frame: str) -> Mapping[str, NDArray[np.float64]]:
+    """``lidar_to_vehicle`` [4, 4] by frame, of all point clouds that have an own frame on the vehicle."""
+    lidars = {}
+    for topic in bag.topics(CLOUD):
+        message = bag.first(topic)
+        frame = "" if message is None else message.header.frame_id.lstrip("/")
+        mount = tree.lookup(frame, vehicle_frame)
+        if mount is not None and frame != vehicle_frame:
+            lidars[frame] = mount
+    return lidars
