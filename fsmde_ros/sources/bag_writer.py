@@ -100,7 +100,8 @@ def write_bag(
     return written
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise SourceError where a bag may not be written: something is there, or no bag to replace."""
     if not path.exists():
         return
     if not overwrite:
