@@ -133,7 +133,9 @@ def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
 def _line_with_buildings(
     rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float]
 ) -> None:
+    """Houses side by side, and woods on plots that are not built on."""
     density, saturation = rng.uniform(*settings.building_density), rng.uniform(*settings.saturation)
+    woods = rng.uniform(*settings.vegetation)
     low, high = settings.building_height
     typical = rng.uniform(low, low + 0.6 * (high - low))
     terrace = rng.uniform() < 0.5  # houses touch each other
@@ -144,17 +146,27 @@ def _line_with_buildings(
             height = float(np.clip(typical * rng.uniform(0.5, 1.7), low, high))
             setback = street.setback + (rng.uniform(0, 0.6) if terrace else rng.uniform(0, 4.0))
             gap = 0.0 if terrace and rng.uniform() < 0.85 else rng.uniform(0.8, 6.0)
-            if rng.uniform() < density:
-                v = side * (street.half_width + street.sidewalk + setback)
-                x, y, heading = street.place(np.array(u + width / 2), np.array(v))
-                local = np.array([[a, b] for a in (-width / 2, 0, width / 2) for b in (0, depth / 2, depth)])
-                facing = heading + (0.0 if side > 0 else np.pi)  # the front (y = 0) looks to the street
-                c, s = np.cos(facing), np.sin(facing)
-                xs, ys = x + c * local[:, 0] - s * local[:, 1], y + s * local[:, 0] + c * local[:, 1]
-                if site.clear_of_roads(xs, ys, street.sidewalk * 0.9).all():
-                    rows = buildings.building(rng, width, depth, height, saturation)
-                    site.put(rows, float(x), float(y), float(facing), stiff=True)
+            place = street.place(
+                np.array(u + width / 2), np.array(side * (street.half_width + street.sidewalk + setback))
+            )
+            x, y, heading = (float(value) for value in place)
+            facing = heading + (0.0 if side > 0 else np.pi)  # the front (y = 0) looks to the street
+            if _plot_is_clear(site, (x, y, facing), width, depth, street.sidewalk * 0.9):
+                if rng.uniform() < density:
+                    site.put(buildings.building(rng, width, depth, height, saturation), x, y, facing, stiff=True)
+                    if setback > 3.2 and rng.uniform() < 0.3:
+                        site.put(objects.colonnade(rng, width), x, y, facing, stiff=True)
+                elif rng.uniform() < woods:
+                    site.put(objects.thicket(rng, width, depth), x, y, facing)
             u += width + gap
+
+
+def _plot_is_clear(site: _Site, pose: tuple[float, float, float], width: float, depth: float, margin: float) -> bool:
+    x, y, facing = pose
+    local = np.array([[a, b] for a in (-width / 2, 0, width / 2) for b in (0, depth / 2, depth)])
+    c, s = np.cos(facing), np.sin(facing)
+    xs, ys = x + c * local[:, 0] - s * local[:, 1], y + s * local[:, 0] + c * local[:, 1]
+    return bool(site.clear_of_roads(xs, ys, margin).all())
 
 
 def _line_with_greenery(
@@ -174,14 +186,16 @@ def _line_with_greenery(
             x, y, heading = street.place(np.array(u + rng.uniform(-1, 1)), np.array(side * (street.half_width + out)))
             if site.clear_of_roads(x[None], y[None], 0.6)[0]:
                 site.put(objects.tree(rng), float(x), float(y), float(heading))
-    for u in np.arange(reach[0], reach[1], 9.0):  # gardens, and woods where nothing is built
+    step = 9.0 if rng.uniform() < 0.6 else 2.5  # single plants, or a green belt
+    for u in np.arange(reach[0], reach[1], step):
         side = float(rng.choice([-1, 1]))
         if rng.uniform() > density or street.setback < 1.5:
             continue
         out = street.sidewalk + rng.uniform(0.6, max(street.setback - 0.6, 0.7))
         x, y, heading = street.place(np.array(u), np.array(side * (street.half_width + out)))
         if site.clear_of_roads(x[None], y[None], 1.0)[0]:
-            thing = (objects.bush, objects.hedge, objects.fence)[int(rng.integers(0, 3))](rng)
+            choice = int(rng.integers(0, 3)) if step > 5 else 0
+            thing = (objects.bush, objects.hedge, objects.fence)[choice](rng)
             site.put(thing, float(x), float(y), float(heading))
 
 

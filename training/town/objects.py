@@ -6,7 +6,7 @@ import colorsys
 
 import numpy as np
 
-from training.town.primitives import Kind, Material, Rows, row
+from training.town.primitives import Kind, Material, Rows, placed, row
 
 Generator = np.random.Generator
 BOX, BALL, CONE = Kind.BOX, Kind.ELLIPSOID, Kind.CONE
@@ -45,12 +45,13 @@ def tree(rng: Generator) -> Rows:
             seed=rng.uniform(),
         )
         return np.concatenate([trunk, crown])
-    spread = height * rng.uniform(0.16, 0.34)
-    parts, porosity = [trunk], rng.uniform(0.0, 1.6)
-    for _ in range(int(rng.integers(4, 11))):
-        angle, off = rng.uniform(0, 2 * np.pi), spread * rng.uniform(0, 0.75)
-        z = rng.uniform(trunk_height + 0.1 * height, height * 0.92)
-        size = spread * rng.uniform(0.35, 0.8)
+    spread = height * rng.uniform(0.18, 0.42)
+    parts, porosity = [trunk], rng.uniform(0.2, 1.7)
+    for _ in range(int(rng.integers(5, 13))):
+        angle, rise = rng.uniform(0, 2 * np.pi), rng.uniform(-0.75, 0.75)
+        off = spread * np.sqrt(1 - rise**2) * rng.uniform(0.1, 0.8)
+        z = (trunk_height + height) / 2 + rise * (height - trunk_height) / 2
+        size = spread * rng.uniform(0.35, 0.7)
         tint = np.array(green) * rng.uniform(0.75, 1.25)
         parts.append(
             row(
@@ -84,8 +85,8 @@ def tree(rng: Generator) -> Rows:
 
 
 def _leaf_color(rng: Generator) -> Color:
-    hue = rng.uniform(0.2, 0.36) if rng.uniform() < 0.85 else rng.uniform(0.05, 0.15)
-    return colorsys.hsv_to_rgb(hue, rng.uniform(0.3, 0.75), rng.uniform(0.1, 0.38))
+    hue = rng.uniform(0.19, 0.32) if rng.uniform() < 0.9 else rng.uniform(0.05, 0.15)
+    return colorsys.hsv_to_rgb(hue, rng.uniform(0.3, 0.7), rng.uniform(0.06, 0.28))
 
 
 def bush(rng: Generator) -> Rows:
@@ -243,6 +244,46 @@ def fence(rng: Generator) -> Rows:
     return np.concatenate([wall, cap])
 
 
+def barriers(rng: Generator) -> Rows:
+    """A row of road works barriers along x, of two colours in turn."""
+    colors = (
+        ((0.6, 0.6, 0.58), any_color(rng, 1.0, 0.3, 0.7))
+        if rng.uniform() < 0.5
+        else ((0.75, 0.74, 0.7), (0.7, 0.16, 0.05))
+    )
+    half = (0.75, 0.24, 0.45)
+    return np.concatenate(
+        [
+            row(Kind.CABIN, (k * 1.65, 0, 0.45), half, Material.PLAIN, colors[k % 2], taper=(0.05, 0.05, 0.6))
+            for k in range(int(rng.integers(3, 9)))
+        ]
+    )
+
+
+def thicket(rng: Generator, width: float, depth: float) -> Rows:
+    """Trees and bushes over a plot ``width`` along x and ``depth`` along y > 0."""
+    parts = []
+    for _ in range(int(width * depth / 45) + 2):
+        thing = tree(rng) if rng.uniform() < 0.6 else bush(rng)
+        parts.append(placed(thing, rng.uniform(-width / 2, width / 2), rng.uniform(0.5, depth), rng.uniform(0, 6)))
+    return np.concatenate(parts)
+
+
+def colonnade(rng: Generator, width: float) -> Rows:
+    """A canopy on pillars along x, over y from -3 to 0."""
+    height, color = rng.uniform(3.2, 7.0), any_color(rng, 0.15, 0.2, 0.7)
+    parts = [row(BOX, (0, -1.5, height + 0.25), (width / 2, 1.7, 0.25), Material.CONCRETE, color)]
+    lean, thick = rng.uniform(-0.25, 0.25), rng.uniform(0.15, 0.5)
+    for x in np.arange(-width / 2 + 0.6, width / 2, rng.uniform(3.0, 6.0)):
+        if rng.uniform() < 0.5:
+            parts.append(row(CONE, (x, -2.6, height / 2), (thick, thick, height / 2), Material.CONCRETE, color))
+        else:
+            parts.append(
+                row(BOX, (x, -2.6, height / 2), (thick, thick, height / 2), Material.CONCRETE, color, pitch=lean)
+            )
+    return np.concatenate(parts)
+
+
 def shelter(rng: Generator) -> Rows:
     """A bus stop that opens to y > 0."""
     parts = [row(BOX, (0, 0, 2.45), (2.0, 0.8, 0.06), Material.METAL, (0.2, 0.2, 0.22))]
@@ -255,5 +296,5 @@ def shelter(rng: Generator) -> Rows:
     return np.concatenate(parts)
 
 
-FURNITURE = (bin_, bench, bollards, sign_post, bush, shelter)
-FURNITURE_SHARES = (0.28, 0.1, 0.14, 0.28, 0.17, 0.03)
+FURNITURE = (bin_, bench, bollards, sign_post, bush, shelter, barriers)
+FURNITURE_SHARES = (0.26, 0.1, 0.13, 0.26, 0.17, 0.03, 0.05)

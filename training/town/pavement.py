@@ -122,7 +122,9 @@ def _sidewalk(
     joint = torch.maximum((a - a.round()).abs(), (b - b.round()).abs())
     joints = ((joint - 0.5 + 0.02 / size).clamp_min(0) > 0) * (0.03 / footprint).clamp(0, 1)
     slab = float(rng.uniform(0.22, 0.45)) * (0.9 + 0.2 * hashed(a.round(), b.round())) * (1 - 0.45 * joints)
-    stone = float(rng.uniform(0.35, 0.6))
+    stone = torch.full_like(u, float(rng.uniform(0.3, 0.6)))
+    if rng.uniform() < 0.3:  # painted black and white, as in Singapore
+        stone = torch.where((u / 2.0 - (u / 2.0).floor()) < 0.5, 0.05, 0.6)
     return torch.where(edge < 0.16, stone, slab) * tint
 
 

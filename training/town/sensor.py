@@ -26,16 +26,21 @@ def develop(world: World, t: float, camera: str, light: Tensor) -> NDArray[np.ui
         planar = conv2d(pad(planar[None], (1, 1, 1, 1), mode="replicate"), window, groups=3)[0]
     y = torch.linspace(-1, 1, height, device=light.device)[:, None]
     x = torch.linspace(-1, 1, width, device=light.device)[None]
-    gain = _metered(planar) * look.exposure * (1 - look.vignette * 0.5 * (x * x + y * y * (height / width) ** 2))
+    gain = (
+        _metered(planar, 0.55 if look.dusk else 0.75)
+        * look.exposure
+        * (1 - look.vignette * 0.5 * (x * x + y * y * (height / width) ** 2))
+    )
     balance = torch.tensor(look.white_balance, device=light.device)[:, None, None]
     exposed = planar * gain * balance
-    exposed = exposed * (1 + exposed * 0.12) / (1 + exposed * 0.55)  # shoulder: bright skies keep some colour
+    exposed = exposed * (1 + exposed * 0.16) / (1 + exposed * 0.5)  # shoulder: bright skies keep some colour
     noise = torch.from_numpy(np.random.default_rng(seed).standard_normal((3, height, width), dtype=np.float32))
-    value = exposed.clamp_min(1e-5).pow(1 / look.gamma) + look.noise * noise.to(light.device)
+    value = exposed.clamp_min(1e-5).pow(1 / look.gamma)
+    value = value + look.contrast * (value - 0.42) + look.noise * noise.to(light.device)
     return (value.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
 
 
-def _metered(light: Tensor) -> Tensor:
-    """Gain of an automatic exposure: as cameras do, it goes most of the way to a middle grey."""
+def _metered(light: Tensor, share: float) -> Tensor:
+    """Gain of an automatic exposure: it goes a ``share`` (of the logarithm) of the way to a middle grey."""
     mean = light[:, ::4, ::4].clamp(1e-4, 2.0).log().mean().exp()
-    return (0.2 / mean).clamp(0.3, 6.0) ** 0.75
+    return (0.22 / mean).clamp(0.3, 6.0) ** share

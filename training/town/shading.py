@@ -12,7 +12,7 @@ from training.town.raycast import GROUND, SKY, Hits
 from training.town.shadows import lit, shadow_map
 from training.town.sky import reflected, sky
 from training.town.surface import Surface
-from training.town.textures import Channel, atlas, look_up
+from training.town.textures import Channel, atlas, hashed, look_up
 from training.town.world import World
 
 #                 period m, noise, gloss, channel
@@ -78,12 +78,12 @@ def _lit_scene(world: World, primitives: Primitives, textures: Tensor, scene: Su
     if look.soft:  # the map tells of the open sky above: walls see it at a slant only
         direct = 1 - (1 - direct) * up.clamp_min(0)
     height = scene.point[2] - world.ground.height(scene.point[0], scene.point[1])
-    open_sky = (0.62 + 0.38 * up) * (0.55 + 0.45 * (height.abs() * 1.2 + 0.25 * (scene.index == GROUND)).clamp(0, 1))
+    open_sky = (0.56 + 0.44 * up) * (0.55 + 0.45 * (height.abs() * 1.2 + 0.25 * (scene.index == GROUND)).clamp(0, 1))
     open_sky = open_sky * (0.65 + 0.35 * direct)
     sky_color = (torch.tensor(look.sky_color, device=device) + torch.tensor(look.horizon_color, device=device)) / 2
     bounce = 0.12 * (1 - up) * float(sum(look.sun_color)) / 3
     sun_color = torch.tensor(look.sun_color, device=device)[:, None]
-    irradiance = sky_color[:, None] * (open_sky * 0.75) + sun_color * (direct * facing * 0.9 + bounce * 0.5)
+    irradiance = sky_color[:, None] * (open_sky * 0.78) + sun_color * (direct * facing * 0.9 + bounce * 0.5)
     result = albedo * irradiance
     shiny = (gloss > 0.01).nonzero().squeeze(1)
     mirror = reflected(look, textures, scene.view[:, shiny], scene.normal[:, shiny])
@@ -126,7 +126,7 @@ def _things(world: World, primitives: Primitives, textures: Tensor, scene: Surfa
     color = primitives.color[i].T * factor
     signs = (material == Material.SIGN).nonzero().squeeze(1)
     if len(signs):
-        ink = look_up(textures, Channel.CLOUDY, u[signs] * 0.35 + seed[signs], v[signs] * 0.7 + seed[signs] * 5) > 0.62
+        ink = _lettering(u[signs], v[signs], seed[signs])
         color[:, signs] = torch.where(ink, 0.85 - color[:, signs], color[:, signs])
     cabins = (material == Material.GREENHOUSE).nonzero().squeeze(1)
     if len(cabins):
@@ -151,7 +151,7 @@ def _leaves(textures: Tensor, u: Tensor, v: Tensor, footprint: Tensor, seed: Ten
     clumps = look_up(textures, Channel.LEAVES, u / 4.2 + seed * 11, v / 4.2 + seed * 5)
     single = look_up(textures, Channel.LEAVES, u / 1.3 + seed, v / 1.3)
     fade = (0.03 / footprint).clamp(0, 1)
-    return 0.18 + 1.2 * clumps + fade * 0.9 * (single - 0.4)
+    return (0.1 + 1.25 * clumps + fade * 1.1 * (single - 0.4)).clamp_min(0.04)
 
 
 def _relief(material: Tensor, u: Tensor, v: Tensor, footprint: Tensor, stripes: Tensor) -> Tensor:
@@ -180,3 +180,13 @@ def _car_windows(scene: Surface, primitives: Primitives) -> Tensor:
     on_end = torch.minimum(front, back) < 0.02
     sides = (front > 0.08) & (back > 0.1) & ((along - 0.05).abs() > 0.05)
     return (up > -0.85) & (up < 0.82) & torch.where(on_end, across > 0.06, sides)
+
+
+def _lettering(u: Tensor, v: Tensor, seed: Tensor) -> Tensor:
+    """Where a sign is printed, [R]: rows of blocks the size of letters, with gaps between words and lines."""
+    height = 0.12 + 0.3 * seed
+    line, letter = v / height, u / (height * 0.45)
+    row, column = line.floor(), letter.floor()
+    printed = (line - row > 0.25) & (hashed((column / 6).floor(), row, seed) < 0.7)
+    stroke = hashed((letter * 2).floor(), (line * 3).floor(), seed * 3) < 0.55
+    return printed & stroke & (letter - column > 0.12)

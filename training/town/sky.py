@@ -47,11 +47,15 @@ def _skyline(textures: Tensor, seed: int, view: Tensor) -> Tensor:
     azimuth = torch.atan2(view[1], view[0])
     cell = (azimuth * 9).floor()
     houses = 0.012 + 0.05 * hashed(cell, cell * 0 + seed % 101) ** 2
-    trees = 0.03 * look_up(textures, Channel.CLOUDY, azimuth * 0.6, azimuth * 0 + (seed % 89) / 89)
+    trees = (0.02 + 0.07 * ((seed % 13) / 13)) * look_up(
+        textures, Channel.CLOUDY, azimuth * 0.6, azimuth * 0 + (seed % 89) / 89
+    )
     return torch.maximum(houses, trees)
 
 
 def _far(look: Lighting, textures: Tensor, view: Tensor) -> Tensor:
     horizon = torch.tensor(look.horizon_color, device=view.device)[:, None]
-    tone = look_up(textures, Channel.CLOUDY, torch.atan2(view[1], view[0]) * 1.7, view[2] * 4)
-    return horizon * (0.35 + 0.35 * tone)
+    tone = look_up(textures, Channel.LEAVES, torch.atan2(view[1], view[0]) * 2.2, view[2] * 5)
+    green = torch.tensor([0.85, 1.0, 0.8], device=view.device)[:, None]
+    veil = min(1.0, 0.25 + look.haze * 150)  # the air between, more where there is haze
+    return horizon * torch.lerp(0.06 + 0.35 * tone * green, torch.tensor(0.8, device=view.device), veil)

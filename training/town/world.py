@@ -29,7 +29,7 @@ class Lighting:
         clouds: 0 clear to 1 closed.
         wet: 0 dry to 1 mirror-like road.
         dusk: lamps and some windows are lit.
-        exposure, white_balance, vignette, noise, gamma, blur: of the sensor.
+        exposure, white_balance, vignette, noise, gamma, contrast, blur: of the sensor.
     """
 
     sun: tuple[float, float, float]
@@ -46,6 +46,7 @@ class Lighting:
     vignette: float
     noise: float
     gamma: float
+    contrast: float
     blur: float
 
 
@@ -197,7 +198,7 @@ def draw_lighting(rng: np.random.Generator, settings: TownSettings) -> Lighting:
         elevation = 1.45
     sun = (np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation))
     warm = float(np.clip(1.2 - elevation, 0, 1))
-    strength = rng.uniform(0.25, 0.5) if overcast else rng.uniform(1.8, 3.6)
+    strength = rng.uniform(0.25, 0.5) if overcast else rng.uniform(1.5, 3.0)
     sun_color = strength * np.array([1.0, 1.0 - 0.14 * warm, 1.0 - 0.35 * warm])
     clouds = 1.0 if overcast else rng.uniform(0.0, 0.7)
     blue = np.array([0.25, 0.45, 0.85]) * rng.uniform(0.6, 1.1)
@@ -208,7 +209,7 @@ def draw_lighting(rng: np.random.Generator, settings: TownSettings) -> Lighting:
     if dusk:
         dim = rng.uniform(0.06, 0.3)
         sky, horizon, sun_color = sky * dim * [0.7, 0.8, 1.1], horizon * dim * [1.3, 0.95, 0.8], sun_color * 0.02
-        exposure *= 2.2
+        exposure *= 0.8
     balance = 1 + rng.uniform(-0.08, 0.08, 3)
     return Lighting(
         sun=tuple(float(v) for v in sun),  # type: ignore[arg-type]
@@ -225,8 +226,9 @@ def draw_lighting(rng: np.random.Generator, settings: TownSettings) -> Lighting:
         vignette=float(rng.uniform(0, 0.35)),
         noise=float(rng.uniform(*settings.sensor_noise)) * (2.0 if dusk else 1.0),
         gamma=float(rng.uniform(1.9, 2.5)),
+        contrast=float(rng.uniform(0.0, 0.4)),
         blur=float(rng.uniform(0, 0.5)),
     )
 
 
-_NEUTRAL = Lighting((0, 0, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1), False, 0, 0, 0, False, 1, (1, 1, 1), 0, 0, 2.2, 0)
+_NEUTRAL = Lighting((0, 0, 1), (1, 1, 1), (1, 1, 1), (1, 1, 1), False, 0, 0, 0, False, 1, (1, 1, 1), 0, 0, 2.2, 0, 0)
