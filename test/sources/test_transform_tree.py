@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+
+from fsmde_ros.geometry import rigid, transform
+from fsmde_ros.sources.transform_tree import TransformTree
+
+QUARTER_LEFT = [np.sqrt(0.5), 0, 0, np.sqrt(0.5)]  # about z: x to y
+
+
+def shift(x: float) -> np.ndarray:
+    return rigid([1, 0, 0, 0], [x, 0, 0])
+
+
+def tree() -> TransformTree:
+    result = TransformTree()
+    result.add_fixed("/base_link", "/mast", rigid(QUARTER_LEFT, [1, 0, 0]))
+    result.add_fixed("mast", "camera", shift(2))
+    result.add_fixed("base_link", "lidar", shift(-1))
+    result.add_moving("map", "odom", shift(100), 0)
+    result.add_moving("map", "odom", shift(100), 10)
+    result.add_moving("odom", "base_link", shift(0), 0)
+    result.add_moving("odom", "base_link", shift(10), 10)
+    return result
+
+
+def test_chains_of_fixed_frames() -> None:
+    camera_to_base = tree().lookup("camera", "base_link")
+    assert camera_to_base is not None
+    np.testing.assert_allclose(transform(camera_to_base, [0, 0, 0]), [1, 2, 0])
+    np.testing.assert_allclose(transform(camera_to_base, [1, 0, 0]), [1, 3, 0], atol=1e-12)
+    camera_to_lidar = tree().lookup("camera", "lidar")
+    assert camera_to_lidar is not None
+    np.testing.assert_allclose(transform(camera_to_lidar, [0, 0, 0]), [2, 2, 0])
+
+
+def test_moving_frames_are_interpolated_along_the_chain() -> None:
+    pose = tree().lookup("base_link", "map", 4)
+    assert pose is not None
+    np.testing.assert_allclose(pose, shift(104))
+    back = tree().lookup("map", "base_link", 4)
+    assert back is not None
+    np.testing.assert_allclose(back, shift(-104))
+    assert tree().root("camera") == "map"
+
+
+def test_unknown_is_none() -> None:
+    assert tree().lookup("camera", "nowhere") is None
+    assert tree().lookup("camera", "map") is None  # moving, without a stamp
+    assert tree().lookup("base_link", "map", 10**12) is None
+
+
+def test_a_circle_ends() -> None:
+    circle = TransformTree()
+    circle.add_fixed("a", "b", shift(1))
+    circle.add_fixed("b", "a", shift(1))
+    assert circle.lookup("a", "nowhere") is None
+    assert circle.frames == ("a", "b")
+
+
+def test_the_last_word_counts() -> None:
+    result = TransformTree()
+    result.add_moving("map", "cam", shift(1), 0)
+    result.add_fixed("base", "cam", shift(2))
+    np.testing.assert_allclose(result.lookup("cam", "base"), shift(2))
+    result.add_moving("map", "cam", shift(3), 5)
+    assert result.lookup("cam", "base", 5) is None
+    np.testing.assert_allclose(result.lookup("cam", "map", 5), shift(3))

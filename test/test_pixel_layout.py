@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fsmde_ros.errors import ImageError
+from fsmde_ros.pixel_layout import ENCODINGS, decode_pixels
+
+H, W = 4, 6
+PIXELS = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
+
+
+def padded(rows: np.ndarray, padding: int = 5) -> tuple[int, bytes]:
+    """Step and bytes of rows with rubbish behind each."""
+    raw = rows.reshape(H, -1).view(np.uint8)
+    step = raw.shape[1] + padding
+    return step, b"".join(row.tobytes() + b"\xaa" * padding for row in raw)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "stored"),
+    [
+        ("rgb8", PIXELS),
+        ("bgr8", PIXELS[..., ::-1]),
+        ("8UC3", PIXELS[..., ::-1]),
+        ("rgba8", np.dstack([PIXELS, np.full((H, W), 7, np.uint8)])),
+        ("bgra8", np.dstack([PIXELS[..., ::-1], np.full((H, W), 7, np.uint8)])),
+    ],
+)
+def test_color_comes_out_as_rgb(encoding: str, stored: np.ndarray) -> None:
+    step, data = padded(np.ascontiguousarray(stored))
+    np.testing.assert_array_equal(decode_pixels(encoding, H, W, step, False, data), PIXELS)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_grey_is_three_times_the_same(big: bool) -> None:
+    grey = PIXELS[..., 0]
+    step, data = padded(np.ascontiguousarray(grey))
+    np.testing.assert_array_equal(decode_pixels("mono8", H, W, step, big, data), np.dstack([grey] * 3))
+    deep = (grey.astype(np.uint16) << 8 | 0x55).astype(">u2" if big else "<u2")
+    step, data = padded(deep)
+    np.testing.assert_array_equal(decode_pixels("mono16", H, W, step, big, data), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer_patterns_of_one_colour(pattern: str) -> None:
+    color = {"r": 200, "g": 100, "b": 30}
+    cell = np.array([[color[pattern[0]], color[pattern[1]]], [color[pattern[2]], color[pattern[3]]]], np.uint8)
+    decoded = decode_pixels(f"bayer_{pattern}8", 8, 10, 10, False, np.tile(cell, (4, 5)).tobytes())
+    np.testing.assert_array_equal(decoded, np.broadcast_to([200, 100, 30], (8, 10, 3)))
+
+
+@pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("uyvy", 1), ("yuv422_yuy2", 0), ("yuyv", 0)])
+def test_yuv_without_chroma_is_grey(encoding: str, luma: int) -> None:
+    stored = np.full((H, W, 2), 128, np.uint8)
+    stored[:, : W // 2, luma], stored[:, W // 2 :, luma] = 16, 235  # black and white of video range
+    decoded = decode_pixels(encoding, H, W, W * 2, False, stored.tobytes())
+    assert decoded[:, : W // 2].max() <= 1
+    assert decoded[:, W // 2 :].min() >= 254
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_encoding_gives_rgb_of_its_own(encoding: str) -> None:
+    data = bytearray(H * W * 4)
+    decoded = decode_pixels(encoding, H, W, W * 4, False, data)
+    assert (decoded.shape, decoded.dtype) == ((H, W, 3), np.uint8)
+    before = decoded.copy()
+    data[:] = b"\xff" * len(data)
+    np.testing.assert_array_equal(decoded, before)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "height", "width", "step", "size", "message"),
+    [
+        ("32FC1", 2, 2, 8, 16, "encoding '32FC1', expected one of rgb8"),
+        ("rgb8", 0, 2, 6, 0, "is 2x0 pixels"),
+        ("rgb8", 100_000, 100_000, 300_000, 16, "is 100000x100000 pixels"),
+        ("rgb8", 2, 2, 6, 11, "has 11 bytes with step 6, expected 2 rows of at least 6"),
+        ("rgb8", 2, 2, 5, 12, "has 12 bytes with step 5"),
+        ("yuyv", 2, 3, 6, 12, "'yuyv' cannot be 3x2"),
+        ("bayer_rggb8", 2, 2, 2, 4, "cannot be 2x2"),
+    ],
+)
+def test_refuses_nonsense(encoding: str, height: int, width: int, step: int, size: int, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        decode_pixels(encoding, height, width, step, False, bytes(size))
