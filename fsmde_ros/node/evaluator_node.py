@@ -53,12 +53,13 @@ LEVELS = {DiagnosticStatus.OK: "complete", DiagnosticStatus.WARN: "partial", Dia
 class EvaluatorOptions:
     """What to listen to and where to write; topics are relative to the namespace.
 
-    Without ``rig`` the node's parameter ``rig_file`` names the rig file, as a launch file sets it.
+    Without ``rig`` the node's parameter ``rig_file`` names the rig file, as a launch file sets it;
+    without ``lidar_topic`` the LiDARs of the rig file publish under the names of their frames.
     """
 
     rig: Path | None = None
     out: Path | None = None
-    lidar_topic: str = "lidar_top"
+    lidar_topic: str | None = None
     odom_topic: str = "odom"
     sweep_topic: str = "surround_depth/sweep"
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
@@ -80,7 +81,8 @@ class Evaluator:
         self._complaints: set[str] = set()
         for name in rig.names:
             self._listen_to_camera(name)
-        node.create_subscription(PointCloud2, options.lidar_topic, self._take_cloud, QUEUE)
+        for topic in [options.lidar_topic] if options.lidar_topic else lidars or ["lidar_top"]:
+            node.create_subscription(PointCloud2, topic, self._take_cloud, QUEUE)
         node.create_subscription(Odometry, options.odom_topic, self._take_pose, QUEUE)
         node.create_subscription(DiagnosticArray, options.sweep_topic, self._take_sweep, QUEUE)
 
@@ -244,7 +246,7 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     parser = argparse.ArgumentParser(prog="evaluate_replay", description="Compare published depth with LiDAR.")
     parser.add_argument("--rig", type=Path, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--out", type=Path, help="report to write (JSON)")
-    parser.add_argument("--lidar-topic", default="lidar_top")
+    parser.add_argument("--lidar-topic", help="(the frames of the rig file's lidars)")
     parser.add_argument("--odom-topic", default="odom", help="poses, for the motion between scan and image")
     parser.add_argument("--sweep-topic", default="surround_depth/sweep")
     parser.add_argument("--min-depth", type=float, default=0.1, help="of the ground truth, metres (0.1)")

@@ -1,0 +1,125 @@
+"""The main job, end to end: a drive goes in, six metric depth images and one cloud come out.
+
+python -m demo                                    a town nobody trained on (rendered once, then cached)
+python -m demo --drive nuscenes:../data/nuscenes  a real drive in the nuScenes schema
+python -m demo --drive ddad:../data/ddad          a real drive in the DDAD schema
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+from demo.drives import DriveName, TownSize, prepare
+from demo.picture import draw
+from demo.recording import read_snapshot
+from demo.replay import RunOptions, run
+from fsmde_ros.checkpoint import default_checkpoint
+from fsmde_ros.errors import FsmdeError
+from fsmde_ros.replay_report import format_report
+from fsmde_ros.rig_file import read_rig
+
+Result = TypeVar("Result")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo. Exit status: 0 done, 1 something failed (said on stderr), 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _demo(options)
+    except FsmdeError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted; nothing is left running", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    name = DriveName.parse(options.drive)
+    checkpoint = options.checkpoint or default_checkpoint()
+    town = TownSize(options.size, options.duration, options.workers)
+    drive = _stage(f"drive {options.drive}", lambda: prepare(name, town, options.cache, out, options.scene))
+    rig = read_rig(drive.rig)
+    run_options = RunOptions(checkpoint, options.device, options.pace, options.rate)
+    _stage(f"replay of {drive.bag.name} through the node", lambda: run(drive, rig, run_options, out))
+    report = json.loads((out / "report.json").read_text())
+    table = format_report(report)
+    _stage("picture", lambda: _picture(drive.bag, out, options.drive, report))
+    print(f"\n{table}\n")
+    for what, path in (
+        ("report", out / "report.json"),
+        ("picture", out / "surround.png"),
+        ("depth and clouds", out / "output_bag"),
+        ("bag that was played", drive.bag),
+        ("rig file", drive.rig),
+        ("logs", out / "logs"),
+    ):
+        print(f"{what:20} {path}")
+
+
+def _picture(bag: Path, out: Path, drive: str, report: dict[str, Any]) -> None:
+    rig = read_rig(report_rig := bag.parent / "rig.yaml")
+    overall, plane, sweeps = report["overall"], report["baseline"]["ground_plane"], report["sweeps"]
+    lines = [
+        f"{drive} ({report_rig.parent.name}), against LiDAR: AbsRel {overall['abs_rel']:.3f}, "
+        f"delta1 {overall['d1']:.3f} ({overall['n']} points)",
+        f"ground plane, no network: AbsRel {plane['abs_rel']:.3f}, delta1 {plane['d1']:.3f}",
+        f"sweeps: {sweeps['in']} in, {sweeps['complete']} complete, {sweeps['partial']} partial, {sweeps['lost']} lost",
+    ]
+    draw(read_snapshot(bag, out / "output_bag", rig), out / "surround.png", lines)
+
+
+def _stage(title: str, work: Callable[[], Result]) -> Result:
+    """Do a part of the work, telling what it is and how long it took."""
+    print(f"==> {title}", flush=True)
+    started = time.monotonic()
+    result = work()
+    print(f"    {time.monotonic() - started:.1f} s", flush=True)
+    return result
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--drive", default="town:held-out", help="town:held-out, town:SEED, nuscenes:DIR or ddad:DIR")
+    parser.add_argument("--scene", help="name of the scene, where a data set has several")
+    parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results (out/demo)")
+    parser.add_argument("--cache", type=Path, default=Path(".cache/demo"), help="rendered towns (.cache/demo)")
+    parser.add_argument("--checkpoint", type=Path, help="of the node (the one that comes with the package)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
+    parser.add_argument(
+        "--pace", choices=("node", "clock"), default="node", help="as fast as the node keeps up, or real time (node)"
+    )
+    parser.add_argument("--rate", type=float, default=1.0, help="speed under --pace clock (1.0)")
+    parser.add_argument("--duration", type=float, default=10.0, help="seconds of a town's drive (10)")
+    parser.add_argument("--size", type=_size, default=TownSize.image, metavar="HxW", help="images of a town (256x448)")
+    parser.add_argument("--workers", type=int, default=TownSize.workers, help="processes that render (all cores)")
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, as 256x448, got '{text}'")
+    return int(height), int(width)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""The picture of a sweep: images over depth maps, and the fused cloud from above."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.color import colorize
+from fsmde_ros.rig import Rig
+
+Picture = NDArray[np.uint8]
+
+NEAR, FAR = 2.0, 80.0  # metres, the ends of the colours
+TILE_WIDTH = 400
+RADIUS = 40.0  # metres, half the side of the view from above
+RINGS = (10, 20, 30, 40)
+HEIGHTS = (-0.5, 4.0)  # metres above the road, the ends of the colours of heights
+BACKGROUND, INK, FAINT = (24, 24, 24), (235, 235, 235), (90, 90, 90)  # BGR
+MARGIN = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One sweep, to be drawn.
+
+    Attributes:
+        rig: cameras at any size; only their poses are used.
+        images: [h, w, 3] uint8 RGB by camera.
+        depths: [H, W] metres by camera, NaN = no value, +inf = out of range.
+        points: [N, 3] metres in the vehicle frame.
+        colors: [N, 3] uint8 RGB of the points.
+    """
+
+    rig: Rig
+    images: Mapping[str, Picture]
+    depths: Mapping[str, NDArray[np.float32]]
+    points: NDArray[np.float32]
+    colors: Picture
+
+
+def draw(snapshot: Snapshot, path: Path, lines: Sequence[str]) -> None:
+    """Write the picture as PNG; ``lines`` of text stand beside the view from above."""
+    names = from_left_to_right(snapshot.rig)
+    height = round(TILE_WIDTH * _aspect(snapshot))
+    columns = [_column(snapshot, name, (height, TILE_WIDTH)) for name in names]
+    views = np.concatenate(columns, axis=1)
+    side = min(1000, views.shape[1] // 2 - 2 * MARGIN)
+    above = [
+        _from_above(snapshot, side, "from above, in the colours of the images", snapshot.colors[:, ::-1]),
+        _from_above(snapshot, side, "from above, by height over the road", _height_colors(snapshot)),
+    ]
+    width = max(views.shape[1], 2 * side)
+    canvas = [_widen(views, width), _widen(_color_bar(width), width), _widen(np.concatenate(above, axis=1), width)]
+    canvas.append(_text_block(lines, width))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.concatenate(canvas))
+
+
+def from_left_to_right(rig: Rig) -> list[str]:
+    """Cameras by the direction they look in: from back left over the front to the back."""
+    axes = {camera.name: camera.camera_to_vehicle[:2, 2] for camera in rig.cameras}
+    azimuth = {name: np.degrees(np.arctan2(y, x)) for name, (x, y) in axes.items()}
+    # A camera that looks straight back stands at the right end, whatever the sign of its angle.
+    return sorted(azimuth, key=lambda name: -azimuth[name] if azimuth[name] < 170 else 360 - azimuth[name])
+
+
+def _aspect(snapshot: Snapshot) -> float:
+    height, width = next(iter(snapshot.images.values())).shape[:2]
+    return height / width
+
+
+def _column(snapshot: Snapshot, name: str, size: tuple[int, int]) -> Picture:
+    tiles = []
+    image, depth = snapshot.images.get(name), snapshot.depths.get(name)
+    for picture, title in (
+        (None if image is None else image[..., ::-1], name),
+        (None if depth is None else colorize(depth, NEAR, FAR)[..., ::-1], f"depth {name}"),
+    ):
+        tile = np.full((*size, 3), BACKGROUND, np.uint8)
+        if picture is None:
+            _write(tile, "missing", (size[1] // 2 - 40, size[0] // 2))
+        else:
+            tile = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
+        _write(tile, title, (8, 22))
+        tiles.append(cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=BACKGROUND))
+    return np.concatenate(tiles)
+
+
+def _height_colors(snapshot: Snapshot) -> Picture:
+    low, high = HEIGHTS
+    height = snapshot.points[:, 2] - snapshot.rig.ground_z
+    fraction = np.clip((height - low) / (high - low), 0, 1)
+    flat = np.round(255 * fraction).astype(np.uint8).reshape(1, -1)
+    return cv2.applyColorMap(flat, cv2.COLORMAP_VIRIDIS).reshape(-1, 3).astype(np.uint8)
+
+
+def _from_above(snapshot: Snapshot, side: int, title: str, colors_bgr: Picture) -> Picture:
+    """The cloud seen from above, the vehicle looks up; higher points cover lower ones."""
+    picture = np.full((side, side, 3), BACKGROUND, np.uint8)
+    scale = side / (2 * RADIUS)
+    order = np.argsort(snapshot.points[:, 2])
+    column = np.floor(side / 2 - snapshot.points[order, 1] * scale).astype(int)  # y is to the left
+    row = np.floor(side / 2 - snapshot.points[order, 0] * scale).astype(int)
+    inside = (column >= 0) & (column < side - 1) & (row >= 0) & (row < side - 1)
+    for dy in (0, 1):  # a point is two pixels wide, or the picture is too dim to read
+        for dx in (0, 1):
+            picture[row[inside] + dy, column[inside] + dx] = colors_bgr[order[inside]]
+    centre = (side // 2, side // 2)
+    for ring in RINGS:
+        cv2.circle(picture, centre, round(ring * scale), FAINT, 1, cv2.LINE_AA)
+        _write(picture, f"{ring} m", (centre[0] + 4, centre[1] - round(ring * scale) + 16), 0.45)
+    half = np.round(np.array([0.95, 2.3]) * scale).astype(int)
+    cv2.rectangle(picture, (centre[0] - half[0], centre[1] - half[1]), (centre[0] + half[0], centre[1] + half[1]), INK)
+    cv2.arrowedLine(picture, centre, (centre[0], centre[1] - round(4 * scale)), INK, 1, cv2.LINE_AA, tipLength=0.3)
+    _write(picture, title, (10, side - 12))
+    return picture
+
+
+def _color_bar(width: int) -> Picture:
+    """The colours of depth with their metres."""
+    height, left = 56, 150
+    bar = np.full((height, width, 3), BACKGROUND, np.uint8)
+    right = min(width - 60, left + 1200)
+    metres = NEAR * (FAR / NEAR) ** np.linspace(0, 1, right - left)
+    bar[10:30, left:right] = colorize(metres[None].astype(np.float32), NEAR, FAR)[..., ::-1]
+    _write(bar, "depth, metres", (MARGIN, 26))
+    for value in (2, 3, 5, 8, 12, 20, 30, 50, 80):
+        x = left + round((right - left - 1) * np.log(value / NEAR) / np.log(FAR / NEAR))
+        cv2.line(bar, (x, 28), (x, 34), INK, 1)
+        _write(bar, str(value), (x - 8, 50), 0.5)
+    return bar
+
+
+def _text_block(lines: Sequence[str], width: int) -> Picture:
+    block = np.full((24 * len(lines) + 2 * MARGIN, width, 3), BACKGROUND, np.uint8)
+    for index, line in enumerate(lines):
+        _write(block, line, (MARGIN, 24 * (index + 1)))
+    return block
+
+
+def _write(picture: Picture, text: str, at: tuple[int, int], scale: float = 0.6) -> None:
+    """Light letters with a dark rim, to be read on anything."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(picture, text, at, font, scale, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(picture, text, at, font, scale, INK, 1, cv2.LINE_AA)
+
+
+def _widen(picture: Picture, width: int) -> Picture:
+    missing = width - picture.shape[1]
+    left = missing // 2
+    widened = cv2.copyMakeBorder(picture, 0, 0, left, missing - left, cv2.BORDER_CONSTANT, value=BACKGROUND)
+    return widened.astype(np.uint8)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from demo.picture import Snapshot, draw, from_left_to_right
+from fsmde_ros.geometry import rigid
+from fsmde_ros.rig import Camera, Rig
+
+# Yaw of the optical axis in the vehicle frame, degrees, as nuScenes has them.
+YAWS = {"front": 0, "front_right": -55, "back_right": -110, "back": 180, "back_left": 110, "front_left": 55}
+
+
+def camera(name: str, yaw: float) -> Camera:
+    half = np.radians(yaw) / 2
+    turn = rigid([np.cos(half), 0, 0, np.sin(half)], [0, 0, 1.5])
+    forward = rigid([0.5, -0.5, 0.5, -0.5], [0, 0, 0])
+    return Camera(name, (30, 50), [[40, 0, 24.5], [0, 40, 14.5], [0, 0, 1]], turn @ forward)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig(tuple(camera(name, yaw) for name, yaw in YAWS.items()))
+
+
+@pytest.mark.parametrize("back", [180.0, -179.0, 179.0])
+def test_cameras_stand_as_one_would_look_around(back: float) -> None:
+    rig = Rig(tuple(camera(name, back if name == "back" else yaw) for name, yaw in YAWS.items()))
+    assert from_left_to_right(rig) == ["back_left", "front_left", "front", "front_right", "back_right", "back"]
+
+
+def test_a_picture_with_a_missing_view_and_points_where_they_belong(rig: Rig, tmp_path: Path) -> None:
+    names = [name for name in rig.names if name != "back"]
+    ahead = np.array([[23.0, 0, 1], [23.3, 0, 1]])  # a red thing 23 m ahead
+    points = np.concatenate([ahead, [[0.0, 13, 0]]]).astype(np.float32)  # and a green one 13 m to the left
+    colors = np.array([[255, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    snapshot = Snapshot(
+        rig,
+        {name: np.full((30, 50, 3), 120, np.uint8) for name in names},
+        {name: np.full((12, 20), 8.0, np.float32) for name in names},
+        points,
+        colors,
+    )
+    draw(snapshot, tmp_path / "made" / "surround.png", ["one line", "another"])
+    picture = cv2.imread(str(tmp_path / "made" / "surround.png"))
+    assert picture.shape[1] == 6 * 404
+    red = np.argwhere((picture == (0, 0, 255)).all(-1))
+    green = np.argwhere((picture == (0, 255, 0)).all(-1))
+    assert len(red)
+    assert len(green)
+    assert red[:, 0].mean() < green[:, 0].mean(), "ahead is up"
+    assert green[:, 1].mean() < red[:, 1].mean(), "left is left"
