@@ -1,8 +1,8 @@
 """Start the surround depth node, and by request RViz, a bag and the evaluator beside it.
 
-    ros2 launch fsmde_ros surround_depth.launch.py rig_file:=/path/to/rig.yaml
-    ros2 launch fsmde_ros surround_depth.launch.py bag:=/path/to/bag rig_file:=... rviz:=true
-    ros2 launch fsmde_ros surround_depth.launch.py --show-args
+ros2 launch fsmde_ros surround_depth.launch.py rig_file:=/path/to/rig.yaml
+ros2 launch fsmde_ros surround_depth.launch.py bag:=/path/to/bag rig_file:=... rviz:=true
+ros2 launch fsmde_ros surround_depth.launch.py --show-args
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ SHARE = Path(get_package_share_directory("fsmde_ros"))
 
 ARGUMENTS = [
     DeclareLaunchArgument(
-        "params_file", default_value=str(SHARE / "config" / "surround_depth.yaml"), description="Parameters of the node."
+        "params_file",
+        default_value=str(SHARE / "config" / "surround_depth.yaml"),
+        description="Parameters of the node.",
     ),
     DeclareLaunchArgument(
         "rig_file", default_value="", description="Rig file (YAML) with the extrinsics; empty: they come from TF."
@@ -95,7 +97,9 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     ]
     bag = LaunchConfiguration("bag").perform(context)
     if bag:
-        actions.append(ExecuteProcess(cmd=["ros2", "bag", "play", "--clock", "100", "--delay", "3", bag], output="screen"))
+        actions.append(
+            ExecuteProcess(cmd=["ros2", "bag", "play", "--clock", "100", "--delay", "3", bag], output="screen")
+        )
     return [GroupAction(actions)]
 
 
