@@ -165,7 +165,19 @@ def ground_plane_depth(
     Where the ray does not meet the ground, or meets it beyond ``cap``, the depth is ``cap``: the
     baseline that every learned depth has to beat.
     """
-    rays_camera = unproject(intrinsics, pixel_grid(size), np.ones(size))
+    return ground_plane_depth_at(intrinsics, camera_to_vehicle, pixel_grid(size), ground_z, cap)
+
+
+def ground_plane_depth_at(
+    intrinsics: ArrayLike,
+    camera_to_vehicle: ArrayLike,
+    pixels: ArrayLike,
+    ground_z: float = 0.0,
+    cap: float = 20.0,
+) -> Array:
+    """``ground_plane_depth`` at sub-pixel positions ``[..., 2]`` (x, y): depth ``[...]`` in metres."""
+    xy = np.asarray(pixels, dtype=np.float64)
+    rays_camera = unproject(intrinsics, xy, np.ones(xy.shape[:-1]))
     matrix = np.asarray(camera_to_vehicle, dtype=np.float64)
     fall = rays_camera @ matrix[2, :3]  # metres of height per metre of depth
     height = matrix[2, 3] - ground_z

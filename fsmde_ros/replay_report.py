@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.geometry import ground_plane_depth
+from fsmde_ros.geometry import ground_plane_depth_at
 from fsmde_ros.metrics import ScoreBoard, median_scale, sample_bilinear, score_depth
 from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.rig import Camera, Rig
@@ -61,9 +61,13 @@ class DepthImage:
 
 @dataclass
 class ReplayScores:
-    """Scores depth images against the scan nearest in time, once that scan must be there."""
+    """Scores depth images against the scan nearest in time, once that scan must be there.
 
-    rig: Rig
+    Attributes:
+        ground_z: height of the road in the vehicle frame, metres, for the baseline.
+    """
+
+    ground_z: float = 0.0
     config: ScoringConfig = field(default_factory=ScoringConfig)
 
     def __post_init__(self) -> None:
@@ -72,7 +76,6 @@ class ReplayScores:
         self._scans: deque[LidarScan] = deque(maxlen=SCANS_KEPT)
         self._poses = PoseTrack(limit=POSES_KEPT)
         self._waiting: deque[DepthImage] = deque()
-        self._planes: dict[str, NDArray[np.float64]] = {}
 
     def add_pose(self, stamp_ns: int, vehicle_to_map: NDArray[np.float64]) -> None:
         """A pose of the vehicle, [4, 4]."""
@@ -116,7 +119,11 @@ class ReplayScores:
         self.counts["pixels_without_prediction"] += int(np.count_nonzero(missing))
         limits = (config.min_depth, config.max_depth)
         self.metric.add(name, score_depth(predicted, truth, *limits))
-        self.baseline.add(name, score_depth(self._plane(image.camera, pixels), truth, *limits))
+        camera = image.camera
+        plane = ground_plane_depth_at(
+            camera.intrinsics, camera.camera_to_vehicle, pixels, self.ground_z, config.baseline_cap
+        )
+        self.baseline.add(name, score_depth(plane, truth, *limits))
         if not missing.all():
             scale = median_scale(np.clip(predicted[~missing], *limits), truth[~missing])
             self.median.add(name, score_depth(predicted * scale, truth, *limits))
@@ -134,22 +141,9 @@ class ReplayScores:
         name = image.camera.name
         view = View(np.zeros((0, 0, 3), np.uint8), image.stamp_ns, pose_of_image)
         moved = replace(scan, vehicle_to_map=pose_of_scan)
-        rig = Rig((image.camera,), self.rig.vehicle_frame, self.rig.ground_z)
-        return lidar_in_view(Sweep(rig, image.stamp_ns, {name: view}, moved), name, self.config.min_depth)
-
-    def _plane(self, camera: Camera, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The baseline at pixels of the depth image, from a plane at the size of the rig's images."""
-        original = self.rig[camera.name]
-        if camera.name not in self._planes:
-            self._planes[camera.name] = ground_plane_depth(
-                original.intrinsics,
-                original.camera_to_vehicle,
-                original.size,
-                self.rig.ground_z,
-                self.config.baseline_cap,
-            )
-        scale = np.array([original.size[1] / camera.size[1], original.size[0] / camera.size[0]])
-        return sample_bilinear(self._planes[camera.name], (pixels + 0.5) * scale - 0.5)
+        return lidar_in_view(
+            Sweep(Rig((image.camera,)), image.stamp_ns, {name: view}, moved), name, self.config.min_depth
+        )
 
 
 @dataclass(frozen=True)
@@ -205,9 +199,7 @@ def build_report(scores: ReplayScores, reports: Sequence[SweepReport], frames_in
     """Everything that was measured, under names that stay; numbers that do not exist are None."""
 
     def boards(board: ScoreBoard) -> dict[str, Any]:
-        per_camera = board.per_camera()
-        names = [name for name in scores.rig.names if name in per_camera]
-        return {name: per_camera[name].as_dict() for name in names}
+        return {name: score.as_dict() for name, score in sorted(board.per_camera().items())}
 
     return {
         "overall": scores.metric.overall().as_dict(),

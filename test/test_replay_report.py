@@ -43,7 +43,7 @@ def image(rig: Rig, depth: float, stamp_ns: int, name: str = "front", size: tupl
 
 
 def test_scores_a_wall_and_the_flat_ground_beside_it(rig: Rig) -> None:
-    scores = ReplayScores(rig)
+    scores = ReplayScores()
     scores.add_depth(image(rig, 12.0, 10 * MS))
     scores.add_scan(30 * MS, wall(10.0))
     assert not scores.metric.images, "a nearer scan may still come"
@@ -58,7 +58,7 @@ def test_scores_a_wall_and_the_flat_ground_beside_it(rig: Rig) -> None:
 
 
 def test_the_baseline_knows_the_ground(rig: Rig) -> None:
-    scores = ReplayScores(rig)
+    scores = ReplayScores()
     x = np.linspace(5, 18, 40)
     scores.add_scan(0, np.stack([x, np.zeros(40), np.zeros(40)], axis=-1))
     scores.add_depth(image(rig, 9.0, 0))
@@ -69,7 +69,7 @@ def test_the_baseline_knows_the_ground(rig: Rig) -> None:
 
 @pytest.mark.parametrize("order", ["scan first", "depth first"])
 def test_the_nearest_scan_counts_whatever_the_order(rig: Rig, order: str) -> None:
-    scores = ReplayScores(rig)
+    scores = ReplayScores()
     steps = [lambda: scores.add_scan(0, wall(20.0)), lambda: scores.add_scan(45 * MS, wall(10.0))]
     steps.insert(0 if order == "depth first" else 2, lambda: scores.add_depth(image(rig, 10.0, 40 * MS)))
     for step in steps:
@@ -79,7 +79,7 @@ def test_the_nearest_scan_counts_whatever_the_order(rig: Rig, order: str) -> Non
 
 
 def test_the_scan_moves_with_the_vehicle(rig: Rig) -> None:
-    scores = ReplayScores(rig)
+    scores = ReplayScores()
     for stamp, x in ((0, 0.0), (100 * MS, 1.5)):  # 15 m/s
         scores.add_pose(stamp, rigid([1, 0, 0, 0], [x, 0, 0]))
     scores.add_scan(0, wall(10.0))
@@ -90,7 +90,7 @@ def test_the_scan_moves_with_the_vehicle(rig: Rig) -> None:
 
 
 def test_what_could_not_be_scored_is_counted(rig: Rig) -> None:
-    scores = ReplayScores(rig)
+    scores = ReplayScores()
     scores.add_scan(0, wall(10.0))
     hole = image(rig, 10.0, 0)
     hole.depth[:, :12] = np.nan
@@ -105,7 +105,7 @@ def test_what_could_not_be_scored_is_counted(rig: Rig) -> None:
 
 
 def test_out_of_range_counts_as_the_end_of_the_range(rig: Rig) -> None:
-    scores = ReplayScores(rig, ScoringConfig(max_depth=40.0))
+    scores = ReplayScores(config=ScoringConfig(max_depth=40.0))
     scores.add_scan(0, np.concatenate([wall(10.0), wall(41.0)]))
     scores.add_depth(image(rig, np.inf, 0))
     scores.finish()
@@ -114,7 +114,7 @@ def test_out_of_range_counts_as_the_end_of_the_range(rig: Rig) -> None:
 
 
 def test_cameras_count_alike_however_many_points_they_have(rig: Rig) -> None:
-    scores = ReplayScores(rig)
+    scores = ReplayScores()
     behind = wall(10.0, 10) * [-1, -1, 1]
     scores.add_scan(0, np.concatenate([wall(10.0, 90), behind]))
     scores.add_depth(image(rig, 10.0, 0))
@@ -142,8 +142,8 @@ def test_sweeps_that_never_reached_the_node_are_lost() -> None:
     assert summary["latency_ms"]["p50"] == pytest.approx(50.0)
 
 
-def test_an_empty_report_is_json_and_prints(rig: Rig) -> None:
-    report = build_report(ReplayScores(rig), [], {})
+def test_an_empty_report_is_json_and_prints() -> None:
+    report = build_report(ReplayScores(), [], {})
     assert json.loads(json.dumps(report, allow_nan=False))["overall"]["n"] == 0
     assert report["rate_hz"] is None
     assert "ground plane" in format_report(report)

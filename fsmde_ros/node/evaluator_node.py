@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,15 +24,16 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rclpy.time import Time
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from fsmde_ros.cloud_layout import unpack_cloud
-from fsmde_ros.errors import ConfigError, FsmdeError, ImageError
+from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, RigError
 from fsmde_ros.geometry import rigid, transform
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
+from fsmde_ros.node.messages import camera_from_info, image_to_depth, stamp_ns
 from fsmde_ros.node.provenance import describe_inputs, describe_machine
+from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfExtrinsics
 from fsmde_ros.replay_report import (
     DepthImage,
     ReplayScores,
@@ -41,7 +42,6 @@ from fsmde_ros.replay_report import (
     build_report,
     format_report,
 )
-from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import read_lidars, read_rig
 
 QUEUE = QoSProfile(depth=200)
@@ -53,11 +53,14 @@ LEVELS = {DiagnosticStatus.OK: "complete", DiagnosticStatus.WARN: "partial", Dia
 class EvaluatorOptions:
     """What to listen to and where to write; topics are relative to the namespace.
 
-    Without ``rig`` the node's parameter ``rig_file`` names the rig file, as a launch file sets it;
-    without ``lidar_topic`` the LiDARs of the rig file publish under the names of their frames.
+    Attributes:
+        rig: rig file; without it the node's parameter ``rig_file``, as a launch file sets it.
+        cameras: names; without them those of the rig file. Without a rig file TF says where they are.
+        lidar_topic: without it, the frames of the LiDARs in the rig file name their topics.
     """
 
     rig: Path | None = None
+    cameras: tuple[str, ...] = ()
     out: Path | None = None
     lidar_topic: str | None = None
     odom_topic: str = "odom"
@@ -67,21 +70,45 @@ class EvaluatorOptions:
     inputs: dict[str, Path] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Mounting:
+    """Where the sensors are: cameras from the rig file or TF, LiDARs by frame from the same."""
+
+    cameras: tuple[str, ...]
+    extrinsics: Extrinsics
+    lidars: Mapping[str, NDArray[np.float64]]
+
+    def lidar_to_vehicle(self, frame: str) -> NDArray[np.float64]:
+        """[4, 4] of a LiDAR's frame. Raises RigError where nobody says where it is."""
+        if frame == self.extrinsics.vehicle_frame:
+            return np.eye(4)
+        if frame in self.lidars:
+            return self.lidars[frame]
+        if isinstance(self.extrinsics, TfExtrinsics):
+            return self.extrinsics.camera_to_vehicle(frame, frame)
+        known = ", ".join([self.extrinsics.vehicle_frame, *self.lidars])
+        raise RigError(
+            f"the rig file does not say where frame '{frame}' is mounted (it knows {known}); "
+            "make the rig file with rig_from_bag, or add it under 'lidars'"
+        )
+
+
 class Evaluator:
     """Collects messages into ``ReplayScores`` and sweep reports."""
 
-    def __init__(self, node: Node, rig: Rig, lidars: dict[str, NDArray[np.float64]], options: EvaluatorOptions) -> None:
-        self._node, self._rig, self._lidars = node, rig, lidars
-        self.scores = ReplayScores(rig, options.scoring)
+    def __init__(self, node: Node, mounting: Mounting, options: EvaluatorOptions) -> None:
+        self._node, self._mounting = node, mounting
+        self.scores = ReplayScores(mounting.extrinsics.ground_z, options.scoring)
         self.reports: list[SweepReport] = []
-        self.frames_in = dict.fromkeys(rig.names, 0)
+        self.frames_in = dict.fromkeys(mounting.cameras, 0)
         self.messages = 0
         self._depths: OrderedDict[tuple[str, int], Image] = OrderedDict()
         self._infos: OrderedDict[tuple[str, int], CameraInfo] = OrderedDict()
         self._complaints: set[str] = set()
-        for name in rig.names:
+        for name in mounting.cameras:
             self._listen_to_camera(name)
-        for topic in [options.lidar_topic] if options.lidar_topic else lidars or ["lidar_top"]:
+        topics = [options.lidar_topic] if options.lidar_topic else [*mounting.lidars] or ["lidar_top"]
+        for topic in topics:
             node.create_subscription(PointCloud2, topic, self._take_cloud, QUEUE)
         node.create_subscription(Odometry, options.odom_topic, self._take_pose, QUEUE)
         node.create_subscription(DiagnosticArray, options.sweep_topic, self._take_sweep, QUEUE)
@@ -104,53 +131,40 @@ class Evaluator:
     def _pair(self, name: str, message: Image | CameraInfo, store: OrderedDict[tuple[str, int], object]) -> None:
         """Keep a depth image or its camera_info until the other one of the same stamp is there."""
         self.messages += 1
-        key = (name, Time.from_msg(message.header.stamp).nanoseconds)
+        key = (name, stamp_ns(message.header.stamp))
         store[key] = message
         if key in self._depths and key in self._infos:
             self._take_depth(name, key[1], self._depths.pop(key), self._infos.pop(key))
         if len(store) > PAIRS_WAITING:
             store.popitem(last=False)
 
-    def _take_depth(self, name: str, stamp_ns: int, image: Image, info: CameraInfo) -> None:
+    def _take_depth(self, name: str, stamp: int, image: Image, info: CameraInfo) -> None:
         try:
-            camera = Camera(
-                name=name,
-                size=(info.height, info.width),
-                intrinsics=np.reshape(info.p, (3, 4))[:, :3],
-                camera_to_vehicle=self._rig[name].camera_to_vehicle,
-                frame=info.header.frame_id,
-            )
-            depth = depth_in_metres(image)
+            frame = info.header.frame_id
+            camera = camera_from_info(info, name, self._mounting.extrinsics.camera_to_vehicle(name, frame))
+            depth = image_to_depth(image)
             if depth.shape != camera.size:
                 raise ImageError(f"depth is {depth.shape}, its camera_info says {camera.size} (height, width)")
         except FsmdeError as error:
             self._complain(f"{name}/depth: {error}")
             return
-        self.scores.add_depth(DepthImage(camera, stamp_ns, depth))
+        self.scores.add_depth(DepthImage(camera, stamp, depth))
 
     def _take_cloud(self, message: PointCloud2) -> None:
         self.messages += 1
-        frame = message.header.frame_id
-        lidar_to_vehicle = np.eye(4) if frame == self._rig.vehicle_frame else self._lidars.get(frame)
-        if lidar_to_vehicle is None:
-            known = ", ".join([self._rig.vehicle_frame, *self._lidars])
-            self._complain(
-                f"LiDAR frame '{frame}': the rig file does not say where it is mounted (it knows {known}); "
-                "make the rig file with rig_from_bag, or add it under 'lidars'"
-            )
-            return
         try:
+            lidar_to_vehicle = self._mounting.lidar_to_vehicle(message.header.frame_id)
             points = cloud_points(message)
         except FsmdeError as error:
-            self._complain(f"LiDAR cloud: {error}")
+            self._complain(f"LiDAR: {error}")
             return
-        self.scores.add_scan(Time.from_msg(message.header.stamp).nanoseconds, transform(lidar_to_vehicle, points))
+        self.scores.add_scan(stamp_ns(message.header.stamp), transform(lidar_to_vehicle, points))
 
     def _take_pose(self, message: Odometry) -> None:
         self.messages += 1
         q, t = message.pose.pose.orientation, message.pose.pose.position
         pose = rigid([q.w, q.x, q.y, q.z], [t.x, t.y, t.z])
-        self.scores.add_pose(Time.from_msg(message.header.stamp).nanoseconds, pose)
+        self.scores.add_pose(stamp_ns(message.header.stamp), pose)
 
     def _take_sweep(self, message: DiagnosticArray) -> None:
         self.messages += 1
@@ -159,33 +173,12 @@ class Evaluator:
             state = LEVELS.get(status.level, "dropped")
             missing = tuple(name for name in values.get("missing", "").split(",") if name)
             total_ms = float(values["total_ms"]) if state != "dropped" and values.get("total_ms") else None
-            stamp_ns = Time.from_msg(message.header.stamp).nanoseconds
-            self.reports.append(SweepReport(stamp_ns, state, missing, total_ms, time.monotonic()))
+            self.reports.append(SweepReport(stamp_ns(message.header.stamp), state, missing, total_ms, time.monotonic()))
 
     def _complain(self, text: str) -> None:
         if text not in self._complaints:
             self._complaints.add(text)
             self._node.get_logger().error(text)
-
-
-def depth_in_metres(message: Image) -> NDArray[np.float32]:
-    """Depth [H, W] float32 in metres of a 32FC1 (metres) or 16UC1 (millimetres, 0 = no value) image.
-
-    Raises ImageError for another encoding, or for data that is too short.
-    """
-    kind = {"32FC1": "f4", "16UC1": "u2"}.get(message.encoding)
-    if kind is None:
-        raise ImageError(f"encoding must be 32FC1 (metres) or 16UC1 (millimetres), got '{message.encoding}'")
-    dtype = np.dtype((">" if message.is_bigendian else "<") + kind)
-    height, width, step = message.height, message.width, message.step
-    data = np.frombuffer(message.data, np.uint8)
-    if step < width * dtype.itemsize or data.size < height * step:
-        raise ImageError(f"{width}x{height} {message.encoding}: step {step} and {data.size} bytes are too few")
-    rows = data[: height * step].reshape(height, step)[:, : width * dtype.itemsize]
-    values = np.ascontiguousarray(rows).view(dtype).astype(np.float32)
-    if kind == "u2":
-        values = np.where(values == 0, np.float32(np.nan), values / 1000)
-    return values
 
 
 def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
@@ -211,10 +204,11 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
         try:
             node = Node("evaluate_replay")
             rig_file = options.rig or rig_file_of(node)
-            rig = read_rig(rig_file)
-            inputs |= describe_inputs({"rig": rig_file})
-            evaluator = Evaluator(node, rig, read_lidars(rig_file), options)
-            node.get_logger().info(f"ready: listening to {len(rig)} cameras")
+            mounting = find_mounting(node, rig_file, options.cameras)
+            if rig_file is not None:
+                inputs |= describe_inputs({"rig": rig_file})
+            evaluator = Evaluator(node, mounting, options)
+            node.get_logger().info(f"ready: listening to {len(mounting.cameras)} cameras")
             spin_until_stopped(node, stop, lambda: evaluator.messages, options.idle_timeout)
             node.destroy_node()
         finally:
@@ -232,19 +226,31 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
     return 0
 
 
-def rig_file_of(node: Node) -> Path:
-    """The parameter ``rig_file`` of the node. Raises ConfigError where it is not set."""
+def rig_file_of(node: Node) -> Path | None:
+    """The parameter ``rig_file`` of the node, where it is set."""
     descriptor = ParameterDescriptor(description="Rig file, as rig_from_bag writes it.", read_only=True)
     path = str(node.declare_parameter("rig_file", "", descriptor).value)
-    if not path:
-        raise ConfigError("no rig file: give --rig FILE or the parameter rig_file; rig_from_bag writes one")
-    return Path(path)
+    return Path(path) if path else None
+
+
+def find_mounting(node: Node, rig_file: Path | None, cameras: tuple[str, ...]) -> Mounting:
+    """From the rig file; without one from TF. Raises ConfigError or RigError where neither will do."""
+    if rig_file is not None:
+        rig = read_rig(rig_file)
+        return Mounting(cameras or rig.names, RigFileExtrinsics(rig, str(rig_file)), read_lidars(rig_file))
+    if not cameras:
+        raise ConfigError(
+            "no rig file: give --rig FILE (rig_from_bag writes one) or the parameter rig_file; "
+            "or --cameras NAME..., to take their places from TF"
+        )
+    return Mounting(cameras, TfExtrinsics(node, "base_link"), {})
 
 
 def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     """Options from the command line; argparse ends the program on a bad one."""
     parser = argparse.ArgumentParser(prog="evaluate_replay", description="Compare published depth with LiDAR.")
     parser.add_argument("--rig", type=Path, help="rig file, as rig_from_bag writes it")
+    parser.add_argument("--cameras", nargs="+", default=[], help="names (those of the rig file)")
     parser.add_argument("--out", type=Path, help="report to write (JSON)")
     parser.add_argument("--lidar-topic", help="(the frames of the rig file's lidars)")
     parser.add_argument("--odom-topic", default="odom", help="poses, for the motion between scan and image")
@@ -259,6 +265,7 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     inputs = {"bag": values.bag, "checkpoint": values.checkpoint}
     return EvaluatorOptions(
         rig=values.rig,
+        cameras=tuple(values.cameras),
         out=values.out,
         lidar_topic=values.lidar_topic,
         odom_topic=values.odom_topic,

@@ -21,9 +21,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from fsmde_ros.cloud_layout import pack_cloud
-from fsmde_ros.errors import ImageError
 from fsmde_ros.geometry import invert, rigid, transform
-from fsmde_ros.node.evaluator_node import cloud_points, depth_in_metres
+from fsmde_ros.node.evaluator_node import cloud_points
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import write_rig
 
@@ -34,31 +33,10 @@ LIDAR_TO_VEHICLE = rigid([0.70710678, 0, 0, -0.70710678], [0.9, 0.1, 1.8])
 CAMERA_TO_VEHICLE = rigid([0.5, -0.5, 0.5, -0.5], [1.0, 0.0, 1.5])
 
 
-def depth_image(values: np.ndarray, encoding: str = "32FC1", padding: int = 0, big: bool = False) -> Image:
-    kind = (">" if big else "<") + {"32FC1": "f4", "16UC1": "u2"}.get(encoding, "f4")
-    rows = np.ascontiguousarray(values.astype(kind)).view(np.uint8).reshape(values.shape[0], -1)
-    padded = np.concatenate([rows, np.full((rows.shape[0], padding), 255, np.uint8)], axis=1)
-    message = Image(height=values.shape[0], width=values.shape[1], encoding=encoding, is_bigendian=big)
-    message.step, message.data = padded.shape[1], padded.tobytes()
-    return message
-
-
-@pytest.mark.parametrize("big", [False, True])
-def test_depth_of_both_encodings_with_padded_rows(big: bool) -> None:
-    metres = np.array([[1.5, np.inf, np.nan], [3.0, 4.25, 80.0]], np.float32)
-    np.testing.assert_array_equal(depth_in_metres(depth_image(metres, padding=5, big=big)), metres)
-    millimetres = np.array([[1500, 0, 65535]])
-    expected = np.array([[1.5, np.nan, 65.535]], np.float32)
-    np.testing.assert_allclose(depth_in_metres(depth_image(millimetres, "16UC1", 2, big)), expected)
-
-
-def test_depth_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(ImageError, match=r"32FC1 .* got 'rgb8'"):
-        depth_in_metres(depth_image(np.ones((2, 3)), "rgb8"))
-    short = depth_image(np.ones((2, 3)))
-    short.data = bytes(short.data)[:-1]
-    with pytest.raises(ImageError, match="too few"):
-        depth_in_metres(short)
+def depth_image(values: np.ndarray) -> Image:
+    height, width = values.shape
+    data = values.astype("<f4").tobytes()
+    return Image(height=height, width=width, encoding="32FC1", step=4 * width, data=data)
 
 
 def cloud(points: np.ndarray, frame: str) -> PointCloud2:
@@ -127,7 +105,8 @@ class Drive:
         across = np.linspace(-2, 2, 40)
         points_vehicle = np.stack([np.full(40, 1.0 + wall), across, np.full(40, 1.5)], axis=-1)
         scan = cloud(transform(invert(LIDAR_TO_VEHICLE), points_vehicle), frame)
-        info = CameraInfo(height=SIZE[0], width=SIZE[1], p=[50.0, 0, 27.5, 0, 0, 50.0, 15.5, 0, 0, 0, 1, 0])
+        k = [50.0, 0, 27.5, 0, 50.0, 15.5, 0, 0, 1]
+        info = CameraInfo(height=SIZE[0], width=SIZE[1], k=k, p=[50.0, 0, 27.5, 0, 0, 50.0, 15.5, 0, 0, 0, 1, 0])
         report = DiagnosticArray(status=[DiagnosticStatus(name="sweep", level=DiagnosticStatus.OK)])
         report.status[0].values = [KeyValue(key="missing", value=""), KeyValue(key="total_ms", value=str(40 + index))]
         image = depth_image(np.full(SIZE, depth, np.float32))
@@ -185,9 +164,21 @@ def test_a_lidar_nobody_placed_is_named(node: Node, rig_file: Path, tmp_path: Pa
     finally:
         process.kill()
     assert process.returncode == 1
-    assert "LiDAR frame 'lidar_side': the rig file does not say where it is mounted" in output
+    assert "LiDAR: the rig file does not say where frame 'lidar_side' is mounted" in output
     assert "it knows base_link, lidar_top" in output
     assert "nothing to compare" in output
+
+
+def test_without_a_rig_file_tf_is_asked_for() -> None:
+    try:
+        import tf2_ros  # noqa: F401
+    except ImportError:
+        process = evaluate("--cameras", "cam_front")
+        output = process.communicate(timeout=20)[0]
+        assert process.returncode == 2
+        assert "tf2_ros is not installed" in output
+    else:
+        pytest.skip("tf2_ros is installed")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +188,7 @@ def test_a_lidar_nobody_placed_is_named(node: Node, rig_file: Path, tmp_path: Pa
         (lambda a: [*a, "--bag", "no_such_bag"], "no_such_bag: cannot be read"),
         (lambda a: ["--rig", "no_such_rig.yaml"], "no_such_rig.yaml: the rig file cannot be read"),
         (lambda a: ["--ros-args", "-p", "rig_file:=other.yaml"], "other.yaml: the rig file cannot be read"),
-        (lambda a: [], "no rig file: give --rig FILE or the parameter rig_file"),
+        (lambda a: [], "no rig file: give --rig FILE (rig_from_bag writes one) or the parameter rig_file"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(
