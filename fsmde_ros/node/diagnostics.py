@@ -1,0 +1,218 @@
+"""What the node knows of its cameras and its work, and how it says so.
+
+One status for each camera, the most specific cause first, and one for the pipeline; a report for
+every sweep. Messages are counted in two threads, hence the lock.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from std_msgs.msg import Header
+
+from fsmde_ros.sweep_assembler import Counters
+
+STALE_S = 1.0  # at least; five periods for a slow camera
+LATENCIES = 200
+STUCK_S = 5.0
+
+
+@dataclass
+class CameraRecord:
+    """What came of one camera.
+
+    Attributes:
+        frames: images that arrived.
+        arrivals: their last times, seconds of a steady clock.
+        refused: images that could not be used.
+        problem: why the last image could not be used; empty where it could.
+        frame_id: frame of the last image.
+        size: (H, W) of the last readable image, pixels.
+    """
+
+    frames: int = 0
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+    refused: int = 0
+    problem: str = ""
+    frame_id: str = ""
+    size: tuple[int, int] | None = None
+
+    def rate_hz(self) -> float:
+        """Frames a second over the last arrivals; 0 before the second one."""
+        span = self.arrivals[-1] - self.arrivals[0] if self.arrivals else 0.0
+        return (len(self.arrivals) - 1) / span if span > 0 else 0.0
+
+
+@dataclass
+class PipelineRecord:
+    """What came of the sweeps: how many were published and dropped, and the last latencies in ms."""
+
+    complete: int = 0
+    partial: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
+    last_error: str = ""
+
+
+class Monitor:
+    """Counts of the cameras and the pipeline, written by both threads of the node."""
+
+    def __init__(self, cameras: Sequence[str]) -> None:
+        self._lock = threading.Lock()
+        self._cameras = {name: CameraRecord() for name in cameras}
+        self._pipeline = PipelineRecord()
+
+    def took(self, camera: str, now: float, frame_id: str, size: tuple[int, int] | None, problem: str) -> None:
+        """An image arrived at ``now``, with the reason why it cannot be used, or an empty one."""
+        with self._lock:
+            record = self._cameras[camera]
+            record.frames += 1
+            record.arrivals.append(now)
+            record.frame_id, record.size, record.problem = frame_id, size or record.size, problem
+            record.refused += bool(problem)
+
+    def refused(self, camera: str, problem: str) -> None:
+        """An image that had arrived could not be used after all."""
+        with self._lock:
+            self._cameras[camera].problem = problem
+            self._cameras[camera].refused += 1
+
+    def published(self, is_complete: bool, total_ms: float) -> None:
+        """A sweep went out."""
+        with self._lock:
+            self._pipeline.complete += is_complete
+            self._pipeline.partial += not is_complete
+            self._pipeline.total_ms.append(total_ms)
+
+    def dropped(self, cause: str, message: str) -> None:
+        """A sweep did not go out; ``cause`` is a word to count by."""
+        with self._lock:
+            self._pipeline.dropped[cause] = self._pipeline.dropped.get(cause, 0) + 1
+            self._pipeline.last_error = message
+
+    def camera_status(self, camera: str, now: float, topic: str, rig_problem: str, has_info: bool) -> DiagnosticStatus:
+        """State of a camera. ``rig_problem``: why its calibration cannot be used; empty where it can."""
+        with self._lock:
+            record = self._cameras[camera]
+            level, state, message = _judge(record, now, topic, rig_problem, has_info)
+            age = now - record.arrivals[-1] if record.arrivals else float("nan")
+            values = {
+                "state": state,
+                "topic": topic,
+                "frames": record.frames,
+                "rate_hz": f"{record.rate_hz():.2f}",
+                "age_s": f"{age:.3f}",
+                "refused": record.refused,
+                "frame_id": record.frame_id,
+                "size": "" if record.size is None else f"{record.size[1]}x{record.size[0]}",
+            }
+        return _status(level, f"surround_depth: {camera}", message, values)
+
+    def pipeline_status(
+        self,
+        state: str,
+        problem: str,
+        counters: Counters,
+        busy_s: float,
+        budget_ms: float,
+        facts: Mapping[str, str],
+    ) -> DiagnosticStatus:
+        """State of the pipeline.
+
+        ``state`` is that of the life cycle, ``problem`` why a transition failed, ``facts`` go in as
+        they are.
+        """
+        with self._lock:
+            record = self._pipeline
+            latencies = np.array(record.total_ms) if record.total_ms else np.full(1, np.nan)
+            p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
+            level, message = DiagnosticStatus.OK, "sweeps are published"
+            if problem:
+                level, message = DiagnosticStatus.ERROR, problem
+            elif state != "active":
+                level, message = DiagnosticStatus.WARN, f"the node is {state}"
+            elif busy_s > max(STUCK_S, 10 * budget_ms / 1000):
+                level, message = DiagnosticStatus.ERROR, f"stuck: one sweep has been in work for {busy_s:.1f} s"
+            elif not record.total_ms:
+                level, message = DiagnosticStatus.WARN, record.last_error or "no sweep was published yet"
+            elif p95 > budget_ms:
+                level = DiagnosticStatus.WARN
+                message = f"latency p95 {p95:.0f} ms is above the budget of {budget_ms:.0f} ms"
+            values = {
+                "state": state,
+                "complete": record.complete,
+                "partial": record.partial,
+                **{f"dropped ({cause})": count for cause, count in sorted(record.dropped.items())},
+                "last_error": record.last_error,
+                **{f"latency_{name}_ms": f"{value:.1f}" for name, value in (("p50", p50), ("p95", p95), ("p99", p99))},
+                "latency_budget_ms": budget_ms,
+                **{f"assembler {name}": value for name, value in counters.as_dict().items()},
+                **facts,
+            }
+        return _status(level, "surround_depth: pipeline", message, values)
+
+
+def _judge(record: CameraRecord, now: float, topic: str, rig_problem: str, has_info: bool) -> tuple[bytes, str, str]:
+    """Level, state and message of a camera."""
+    error, warn = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
+    calibration = next(
+        (w for w in ("no extrinsics", "uncalibrated", "no CameraInfo") if w in rig_problem), "bad CameraInfo"
+    )
+    if not record.arrivals:
+        hint = f"; also {rig_problem}" if rig_problem else ""
+        return error, "no messages", f"no messages on {topic}; check the driver, the topic and its QoS{hint}"
+    age, rate = now - record.arrivals[-1], record.rate_hz()
+    if age > max(STALE_S, 5 / rate if rate > 0 else STALE_S):
+        return error, "stale", f"stale: the last image on {topic} came {age:.1f} s ago"
+    if rig_problem:
+        return error, calibration, rig_problem
+    if record.problem:
+        state = "wrong size" if record.problem.startswith("wrong size") else "undecodable"
+        return error, state, record.problem
+    if not has_info:
+        return warn, "no CameraInfo", "no CameraInfo: the intrinsics of the rig file are used"
+    return DiagnosticStatus.OK, "OK", f"OK, {rate:.1f} Hz"
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """What became of one sweep, for ``~/sweep``.
+
+    Attributes:
+        stamp: reference stamp.
+        views: cameras whose depth was published.
+        missing: the other cameras.
+        reason: in words; for a dropped sweep why.
+        dropped: whether nothing was published.
+        times_ms: times by name (decode, network, publish, total); empty where dropped.
+    """
+
+    stamp: Time
+    views: tuple[str, ...]
+    missing: tuple[str, ...]
+    reason: str
+    dropped: bool = False
+    times_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def to_message(self, frame_id: str) -> DiagnosticArray:
+        """The message of ``~/sweep``."""
+        level = DiagnosticStatus.WARN if self.missing else DiagnosticStatus.OK
+        values = {
+            "views": ",".join(self.views),
+            "missing": ",".join(self.missing),
+            "state": "dropped" if self.dropped else "published",
+            **{f"{name}_ms": f"{value:.3f}" for name, value in self.times_ms.items()},
+        }
+        status = _status(DiagnosticStatus.ERROR if self.dropped else level, "sweep", self.reason, values)
+        return DiagnosticArray(header=Header(stamp=self.stamp, frame_id=frame_id), status=[status])
+
+
+def _status(level: bytes, name: str, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
+    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id="surround_depth", values=pairs)

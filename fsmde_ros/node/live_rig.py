@@ -1,0 +1,83 @@
+"""The rig as the topics tell it: built from CameraInfo and extrinsics, and anew when they change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo
+
+from fsmde_ros.errors import RigError
+from fsmde_ros.node.messages import camera_from_info
+from fsmde_ros.node.transforms import Extrinsics
+from fsmde_ros.rig import Camera, Rig
+
+
+class LiveRig:
+    """The cameras that can be used now, and why the others cannot.
+
+    A camera of the rig file is used with the intrinsics given there until its CameraInfo arrives;
+    a CameraInfo that cannot be used makes the camera unusable, because the driver says so.
+    """
+
+    def __init__(self, names: tuple[str, ...], extrinsics: Extrinsics, fallback: Rig | None, rectified: bool) -> None:
+        self._names, self._extrinsics, self._rectified = names, extrinsics, rectified
+        self._seen: dict[str, tuple[object, ...]] = {}
+        self._infos: dict[str, CameraInfo] = {}
+        self._problems = dict.fromkeys(names, "no CameraInfo")
+        self._cameras: dict[str, Camera] = {}
+        self._rig: Rig | None = None
+        for name in names:
+            if fallback is not None and name in fallback:
+                self._cameras[name] = _without_distortion(fallback[name]) if rectified else fallback[name]
+                del self._problems[name]
+            elif fallback is not None:
+                self._build(name, CameraInfo(), only_mounting=True)
+
+    def take(self, name: str, message: CameraInfo) -> None:
+        """Use a CameraInfo, if it says something new."""
+        key = (
+            message.header.frame_id,
+            message.height,
+            message.width,
+            message.distortion_model,
+            *(tuple(values) for values in (message.k, message.p, message.d)),
+            message.binning_x,
+            message.binning_y,
+            message.roi.width,
+        )
+        if self._seen.get(name) == key and name not in self._problems:
+            return
+        self._seen[name], self._infos[name] = key, message
+        self._build(name, message)
+
+    def rig(self) -> Rig | None:
+        """The cameras that can be used, the same object until something changes; None without any."""
+        if self._rig is None and self._cameras:
+            cameras = tuple(self._cameras[name] for name in self._names if name in self._cameras)
+            self._rig = Rig(cameras, self._extrinsics.vehicle_frame, self._extrinsics.ground_z)
+        return self._rig
+
+    def problem(self, name: str) -> str:
+        """Why a camera cannot be used; empty where it can."""
+        return self._problems.get(name, "")
+
+    def has_info(self, name: str) -> bool:
+        """Whether a CameraInfo of the camera has arrived."""
+        return name in self._infos
+
+    def _build(self, name: str, message: CameraInfo, only_mounting: bool = False) -> None:
+        self._rig = None
+        self._cameras.pop(name, None)
+        try:
+            mounting = self._extrinsics.camera_to_vehicle(name, message.header.frame_id)
+            if not only_mounting:
+                self._cameras[name] = camera_from_info(message, name, mounting, self._rectified)
+                self._problems.pop(name, None)
+        except RigError as error:
+            self._problems[name] = str(error)
+
+
+def _without_distortion(camera: Camera) -> Camera:
+    """The camera of images that the driver has rectified already."""
+    return replace(camera, distortion=np.zeros(0), distortion_model="none")

@@ -1,0 +1,283 @@
+"""Between ROS messages and this package's nouns, and the QoS of every topic of the node.
+
+Payloads go into messages as ``array.array('B')``: rclpy checks every byte of a memoryview or an
+ndarray, which takes a hundred times as long.
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from builtin_interfaces.msg import Time
+from numpy.typing import NDArray
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
+from std_msgs.msg import Header
+
+from fsmde_ros.cloud_layout import pack_cloud
+from fsmde_ros.errors import ConfigError, ImageError, RigError
+from fsmde_ros.fusion import Cloud
+from fsmde_ros.images import MAX_PIXELS, encode_jpeg
+from fsmde_ros.rig import Camera
+from fsmde_ros.sweep import EncodedImage
+
+NS = 1_000_000_000
+
+# Images may be lost, but never wait in a queue; a depth of 2 bridges the turn of the executor.
+INPUT_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=2,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+# RViz's displays ask for reliable: a best-effort publisher would not reach them (rviz#1616).
+OUTPUT_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+# Reports are counted by who reads them: keep a few for a reader that is busy.
+REPORT_QOS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=50,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.VOLATILE,
+)
+
+# Channels and the OpenCV conversion to RGB of each 8 bit encoding of sensor_msgs/image_encodings.
+_ENCODINGS: dict[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, cv2.COLOR_GRAY2RGB),
+    "8UC3": (3, cv2.COLOR_BGR2RGB),
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerBGGR2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGBRG2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGRBG2RGB),
+}
+SUPPORTED_ENCODINGS = tuple(_ENCODINGS)
+
+_DISTORTION_MODELS = {"": "none", "plumb_bob": "plumb_bob", "rational_polynomial": "rational_polynomial"}
+_DISTORTION_MODELS |= {"equidistant": "equidistant", "fisheye": "equidistant", "none": "none"}
+
+
+def stamp_ns(stamp: Time) -> int:
+    """A ROS stamp in nanoseconds."""
+    return int(stamp.sec) * NS + int(stamp.nanosec)
+
+
+def stamp_message(nanoseconds: int) -> Time:
+    """Nanoseconds as a ROS stamp."""
+    return Time(sec=nanoseconds // NS, nanosec=nanoseconds % NS)
+
+
+def compressed_to_encoded(message: CompressedImage) -> EncodedImage:
+    """The bytes of a CompressedImage, undecoded and unchecked."""
+    return EncodedImage(bytes(message.data), message.format)
+
+
+def check_image(message: Image, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise ImageError where size, step and data of an Image do not fit each other or its encoding."""
+    height, width = int(message.height), int(message.width)
+    if height < 1 or width < 1 or height * width > max_pixels:
+        raise ImageError(f"the image is {width}x{height}, expected 1x1 to {max_pixels} pixels; check the camera driver")
+    known = _ENCODINGS.get(message.encoding)
+    if known is None:
+        _cv_bridge(message.encoding)
+        return
+    row = width * known[0]
+    if message.step < row or len(message.data) < message.step * (height - 1) + row:
+        raise ImageError(
+            f"the image has {len(message.data)} bytes with step {message.step}, expected {height} rows of at least "
+            f"{row} bytes for {message.encoding}; the message is truncated or its driver is wrong"
+        )
+
+
+def image_to_rgb(message: Image) -> NDArray[np.uint8]:
+    """RGB [H, W, 3] uint8 of an Image, honouring its step.
+
+    Encodings outside ``SUPPORTED_ENCODINGS`` go through cv_bridge where it is installed. Raises
+    ImageError as ``check_image``.
+    """
+    check_image(message)
+    if message.encoding not in _ENCODINGS:
+        converted: NDArray[np.uint8] = _cv_bridge(message.encoding)(message)
+        return converted
+    channels, conversion = _ENCODINGS[message.encoding]
+    pixels = _rows(message, np.dtype(np.uint8), channels)
+    if conversion is None:
+        return np.ascontiguousarray(pixels)
+    try:
+        rgb: NDArray[np.uint8] = cv2.cvtColor(np.ascontiguousarray(pixels), conversion).astype(np.uint8, copy=False)
+    except cv2.error as error:
+        raise ImageError(
+            f"the image of {message.width}x{message.height} cannot be converted from {message.encoding}: {error}"
+        ) from error
+    return rgb
+
+
+def camera_from_info(
+    message: CameraInfo, name: str, camera_to_vehicle: NDArray[np.float64], rectified: bool = True
+) -> Camera:
+    """The camera that a CameraInfo describes: ``P`` for rectified images, ``K`` and ``D`` for raw ones.
+
+    Raises RigError where it is uncalibrated (``K[0] == 0``), binned, cropped, or contradicts itself.
+    """
+    k, p = np.reshape(message.k, (3, 3)), np.reshape(message.p, (3, 4))
+    if k[0, 0] == 0:
+        raise RigError(f"uncalibrated: K of the CameraInfo of '{name}' is zero; calibrate the camera")
+    if max(message.binning_x, message.binning_y) > 1 or (message.roi.width and message.roi.width != message.width):
+        raise RigError(
+            f"the CameraInfo of '{name}' is of a binned or cropped image (binning {message.binning_x}x"
+            f"{message.binning_y}, roi {message.roi.width}x{message.roi.height}), expected the whole image"
+        )
+    model, distortion = "none", np.zeros(0)
+    if not rectified:
+        if message.distortion_model not in _DISTORTION_MODELS:
+            raise RigError(
+                f"the CameraInfo of '{name}' has distortion_model '{message.distortion_model}', expected one of "
+                f"{sorted(filter(None, _DISTORTION_MODELS))}"
+            )
+        model, distortion = _DISTORTION_MODELS[message.distortion_model], np.array(message.d)
+    elif p[0, 0] == 0 and np.any(message.d):
+        raise RigError(
+            f"the CameraInfo of '{name}' has no P but a distortion, expected the P of a rectified image; "
+            "publish rectified images, or set input.rectified to false"
+        )
+    return Camera(
+        name=name,
+        size=(message.height, message.width),
+        intrinsics=p[:, :3] if rectified and p[0, 0] != 0 else k,
+        camera_to_vehicle=camera_to_vehicle,
+        distortion=distortion,
+        distortion_model=model,
+        frame=message.header.frame_id or name,
+    )
+
+
+def camera_to_info(camera: Camera, header: Header) -> CameraInfo:
+    """CameraInfo of a rectified camera."""
+    k = camera.intrinsics
+    return CameraInfo(
+        header=header,
+        height=camera.size[0],
+        width=camera.size[1],
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=k.ravel().tolist(),
+        r=np.eye(3).ravel().tolist(),
+        p=np.hstack([k, np.zeros((3, 1))]).ravel().tolist(),
+    )
+
+
+def float_to_image(values: NDArray[np.float32], header: Header) -> Image:
+    """[H, W] float32 as an Image 32FC1; NaN and infinity stay what they are (REP 117)."""
+    return _image(values.astype(np.float32, copy=False), "32FC1", header)
+
+
+def depth_to_image(depth: NDArray[np.float32], header: Header, encoding: str = "32FC1") -> Image:
+    """Depth [H, W] in metres as an Image, 32FC1 (metres) or 16UC1 (millimetres, REP 118).
+
+    In 16UC1 there is one invalid value, 0: for NaN, infinity, and what does not fit in 65.535 m.
+    """
+    if encoding == "32FC1":
+        return float_to_image(depth, header)
+    if encoding != "16UC1":
+        raise ConfigError(f"the encoding of depth must be 32FC1 or 16UC1, got '{encoding}'")
+    with np.errstate(invalid="ignore"):
+        fits = (depth > 0) & (depth < 65.5355)
+        millimetres = np.where(fits, np.round(np.where(fits, depth, 0) * 1000), 0).astype(np.uint16)
+    return _image(millimetres, encoding, header)
+
+
+def image_to_depth(message: Image) -> NDArray[np.float32]:
+    """Depth [H, W] in metres of an Image 32FC1 or 16UC1 (0 becomes NaN), of either byte order.
+
+    Raises ImageError for another encoding or data that does not fill the image.
+    """
+    kinds: dict[str, np.dtype[Any]] = {"32FC1": np.dtype(np.float32), "16UC1": np.dtype(np.uint16)}
+    if message.encoding not in kinds:
+        raise ImageError(f"a depth image must be 32FC1 or 16UC1, got '{message.encoding}'")
+    kind = kinds[message.encoding].newbyteorder(">" if message.is_bigendian else "<")
+    row = message.width * kind.itemsize
+    if message.step < row or len(message.data) < message.step * (message.height - 1) + row:
+        raise ImageError(f"the depth image has {len(message.data)} bytes, expected {message.height} rows of {row}")
+    values = _rows(message, kind, 1).astype(np.float32)
+    return values if message.encoding == "32FC1" else np.where(values == 0, np.float32(np.nan), values / 1000)
+
+
+def cloud_to_message(cloud: Cloud, header: Header) -> PointCloud2:
+    """A fused cloud as an unorganised dense PointCloud2: ``x y z rgb stddev view``."""
+    columns, step, data = pack_cloud(cloud.columns())
+    return PointCloud2(
+        header=header,
+        height=1,
+        width=len(cloud),
+        fields=[PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in columns],
+        is_bigendian=False,
+        point_step=step,
+        row_step=step * len(cloud),
+        data=array.array("B", data),
+        is_dense=True,
+    )
+
+
+def picture_to_message(picture: NDArray[np.uint8], header: Header) -> CompressedImage:
+    """RGB [H, W, 3] as a JPEG."""
+    encoded = encode_jpeg(picture)
+    return CompressedImage(header=header, format="jpeg", data=array.array("B", encoded.data))
+
+
+def _rows(message: Image, kind: np.dtype[Any], channels: int) -> NDArray[Any]:
+    """[H, W] or [H, W, C] view into the data of an Image, whose rows lie ``step`` bytes apart."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    raw = np.frombuffer(message.data, dtype=np.uint8)
+    row = width * channels * kind.itemsize
+    rows = np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False)
+    typed = np.ascontiguousarray(rows).view(kind)
+    return typed.reshape(height, width, channels) if channels > 1 else typed.reshape(height, width)
+
+
+def _image(values: NDArray[Any], encoding: str, header: Header) -> Image:
+    height, width = values.shape
+    return Image(
+        header=header,
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=sys.byteorder == "big",
+        step=width * values.itemsize,
+        data=array.array("B", np.ascontiguousarray(values).tobytes()),
+    )
+
+
+def _cv_bridge(encoding: str) -> Callable[[Image], Any]:
+    """cv_bridge's conversion to rgb8; raises ImageError where it is absent."""
+    try:
+        from cv_bridge import CvBridge, CvBridgeError
+    except ImportError as error:
+        raise ImageError(
+            f"the image has encoding '{encoding}', expected one of {', '.join(SUPPORTED_ENCODINGS)}; publish one of "
+            "these, or install cv_bridge for others"
+        ) from error
+
+    def convert(message: Image) -> Any:
+        try:
+            return CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8")
+        except CvBridgeError as error:
+            raise ImageError(f"cv_bridge cannot convert the encoding '{encoding}' to rgb8: {error}") from error
+
+    return convert

@@ -1,0 +1,102 @@
+"""The publishers of the node, and what goes out on them for one sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Float64, Header
+
+from fsmde_ros.color import colorize, mosaic, rows_of_rig
+from fsmde_ros.fusion import fuse
+from fsmde_ros.node.diagnostics import SweepReport
+from fsmde_ros.node.messages import (
+    OUTPUT_QOS,
+    REPORT_QOS,
+    camera_to_info,
+    cloud_to_message,
+    depth_to_image,
+    float_to_image,
+    picture_to_message,
+    stamp_message,
+)
+from fsmde_ros.node.parameters import Settings
+from fsmde_ros.sweep import SurroundDepth
+
+STAGES = ("decode", "network", "publish", "total")
+
+
+class Outputs:
+    """All publishers but that of the diagnostics; they publish only while the node is active."""
+
+    def __init__(self, node: LifecycleNode, cameras: tuple[str, ...], vehicle_frame: str) -> None:
+        self._node, self._vehicle_frame = node, vehicle_frame
+        self._depth = {name: self._advertise(Image, f"{name}/depth/image_rect") for name in cameras}
+        self._info = {name: self._advertise(CameraInfo, f"{name}/depth/camera_info") for name in cameras}
+        self._stddev = {name: self._advertise(Image, f"{name}/depth/stddev") for name in cameras}
+        self._points = self._advertise(PointCloud2, "~/points")
+        self._preview = self._advertise(CompressedImage, "~/preview")
+        self._sweep = self._advertise(DiagnosticArray, "~/sweep", REPORT_QOS)
+        self._latency = {stage: self._advertise(Float64, f"~/latency/{stage}", REPORT_QOS) for stage in STAGES}
+
+    def publish_depth(
+        self,
+        depth: SurroundDepth,
+        images: NDArray[np.uint8],
+        headers: Mapping[str, Header],
+        settings: Settings,
+    ) -> None:
+        """Depth of every view, and the cloud, the preview and stddev where somebody listens.
+
+        Args:
+            depth: the depth of the views, [V, H, W].
+            images: the views it was made from, [V, H, W, 3] RGB.
+            headers: stamp and frame of the input image, by camera.
+            settings: encoding, limits and sizes.
+        """
+        for camera in depth.rig.cameras:
+            values, stddev = depth.view(camera.name)
+            header = headers[camera.name]
+            self._depth[camera.name].publish(depth_to_image(values, header, settings.depth_encoding))
+            self._info[camera.name].publish(camera_to_info(camera, header))
+            if self._stddev[camera.name].get_subscription_count():
+                self._stddev[camera.name].publish(float_to_image(stddev, header))
+        header = Header(stamp=stamp_message(depth.stamp_ns), frame_id=self._vehicle_frame)
+        if settings.cloud_enabled and self._points.get_subscription_count():
+            self._points.publish(cloud_to_message(fuse(depth, images, settings.fusion()), header))
+        if self._preview.get_subscription_count():
+            self._preview.publish(picture_to_message(preview(depth, images, settings), header))
+
+    def publish_report(self, report: SweepReport) -> None:
+        """The report of a sweep and its times."""
+        for stage, value in report.times_ms.items():
+            self._latency[stage].publish(Float64(data=value))
+        self._sweep.publish(report.to_message(self._vehicle_frame))
+
+    def close(self) -> None:
+        """Destroy the publishers."""
+        every = [*self._depth.values(), *self._info.values(), *self._stddev.values(), *self._latency.values()]
+        for publisher in [*every, self._points, self._preview, self._sweep]:
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def _advertise(self, kind: type, topic: str, qos: QoSProfile = OUTPUT_QOS) -> LifecyclePublisher:
+        publisher: LifecyclePublisher = self._node.create_lifecycle_publisher(
+            kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
+        return publisher
+
+
+def preview(depth: SurroundDepth, images: NDArray[np.uint8], settings: Settings) -> NDArray[np.uint8]:
+    """Every view above its depth, RGB, ``preview.width`` pixels wide."""
+    far = settings.depth_max_range_m or 80.0
+    tiles = {
+        name: np.concatenate([image, colorize(values, far=max(far, 2.0))])
+        for name, image, values in zip(depth.rig.names, images, depth.depth, strict=True)
+    }
+    return mosaic(tiles, rows_of_rig(depth.rig), settings.preview_width)

@@ -1,0 +1,326 @@
+"""The parameters of the node: one table for declaration, validation, YAML file and README.
+
+``python -m fsmde_ros.node.parameters yaml`` prints ``config/surround_depth.yaml``, ``markdown`` the
+table of the README; a test holds them together.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from fsmde_ros.backends import BUILDERS
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.fusion import FusionConfig
+
+
+def parameter(
+    name: str,
+    default: object,
+    description: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    at_run_time: bool = False,
+) -> Any:
+    """One row of the table: a parameter that is read-only unless it takes effect ``at_run_time``."""
+    row = {
+        "name": name,
+        "description": description,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "at_run_time": at_run_time,
+    }
+    return field(default=default, metadata=row)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Values of all parameters; the descriptions are in the table itself.
+
+    Raises ConfigError for a value outside its range and for values that contradict each other.
+    """
+
+    autostart: bool = parameter(
+        "autostart", True, "Configure and activate the node when it starts; false leaves that to a lifecycle manager."
+    )
+    cameras: tuple[str, ...] = parameter(
+        "cameras", (), "Names of the cameras; their topics begin with them. Empty: all of the rig file."
+    )
+    rig_file: str = parameter(
+        "rig_file", "", "Rig file (YAML) with the extrinsics, made by rig_from_bag. Empty: they come from TF."
+    )
+    vehicle_frame: str = parameter(
+        "vehicle_frame",
+        "",
+        "Frame of the cloud, on the ground, x forward. Empty: that of the rig file, with TF base_link.",
+    )
+    checkpoint: str = parameter("checkpoint", "", "Checkpoint (.safetensors). Empty: the one in the package.")
+    device: str = parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N.")
+    backend: str = parameter(
+        "backend", "auto", "What runs the network; auto takes the fastest that is there.", choices=("auto", *BUILDERS)
+    )
+    input_transport: str = parameter(
+        "input.transport",
+        "compressed",
+        "compressed: CompressedImage (JPEG or PNG) on <topic>/compressed; raw: Image on <topic>.",
+        choices=("compressed", "raw"),
+    )
+    input_rectified: bool = parameter(
+        "input.rectified",
+        True,
+        "true: <camera>/image_rect with P of its CameraInfo; false: <camera>/image_raw with K and D, rectified here.",
+    )
+    sync_backend: str = parameter(
+        "sync.backend",
+        "own",
+        "own: every sweep with at least one image comes out; message_filters: ApproximateTime, complete sweeps only.",
+        choices=("own", "message_filters"),
+    )
+    sync_window_s: float = parameter(
+        "sync.window_s",
+        0.05,
+        "How far the stamps of a sweep may lie apart until the offsets of the cameras are known, s.",
+        low=0.001,
+        high=1.0,
+    )
+    sync_deadline_s: float = parameter(
+        "sync.deadline_s",
+        0.1,
+        "How long after the arrival of its first image an incomplete sweep goes out, s (own only).",
+        low=0.001,
+        high=10.0,
+    )
+    sync_anchor: str = parameter(
+        "sync.anchor", "", "Camera whose stamp is that of the sweep (own only). Empty: the middle one in time."
+    )
+    depth_encoding: str = parameter(
+        "depth.encoding",
+        "32FC1",
+        "32FC1: metres, NaN = no value, +Inf = out of range; 16UC1: millimetres, 0 = neither.",
+        choices=("32FC1", "16UC1"),
+        at_run_time=True,
+    )
+    depth_max_range_m: float = parameter(
+        "depth.max_range_m",
+        0.0,
+        "Depth beyond this is out of range, m; 0: only where the model says so.",
+        low=0.0,
+        high=1000.0,
+        at_run_time=True,
+    )
+    cloud_enabled: bool = parameter(
+        "cloud.enabled", True, "Fuse the views to ~/points while somebody listens.", at_run_time=True
+    )
+    cloud_voxel_m: float = parameter(
+        "cloud.voxel_m",
+        0.1,
+        "Edge of a voxel, in which only the surest point is kept, m; 0 keeps all.",
+        low=0.0,
+        high=10.0,
+        at_run_time=True,
+    )
+    cloud_stride: int = parameter(
+        "cloud.stride",
+        2,
+        "Every how many pixels of the depth in x and y become a point.",
+        low=1,
+        high=64,
+        at_run_time=True,
+    )
+    cloud_max_range_m: float = parameter(
+        "cloud.max_range_m",
+        60.0,
+        "Farthest point from the origin of the vehicle frame, m.",
+        low=0.1,
+        high=1000.0,
+        at_run_time=True,
+    )
+    cloud_max_relative_stddev: float = parameter(
+        "cloud.max_relative_stddev",
+        0.3,
+        "Largest standard deviation of a point as a share of its depth; 0: no limit.",
+        low=0.0,
+        high=10.0,
+        at_run_time=True,
+    )
+    preview_width: int = parameter(
+        "preview.width",
+        960,
+        "Width of ~/preview, which is made while somebody listens, px.",
+        low=64,
+        high=8192,
+        at_run_time=True,
+    )
+    diagnostics_period_s: float = parameter(
+        "diagnostics.period_s", 1.0, "Time between two messages on /diagnostics, s.", low=0.1, high=60.0
+    )
+    latency_budget_ms: float = parameter(
+        "latency_budget_ms",
+        500.0,
+        "From the arrival of the first image to everything published; above it diagnostics warn, ms.",
+        low=1.0,
+        high=60000.0,
+        at_run_time=True,
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cameras", tuple(name for name in self.cameras if name))
+        for row in fields(self):
+            _check_value(row, getattr(self, row.name))
+        if len(set(self.cameras)) != len(self.cameras):
+            raise ConfigError(f"parameter cameras: expected each name once, got {list(self.cameras)}")
+        if self.sync_anchor and self.cameras and self.sync_anchor not in self.cameras:
+            raise ConfigError(
+                f"parameter sync.anchor: expected one of cameras {list(self.cameras)} or nothing, "
+                f"got '{self.sync_anchor}'"
+            )
+        self.fusion()
+
+    def fusion(self) -> FusionConfig:
+        """The part that ``fsmde_ros.fusion`` needs."""
+        return FusionConfig(
+            stride=self.cloud_stride,
+            max_range_m=self.cloud_max_range_m,
+            max_relative_stddev=self.cloud_max_relative_stddev,
+            voxel_m=self.cloud_voxel_m,
+        )
+
+    def changed(self, values: Mapping[str, Any]) -> Settings:
+        """The same settings with new values by parameter name; names of others are ignored."""
+        current = {row.name: getattr(self, row.name) for row in fields(self)}
+        known = {row.metadata["name"]: row.name for row in fields(self)}
+        new = {known[name]: value for name, value in values.items() if name in known}
+        return Settings(**{**current, **new})
+
+    def describe(self) -> str:
+        """All values in one line."""
+        return " ".join(f"{row.metadata['name']}={_yaml_value(getattr(self, row.name))}" for row in fields(self))
+
+
+def declare(node: Node) -> Settings:
+    """Declare all parameters and read their values; raises ConfigError where one is unfit."""
+    try:
+        for row in fields(Settings):
+            node.declare_parameter(row.metadata["name"], _ros_value(row.default), _descriptor(row))
+    except InvalidParameterTypeException as error:
+        raise ConfigError(f"{error}; write a number with a decimal point where a double is expected") from error
+    except InvalidParameterValueException as error:
+        raise ConfigError(str(error)) from error
+    return Settings().changed({name: node.get_parameter(name).value for name in names()})
+
+
+def watch(node: Node, current: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:
+    """Refuse unfit values with the reason when they are set at run time, and ``apply`` the others."""
+
+    def validate(parameters: Sequence[Parameter]) -> SetParametersResult:
+        try:
+            current().changed({p.name: p.value for p in parameters})
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def take(parameters: Sequence[Parameter]) -> None:
+        apply(current().changed({p.name: p.value for p in parameters}))
+
+    node.add_on_set_parameters_callback(validate)
+    node.add_post_set_parameters_callback(take)
+
+
+def names() -> list[str]:
+    """Names of all parameters, in the order of the table."""
+    return [row.metadata["name"] for row in fields(Settings)]
+
+
+def to_yaml() -> str:
+    """The shipped parameter file, with the description of each parameter above it."""
+    lines = [
+        "# Generated by `python -m fsmde_ros.node.parameters yaml`; the defaults of the node.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    for row in fields(Settings):
+        lines += [
+            f"    # {row.metadata['description']}{_limits(row)}",
+            f"    {row.metadata['name']}: {_yaml_value(_ros_value(row.default))}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def to_markdown() -> str:
+    """The table of the README."""
+    lines = ["| parameter | default | set at run time | meaning |", "|---|---|---|---|"]
+    for row in fields(Settings):
+        default, moment = _yaml_value(_ros_value(row.default)), "yes" if row.metadata["at_run_time"] else "no"
+        meaning = f"{row.metadata['description']}{_limits(row)}"
+        lines.append(f"| `{row.metadata['name']}` | `{default}` | {moment} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _check_value(row: Field[Any], value: object) -> None:
+    name, low, high, choices = (row.metadata[key] for key in ("name", "low", "high", "choices"))
+    if choices and value not in choices:
+        raise ConfigError(f"parameter {name}: expected one of {', '.join(choices)}, got '{value}'")
+    if low is not None and not (isinstance(value, (int, float)) and low <= value <= high):
+        raise ConfigError(f"parameter {name}: expected {low} to {high}, got {value}")
+
+
+def _descriptor(row: Field[Any]) -> ParameterDescriptor:
+    meta = row.metadata
+    descriptor = ParameterDescriptor(
+        description=meta["description"],
+        read_only=not meta["at_run_time"],
+        additional_constraints=f"one of {', '.join(meta['choices'])}" if meta["choices"] else "",
+    )
+    if isinstance(row.default, float):
+        descriptor.floating_point_range = [FloatingPointRange(from_value=meta["low"], to_value=meta["high"])]
+    elif meta["low"] is not None:
+        descriptor.integer_range = [IntegerRange(from_value=meta["low"], to_value=meta["high"])]
+    return descriptor
+
+
+def _ros_value(default: object) -> object:
+    """A list is declared with one empty name: rclpy takes an empty list for bytes."""
+    assert default is not MISSING  # every row has a default
+    return [""] if default == () else default
+
+
+def _yaml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+    return str(value)
+
+
+def _limits(row: Field[Any]) -> str:
+    low, high, choices = row.metadata["low"], row.metadata["high"], row.metadata["choices"]
+    if choices:
+        return f" One of {', '.join(choices)}."
+    return "" if low is None else f" {low} to {high}."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the parameter file or the README table."""
+    printers = {"yaml": to_yaml, "markdown": to_markdown}
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if len(arguments) != 1 or arguments[0] not in printers:
+        print("usage: python -m fsmde_ros.node.parameters yaml|markdown", file=sys.stderr)
+        return 2
+    print(printers[arguments[0]](), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""From the messages of a sweep to its depth: what the worker thread does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from fsmde_ros.errors import ImageError
+from fsmde_ros.estimator import Estimator, PreparedSweep
+from fsmde_ros.images import encoded_size
+from fsmde_ros.node.diagnostics import Monitor, SweepReport
+from fsmde_ros.node.live_rig import LiveRig
+from fsmde_ros.node.messages import check_image, compressed_to_encoded, image_to_rgb, stamp_message
+from fsmde_ros.node.outputs import Outputs
+from fsmde_ros.node.parameters import Settings
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
+from fsmde_ros.sweep_assembler import Arrival, AssembledSweep
+
+
+@dataclass(frozen=True, eq=False)
+class ReceivedImage:
+    """An image message whose header has been looked at.
+
+    Attributes:
+        header: of the message.
+        image: what it will be decoded from; None where it cannot be used.
+        size: (H, W) in pixels; None where it cannot be read.
+        problem: why it cannot be used; empty where it can.
+    """
+
+    header: Header
+    image: EncodedImage | Image | None
+    size: tuple[int, int] | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A sweep that is ready to be worked on.
+
+    Attributes:
+        stamp_ns: reference stamp.
+        rig: the cameras that can be used.
+        views: their messages, by camera; empty where none can be used.
+        refused: why other cameras' messages cannot be used.
+        missing: cameras without a message.
+        first_arrival: of the first message, seconds of ``time.monotonic``.
+    """
+
+    stamp_ns: int
+    rig: Rig | None
+    views: Mapping[str, Arrival[ReceivedImage]]
+    refused: Mapping[str, str]
+    missing: tuple[str, ...]
+    first_arrival: float
+
+    def report(self, reason: str) -> SweepReport:
+        """The report of this sweep when it is dropped."""
+        missing = (*self.views, *self.refused, *self.missing)
+        return SweepReport(stamp_message(self.stamp_ns), (), missing, reason, dropped=True)
+
+
+def receive(message: CompressedImage | Image) -> ReceivedImage:
+    """Look at the header of an image; what cannot be used keeps its place in the sweep, with the reason.
+
+    So a camera that sends garbage neither makes its sweeps wait for it, nor is taken for silent.
+    """
+    try:
+        if isinstance(message, CompressedImage):
+            encoded = compressed_to_encoded(message)
+            return ReceivedImage(message.header, encoded, encoded_size(encoded))
+        check_image(message)
+    except ImageError as error:
+        return ReceivedImage(message.header, None, None, str(error))
+    return ReceivedImage(message.header, message, (message.height, message.width))
+
+
+def make_job(sweep: AssembledSweep[ReceivedImage], live_rig: LiveRig) -> Job:
+    """Take the views whose image and camera can be used and fit each other."""
+    rig = live_rig.rig()
+    usable: dict[str, Arrival[ReceivedImage]] = {}
+    refused: dict[str, str] = {}
+    for name, arrival in sweep.views.items():
+        problem = arrival.payload.problem or live_rig.problem(name)
+        if not problem and rig is not None:
+            problem = size_problem(arrival.payload, rig[name])
+        if problem:
+            refused[name] = problem
+        else:
+            usable[name] = arrival
+    return Job(sweep.stamp_ns, rig, usable, refused, sweep.missing, sweep.first_arrival)
+
+
+def size_problem(received: ReceivedImage, camera: Camera) -> str:
+    """Why an image does not fit its camera; empty where it does."""
+    if received.size is None or received.size == camera.size:
+        return ""
+    (height, width), (own_height, own_width) = camera.size, received.size
+    return (
+        f"wrong size: the image of '{camera.name}' is {own_width}x{own_height}, its calibration is for "
+        f"{width}x{height}; correct the CameraInfo or the rig file"
+    )
+
+
+class Pipeline:
+    """Decodes, estimates and publishes one sweep after another, in the worker's thread."""
+
+    def __init__(
+        self, estimator: Estimator, outputs: Outputs, monitor: Monitor, settings: Callable[[], Settings]
+    ) -> None:
+        self._estimator, self._outputs, self._monitor, self._settings = estimator, outputs, monitor, settings
+
+    def work(self, job: Job) -> None:
+        """Publish the depth of a sweep and its report."""
+        start = time.monotonic()
+        settings = self._settings()
+        views, failed = self._convert(job)
+        if not views or job.rig is None:
+            self._drop(job, "no usable view", "; ".join(f"{n}: {p}" for n, p in {**job.refused, **failed}.items()))
+            return
+        try:
+            prepared = self._estimator.prepare(Sweep(job.rig, job.stamp_ns, views))
+        except ImageError as error:
+            for name in views:
+                self._monitor.refused(name, str(error))
+            self._drop(job, "no usable view", str(error))
+            return
+        for name, failure in prepared.failed.items():
+            self._monitor.refused(name, str(failure))
+            failed[name] = str(failure)
+        decoded = time.monotonic()
+        depth = limit_range(self._estimator.infer(prepared), settings.depth_max_range_m)
+        inferred = time.monotonic()
+        headers = {name: arrival.payload.header for name, arrival in job.views.items()}
+        self._outputs.publish_depth(depth, prepared.images.transpose(0, 2, 3, 1), headers, settings)
+        published = time.monotonic()
+        times = {
+            "decode": decoded - start,
+            "network": inferred - decoded,
+            "publish": published - inferred,
+            "total": published - job.first_arrival,
+        }
+        self._report(job, depth.rig.names, failed, {name: 1000 * value for name, value in times.items()})
+
+    def replaced(self, job: Job) -> None:
+        """A sweep that was not worked on, because a newer one came or the node was deactivated."""
+        self._drop(job, "replaced", "replaced by a newer sweep: the machine is slower than the cameras")
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """A sweep whose work raised an exception."""
+        self._drop(job, "failed", f"{type(error).__name__}: {error}")
+
+    def _convert(self, job: Job) -> tuple[dict[str, View], dict[str, str]]:
+        views: dict[str, View] = {}
+        failed: dict[str, str] = {}
+        for name, arrival in job.views.items():
+            image = arrival.payload.image
+            try:
+                pixels = image_to_rgb(image) if isinstance(image, Image) else image
+            except ImageError as error:
+                self._monitor.refused(name, str(error))
+                failed[name] = str(error)
+                continue
+            if pixels is not None:
+                views[name] = View(pixels, arrival.stamp_ns)
+        return views, failed
+
+    def _report(self, job: Job, views: tuple[str, ...], failed: Mapping[str, str], times_ms: dict[str, float]) -> None:
+        problems = {**dict.fromkeys(job.missing, "no message"), **job.refused, **failed}
+        reason = "; ".join(f"{name}: {problem}" for name, problem in problems.items()) or "complete"
+        report = SweepReport(stamp_message(job.stamp_ns), views, tuple(problems), reason, times_ms=times_ms)
+        self._monitor.published(not problems, times_ms["total"])
+        self._outputs.publish_report(report)
+
+    def _drop(self, job: Job, cause: str, reason: str) -> None:
+        self._monitor.dropped(cause, reason)
+        self._outputs.publish_report(job.report(f"{cause}: {reason}"))
+
+
+def limit_range(depth: SurroundDepth, max_range_m: float) -> SurroundDepth:
+    """The same depth, with what is beyond ``max_range_m`` (m; 0: nothing) out of range."""
+    if max_range_m <= 0:
+        return depth
+    beyond = depth.depth > max_range_m
+    return SurroundDepth(
+        depth.rig,
+        depth.stamp_ns,
+        np.where(beyond, np.float32(np.inf), depth.depth),
+        np.where(beyond, np.float32(np.nan), depth.stddev),
+    )
+
+
+def warm_up(estimator: Estimator, views: int) -> float:
+    """Run the network once on grey images of ``views`` cameras; seconds it took.
+
+    The first call of a backend allocates and compiles; it must not happen to the first sweep.
+    """
+    height, width = estimator.card.input_size
+    intrinsics = np.array([[width / 2, 0, width / 2], [0, width / 2, height / 2], [0, 0, 1]])
+    mounting = np.eye(4)
+    mounting[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    mounting[2, 3] = 1.5
+    rig = Rig(tuple(Camera(f"view_{i}", (height, width), intrinsics, mounting) for i in range(views)))
+    grey: NDArray[np.uint8] = np.full((views, 3, height, width), 128, dtype=np.uint8)
+    start = time.monotonic()
+    estimator.infer(PreparedSweep(rig, 0, grey, {}))
+    return time.monotonic() - start

@@ -1,0 +1,289 @@
+"""``surround_depth``: images of all cameras in, metric depth of every view and one cloud out.
+
+Wiring only. The executor's thread takes messages and puts sweeps together; the worker's thread
+decodes, estimates and publishes the newest one. Deadlines and diagnostics run on a steady clock,
+so that they hold with a simulated clock that stands still.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from functools import partial
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+from rclpy.utilities import ok, try_shutdown
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.estimator import Estimator
+from fsmde_ros.node import parameters
+from fsmde_ros.node.command_line import StopSignal, split_ros_arguments
+from fsmde_ros.node.diagnostics import Monitor
+from fsmde_ros.node.live_rig import LiveRig
+from fsmde_ros.node.messages import INPUT_QOS, REPORT_QOS, stamp_ns
+from fsmde_ros.node.outputs import Outputs
+from fsmde_ros.node.parameters import Settings
+from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, make_job, receive, size_problem, warm_up
+from fsmde_ros.node.synchronisation import Synchroniser, build_synchroniser
+from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfExtrinsics
+from fsmde_ros.node.worker import LatestOnlyWorker
+from fsmde_ros.rig import Rig
+from fsmde_ros.rig_file import read_rig
+from fsmde_ros.sweep_assembler import AssembledSweep, AssemblerConfig, Counters
+
+TICK_S = 0.01
+Success, Failure = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class SurroundDepthNode(LifecycleNode):
+    """The managed node; see the README for its topics and parameters."""
+
+    def __init__(self) -> None:
+        """Declare the parameters; raises ConfigError where one is unfit."""
+        super().__init__("surround_depth")
+        self._log = LifecycleNode.get_logger(self)
+        self.settings = parameters.declare(self)
+        parameters.watch(self, lambda: self.settings, self._apply)
+        self.problem = ""  # why the last transition failed
+        self._state = "unconfigured"
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", REPORT_QOS)
+        self.create_timer(self.settings.diagnostics_period_s, self._diagnose, clock=self._steady)
+        self._cameras: tuple[str, ...] = ()
+        self._monitor = Monitor(())
+        self._extrinsics: Extrinsics | None = None
+        self._live_rig: LiveRig | None = None
+        self._estimator: Estimator | None = None
+        self._outputs: Outputs | None = None
+        self._synchroniser: Synchroniser[ReceivedImage] | None = None
+        self._worker: LatestOnlyWorker[Job] | None = None
+        self._ticker: Timer | None = None
+        self._subscriptions_in: list[Subscription] = []
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load and warm up the model, read the rig, advertise; fails with the reason."""
+        try:
+            self._configure()
+        except (FsmdeError, RuntimeError, OSError) as error:  # RuntimeError: torch, also out of memory
+            self.problem = f"cannot configure: {error}"
+            self._log.error(self.problem)
+            self._release()
+            return Failure
+        self.problem, self._state = "", "inactive"
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribe and start the worker."""
+        assert self._outputs is not None
+        assert self._estimator is not None
+        super().on_activate(state)
+        self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
+        pipeline = Pipeline(self._estimator, self._outputs, self._monitor, lambda: self.settings)
+        self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, partial(self._sweep_failed, pipeline))
+        for name in self._cameras:
+            self._subscribe(name)
+        self._ticker = self.create_timer(TICK_S, self._tick, clock=self._steady)
+        self._state = "active"
+        self._log.info(f"listening to {', '.join(self._topic(name) for name in self._cameras)}")
+        return Success
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribe, and finish the sweep in work."""
+        self._stop()
+        self._state = "inactive"
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of the model and the publishers."""
+        self._release()
+        self._state = "unconfigured"
+        return Success
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of everything, from any state."""
+        self._stop()
+        self._release()
+        self._state = "finalized"
+        return Success
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a transition that raised: start over from unconfigured."""
+        self._stop()
+        self._release()
+        self._state = "unconfigured"
+        return Success
+
+    def close(self) -> None:
+        """End the worker and let go of everything, for good."""
+        self._stop()
+        self._release()
+        LifecycleNode.destroy_node(self)
+
+    def _configure(self) -> None:
+        settings = self.settings
+        rig = read_rig(settings.rig_file) if settings.rig_file else None
+        self._cameras = settings.cameras or (rig.names if rig else ())
+        if not self._cameras:
+            raise ConfigError("parameters cameras and rig_file are both empty; set rig_file, or name the cameras")
+        self._assembler_config()
+        self._extrinsics = self._build_extrinsics(rig)
+        self._live_rig = LiveRig(self._cameras, self._extrinsics, rig, settings.input_rectified)
+        self._monitor = Monitor(self._cameras)
+        self._estimator = Estimator.from_checkpoint(settings.checkpoint or None, settings.device, settings.backend)
+        seconds = warm_up(self._estimator, len(self._cameras))
+        self._outputs = Outputs(self, self._cameras, self._extrinsics.vehicle_frame)
+        card, backend = self._estimator.card, self._estimator.backend
+        self._log.info(
+            f"configured in the frame {self._extrinsics.vehicle_frame}: model {card.name} {card.input_size} on "
+            f"{backend.name} (first run {seconds:.2f} s), cameras {', '.join(self._cameras)}; {settings.describe()}"
+        )
+
+    def _build_extrinsics(self, rig: Rig | None) -> Extrinsics:
+        wanted = self.settings.vehicle_frame
+        if rig is None:
+            return TfExtrinsics(self, wanted or "base_link")
+        if wanted not in ("", rig.vehicle_frame):
+            raise ConfigError(
+                f"parameter vehicle_frame is '{wanted}', but the rig file {self.settings.rig_file} is in "
+                f"'{rig.vehicle_frame}'; leave the parameter empty, or correct one of them"
+            )
+        return RigFileExtrinsics(rig, self.settings.rig_file)
+
+    def _assembler_config(self) -> AssemblerConfig:
+        s = self.settings
+        return AssemblerConfig(self._cameras, s.sync_anchor, s.sync_window_s, s.sync_deadline_s)
+
+    def _topic(self, name: str) -> str:
+        base = f"{name}/image_rect" if self.settings.input_rectified else f"{name}/image_raw"
+        return f"{base}/compressed" if self.settings.input_transport == "compressed" else base
+
+    def _subscribe(self, name: str) -> None:
+        assert self._live_rig is not None
+        kind = CompressedImage if self.settings.input_transport == "compressed" else Image
+        options = QoSOverridingOptions.with_default_policies()
+        for what, topic, callback in (
+            (CameraInfo, f"{name}/camera_info", partial(self._live_rig.take, name)),
+            (kind, self._topic(name), partial(self._take_image, name)),
+        ):
+            self._subscriptions_in.append(
+                self.create_subscription(what, topic, callback, INPUT_QOS, qos_overriding_options=options)
+            )
+
+    def _take_image(self, name: str, message: CompressedImage | Image) -> None:
+        assert self._synchroniser is not None
+        assert self._live_rig is not None
+        now = time.monotonic()
+        received = receive(message)
+        problem, rig = received.problem, self._live_rig.rig()
+        if not problem and rig is not None and name in rig:
+            problem = size_problem(received, rig[name])
+        self._monitor.took(name, now, message.header.frame_id, received.size, problem)
+        self._submit(self._synchroniser.add(name, stamp_ns(message.header.stamp), received, now))
+
+    def _tick(self) -> None:
+        assert self._synchroniser is not None
+        self._submit(self._synchroniser.tick(time.monotonic()))
+
+    def _submit(self, sweeps: Sequence[AssembledSweep[ReceivedImage]]) -> None:
+        assert self._worker is not None
+        assert self._live_rig is not None
+        for sweep in sweeps:
+            self._worker.submit(make_job(sweep, self._live_rig))
+
+    def _sweep_failed(self, pipeline: Pipeline, job: Job, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error))
+        self._log.error(f"sweep {job.stamp_ns} failed:\n{trace}", throttle_duration_sec=5.0)
+        pipeline.failed(job, error)
+
+    def _apply(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def _diagnose(self) -> None:
+        now, live_rig, estimator = time.monotonic(), self._live_rig, self._estimator
+        facts: dict[str, str] = {}
+        if estimator is not None:
+            facts |= {"model": estimator.card.name, "backend": estimator.backend.name}
+        synchroniser, worker = self._synchroniser, self._worker
+        counters = synchroniser.counters if synchroniser else Counters()
+        facts["silent"] = ",".join(synchroniser.silent()) if synchroniser else ""
+        busy_s = worker.busy_s() if worker else 0.0
+        budget_ms = self.settings.latency_budget_ms
+        statuses = [self._monitor.pipeline_status(self._state, self.problem, counters, busy_s, budget_ms, facts)]
+        if live_rig is not None:
+            for name in self._cameras:
+                problem, has_info = live_rig.problem(name), live_rig.has_info(name)
+                statuses.append(self._monitor.camera_status(name, now, self._topic(name), problem, has_info))
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))
+
+    def _stop(self) -> None:
+        for subscription in self._subscriptions_in:
+            self.destroy_subscription(subscription)
+        self._subscriptions_in = []
+        if self._ticker is not None:
+            self.destroy_timer(self._ticker)
+        if self._worker is not None and not self._worker.stop():
+            self._log.error("the sweep in work does not end; its thread is left behind")
+        self._ticker = self._worker = self._synchroniser = None
+
+    def _release(self) -> None:
+        if self._outputs is not None:
+            self._outputs.close()
+        if self._extrinsics is not None:
+            self._extrinsics.close()
+        self._outputs = self._extrinsics = self._live_rig = self._estimator = None
+
+
+def start(node: SurroundDepthNode) -> None:
+    """Configure and activate; raises ConfigError with the reason where that fails."""
+    managed: LifecycleNode = node
+    if managed.trigger_configure() != Success or managed.trigger_activate() != Success:
+        raise ConfigError(node.problem or "cannot start: a transition failed; see the log")
+
+
+def run(ros_arguments: Sequence[str]) -> int:
+    """Serve the node until SIGINT or SIGTERM; exit status 0, or 1 where it cannot start."""
+    with StopSignal() as stop:
+        rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+        try:
+            node = SurroundDepthNode()
+            if node.settings.autostart:
+                start(node)
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            while not stop and ok():
+                executor.spin_once(timeout_sec=0.1)
+            node.close()
+            executor.shutdown()
+        except ExternalShutdownException:
+            return 0
+        finally:
+            try_shutdown()
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit status: 0 ended by a signal, 1 cannot start."""
+    _, ros_arguments = split_ros_arguments(sys.argv if argv is None else argv)
+    try:
+        return run(ros_arguments)
+    except FsmdeError as error:
+        print(f"surround_depth: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

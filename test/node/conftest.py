@@ -1,0 +1,66 @@
+"""A tiny student, a rig and pictures for the tests of the node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fsmde_ros.checkpoint import save_checkpoint
+from fsmde_ros.geometry import rigid
+from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.encoder import EncoderConfig, StageConfig
+from fsmde_ros.network.student import Student, StudentConfig
+from fsmde_ros.rig import Camera, Rig
+
+INPUT_SIZE = (64, 96)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A randomly initialised student of a few thousand weights."""
+    torch.manual_seed(0)
+    config = StudentConfig(
+        encoder=EncoderConfig(
+            stem_channels=8,
+            stages=(
+                StageConfig(3, 2, 1, 8, 1),
+                StageConfig(3, 2, 2, 8, 1),
+                StageConfig(5, 2, 2, 16, 1),
+                StageConfig(3, 2, 2, 16, 2),
+            ),
+            frozen_stages=0,
+        ),
+        bins=8,
+        attention_dim=16,
+        attention_heads=2,
+        attention_blocks=1,
+        decoder_widths=(8, 8, 8),
+    )
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    card = ModelCard(
+        name="tiny",
+        student=config,
+        input_size=INPUT_SIZE,
+        training_data="none",
+        dataset_licence="none",
+        weights_licence="Apache-2.0",
+        metrics={},
+    )
+    save_checkpoint(path, Student(config), card)
+    return path
+
+
+def ring_of_cameras(names: tuple[str, ...], size: tuple[int, int]) -> Rig:
+    """Cameras that look outward at equal angles, the first one forward."""
+    height, width = size
+    intrinsics = np.array([[0.6 * width, 0, width / 2], [0, 0.6 * width, height / 2], [0, 0, 1]])
+    optical = rigid([0.5, -0.5, 0.5, -0.5], [0, 0, 0])
+    cameras = []
+    for index, name in enumerate(names):
+        yaw = -2 * np.pi * index / len(names)
+        turn = rigid([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)], [0, 0, 1.5])
+        cameras.append(Camera(name, size, intrinsics, turn @ optical))
+    return Rig(tuple(cameras))

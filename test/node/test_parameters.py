@@ -1,0 +1,67 @@
+"""The table of parameters, the shipped file and validation agree."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.node.parameters import Settings, main, names, to_markdown, to_yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_shipped_file_is_that_of_the_table():
+    assert (ROOT / "config" / "surround_depth.yaml").read_text() == to_yaml(), (
+        "run: python -m fsmde_ros.node.parameters yaml > config/surround_depth.yaml"
+    )
+
+
+def test_the_file_holds_the_defaults():
+    shipped = yaml.safe_load(to_yaml())["/**"]["ros__parameters"]
+    assert list(shipped) == names()
+    assert Settings().changed(shipped) == Settings()
+    for row in fields(Settings):
+        assert type(shipped[row.metadata["name"]]) is type(row.default) or row.default == ()
+
+
+def test_every_row_is_described_and_numbers_have_a_range():
+    for row in fields(Settings):
+        assert len(row.metadata["description"]) > 15
+        if isinstance(row.default, (int, float)) and not isinstance(row.default, bool):
+            assert row.metadata["low"] <= row.default <= row.metadata["high"]
+
+
+def test_markdown_has_one_row_for_each_parameter():
+    assert to_markdown().count("\n") == len(names()) + 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cameras": ["a", "b", "a"]}, "each name once"),
+        ({"cameras": ["a", "b"], "sync.anchor": "c"}, "sync.anchor"),
+        ({"input.transport": "carrier pigeon"}, "expected one of compressed, raw"),
+        ({"cloud.stride": 0}, "cloud.stride: expected 1 to 64, got 0"),
+        ({"cloud.voxel_m": float("nan")}, "cloud.voxel_m"),
+        ({"cloud.voxel_m": 1e-5}, "voxel size"),
+        ({"latency_budget_ms": 0.0}, "latency_budget_ms"),
+    ],
+)
+def test_unfit_values_are_refused_by_name(values, message):
+    with pytest.raises(ConfigError, match=message):
+        Settings().changed(values)
+
+
+def test_an_empty_name_means_no_name_and_foreign_parameters_are_ignored():
+    assert Settings().changed({"cameras": [""], "use_sim_time": True}) == Settings()
+    assert Settings().changed({"cameras": ["a", "b"]}).cameras == ("a", "b")
+
+
+def test_the_command_prints_what_it_is_asked_for(capsys):
+    assert main(["yaml"]) == 0
+    assert capsys.readouterr().out == to_yaml()
+    assert main([]) == 2
