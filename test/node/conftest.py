@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,9 @@ def ring_of_cameras(names: tuple[str, ...], size: tuple[int, int]) -> Rig:
         turn = rigid([np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)], [0, 0, 1.5])
         cameras.append(Camera(name, size, intrinsics, turn @ optical))
     return Rig(tuple(cameras))
+
+
+@pytest.fixture(scope="session")
+def ring() -> Callable[[tuple[str, ...], tuple[int, int]], Rig]:
+    """``ring_of_cameras``."""
+    return ring_of_cameras

@@ -1,0 +1,540 @@
+"""The real node as a process, over real DDS: what goes in, what comes out, what is refused.
+
+Pictures are 96 x 160, the network's input is 64 x 96, and the rigs have 3 or 6 cameras, so that an
+exchange of height and width or a fixed number of cameras shows.
+"""
+
+from __future__ import annotations
+
+import array
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+
+import cv2
+import numpy as np
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Parameter as ParameterMessage
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from std_msgs.msg import Float64, Header
+
+from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.geometry import scale_intrinsics
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.node.messages import camera_to_info, image_to_depth, stamp_message, stamp_ns
+from fsmde_ros.rig_file import write_rig
+
+pytestmark = pytest.mark.ros
+
+DOMAIN = 20 + os.getpid() % 80
+SIX = ("cam_front", "cam_front_right", "cam_back_right", "cam_back", "cam_back_left", "cam_front_left")
+THREE = ("left", "middle", "right")
+SIZE, INPUT_SIZE = (96, 160), (64, 96)
+START, PERIOD_NS, STEP_NS = 1_532_402_927_000_000_000, 83_333_333, 7_000_000
+QOS = QoSProfile(depth=50)
+
+
+def picture(seed, size=SIZE):
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    return cv2.resize(noise, size[::-1])
+
+
+class NodeProcess:
+    """``python -m fsmde_ros.node.surround_depth_node`` with its output."""
+
+    def __init__(self, **parameters):
+        arguments = [f"-p {name.replace('__', '.')}:={value}" for name, value in parameters.items()]
+        command = [sys.executable, "-m", "fsmde_ros.node.surround_depth_node", "--ros-args"]
+        environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(DOMAIN),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "OMP_NUM_THREADS": "1",
+        }
+        command += [word for argument in arguments for word in argument.split(" ", 1)]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.lines = []
+        self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout), daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self):
+        return "".join(self.lines)
+
+    def wait(self, timeout=30):
+        status = self.process.wait(timeout)
+        self._reader.join(5)
+        return status
+
+    def stop(self, number=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.wait(5)
+            raise
+
+
+class Client:
+    """Publishes the images of a rig and collects what the node says."""
+
+    def __init__(self, rig, transport="compressed", base="image_rect", namespace=""):
+        self.rig = rig
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=DOMAIN)
+        self.node = Node("client", context=self.context, namespace=namespace)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        kind, end = (CompressedImage, "/compressed") if transport == "compressed" else (Image, "")
+        self.images = {n: self.node.create_publisher(kind, f"{n}/{base}{end}", QOS) for n in rig.names}
+        self.infos = {n: self.node.create_publisher(CameraInfo, f"{n}/camera_info", QOS) for n in rig.names}
+        self.received = defaultdict(list)
+        for name in rig.names:
+            self.listen(Image, f"{name}/depth/image_rect")
+            self.listen(CameraInfo, f"{name}/depth/camera_info")
+        self.listen(DiagnosticArray, "surround_depth/sweep")
+        self.listen(DiagnosticArray, "/diagnostics")
+
+    def listen(self, kind, topic):
+        self.node.create_subscription(kind, topic, self.received[topic].append, QOS)
+
+    def spin_until(self, condition, timeout=20.0):
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, (
+                f"timed out; received { ({k: len(v) for k, v in self.received.items()}) }"
+            )
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def spin_for(self, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def wait_for_node(self):
+        sweeps = "surround_depth/sweep"
+        self.spin_until(
+            lambda: (
+                all(p.get_subscription_count() for p in (*self.images.values(), *self.infos.values()))
+                and self.node.count_publishers(sweeps)
+            )
+        )
+        self.spin_for(0.3)
+
+    def header(self, name, sweep):
+        index = self.rig.names.index(name)
+        return Header(stamp=stamp_message(START + sweep * PERIOD_NS + index * STEP_NS), frame_id=f"{name}_optical")
+
+    def send(self, sweep, only=None, pictures=None, infos=None):
+        for name in only or self.rig.names:
+            header = self.header(name, sweep)
+            self.infos[name].publish((infos or {}).get(name) or camera_to_info(self.rig[name], header))
+            message = (pictures or {}).get(name) or self.jpeg(name, sweep)
+            message.header = header
+            self.images[name].publish(message)
+
+    def jpeg(self, name, seed):
+        return CompressedImage(format="jpeg", data=array.array("B", encode_jpeg(picture(seed)).data))
+
+    def sweeps(self):
+        return [message.status[0] for message in self.received["surround_depth/sweep"]]
+
+    def send_and_wait(self, sweep, **kwargs):
+        """Send one sweep and wait for its report, the newest one."""
+        count = len(self.sweeps())
+        self.send(sweep, **kwargs)
+        self.spin_until(lambda: len(self.sweeps()) > count)
+        return self.sweeps()[-1]
+
+    def status(self, name, accept=lambda status: True, timeout=10.0):
+        """The next diagnostics of a camera or of the pipeline that ``accept`` likes."""
+        seen = len(self.received["/diagnostics"])
+
+        def find():
+            for message in self.received["/diagnostics"][seen:]:
+                for status in message.status:
+                    if status.name == f"surround_depth: {name}" and accept(status):
+                        return status
+            return None
+
+        self.spin_until(lambda: find() is not None, timeout)
+        return find()
+
+    def close(self):
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+def values(status):
+    return {pair.key: pair.value for pair in status.values}
+
+
+@pytest.fixture
+def start(tmp_path, tiny_checkpoint, ring):
+    """Start a node and its client; both are gone afterwards, whatever happens."""
+    running = []
+
+    def go(names=THREE, transport="compressed", base="image_rect", file_names=None, wait=True, **parameters):
+        rig = ring(names, SIZE)
+        write_rig(rig.subset(file_names or names), tmp_path / "rig.yaml")
+        given = {"rig_file": tmp_path / "rig.yaml", "checkpoint": tiny_checkpoint, "device": "cpu"}
+        node = NodeProcess(**{**given, "diagnostics__period_s": 0.2, "sync__deadline_s": 0.3, **parameters})
+        client = Client(rig, transport, base)
+        running.extend([client.close, node.stop])
+        if wait:
+            client.wait_for_node()
+        return node, client
+
+    yield go
+    for close in reversed(running):
+        close()
+
+
+@pytest.mark.parametrize("names", [SIX, THREE])
+def test_depth_of_every_view_and_a_cloud_come_out(start, names):
+    _, client = start(names, cloud__max_relative_stddev=0.0)
+    client.listen(PointCloud2, "surround_depth/points")
+    client.listen(Float64, "surround_depth/latency/total")
+    client.listen(Image, f"{names[1]}/depth/stddev")
+    client.listen(CompressedImage, "surround_depth/preview")
+    client.spin_for(0.5)
+    for sweep in range(4):
+        status = client.send_and_wait(sweep)
+        assert (status.level, values(status)["state"]) == (DiagnosticStatus.OK, "published")
+        assert values(status)["views"].split(",") == list(names)
+        assert float(values(status)["total_ms"]) >= float(values(status)["network_ms"]) > 0
+    for topic in ("preview", "latency/total", "points"):
+        client.spin_until(lambda topic=topic: len(client.received[f"surround_depth/{topic}"]) == 4)
+
+    for name in names:
+        depths, infos = client.received[f"{name}/depth/image_rect"], client.received[f"{name}/depth/camera_info"]
+        assert [m.header for m in depths] == [client.header(name, sweep) for sweep in range(4)]
+        assert [m.header for m in infos] == [m.header for m in depths]
+        assert (depths[0].encoding, depths[0].height, depths[0].width) == ("32FC1", *INPUT_SIZE)
+        depth = image_to_depth(depths[0])
+        assert not (depth == 0).any()
+        finite = depth[np.isfinite(depth)]
+        assert ((finite > 0.1) & (finite < 210)).all()
+        expected = scale_intrinsics(client.rig[name].intrinsics, SIZE, INPUT_SIZE)
+        np.testing.assert_allclose(np.reshape(infos[0].k, (3, 3)), expected)
+        np.testing.assert_allclose(np.reshape(infos[0].p, (3, 4))[:, :3], expected)
+        assert (infos[0].height, infos[0].width) == INPUT_SIZE
+    assert len(client.received[f"{names[1]}/depth/stddev"]) == 4
+    check_cloud(client, names)
+
+
+def check_cloud(client, names):
+    """Each point of a view lies on the ray of a pixel, at the depth that was published for it."""
+    message = client.received["surround_depth/points"][0]
+    assert message.header.frame_id == "base_link"
+    first = [START + index * STEP_NS for index in range(len(names))]
+    assert stamp_ns(message.header.stamp) in first
+    fields = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
+    columns = unpack_cloud(
+        fields, message.point_step, message.row_step, message.width, message.height, message.is_bigendian, message.data
+    )
+    assert message.width > 100
+    assert message.is_dense
+    points = np.stack([columns[c] for c in "xyz"], axis=1).astype(float)
+    assert np.isfinite(points).all()
+    assert (np.linalg.norm(points, axis=1) <= 60.001).all()
+    for index, name in enumerate(names):
+        camera = client.rig[name].resized(INPUT_SIZE)
+        own = points[columns["view"] == index]
+        in_camera = (own - camera.camera_to_vehicle[:3, 3]) @ camera.camera_to_vehicle[:3, :3]
+        pixels = in_camera @ camera.intrinsics.T
+        x, y = (np.round(pixels[:, i] / pixels[:, 2]).astype(int) for i in (0, 1))
+        depth = image_to_depth(client.received[f"{name}/depth/image_rect"][0])
+        np.testing.assert_allclose(depth[y, x], in_camera[:, 2], rtol=1e-3)
+
+
+def test_a_silent_camera_costs_nothing_but_itself(start):
+    _, client = start(SIX)
+    others = SIX[:3] + SIX[4:]
+    for sweep in range(12):
+        status = client.send_and_wait(sweep, only=others)
+        assert status.level == DiagnosticStatus.WARN
+        assert values(status)["views"].split(",") == list(others)
+        assert values(status)["missing"] == "cam_back"
+    for name in others:
+        assert len(client.received[f"{name}/depth/image_rect"]) == 12
+    assert not client.received["cam_back/depth/image_rect"]
+    assert "no messages" in client.status("cam_back").message
+    assert client.status("cam_front").level == DiagnosticStatus.OK
+    assert values(client.status("pipeline"))["partial"] == "12"
+
+
+def test_at_the_rate_of_real_cameras_no_sweep_is_lost(start):
+    """12 Hz, 42 ms spread, 5 % of the images lost: every sweep is reported and published, in order."""
+    _, client = start(SIX)
+    random = np.random.default_rng(1)
+    kept = random.random((24, 6)) > 0.05
+    begin = time.monotonic()
+    for sweep in range(24):
+        for index, name in enumerate(SIX):
+            due = begin + sweep * PERIOD_NS / 1e9 + index * STEP_NS / 1e9
+            client.spin_for(max(0.0, due - time.monotonic()))
+            if kept[sweep, index]:
+                client.send(sweep, only=[name])
+    client.spin_until(lambda: len(client.sweeps()) >= 24)
+    client.spin_for(0.3)
+    assert len(client.sweeps()) == 24
+    dropped = [s for s in client.sweeps() if values(s)["state"] == "dropped"]
+    assert not dropped, dropped[0].message
+    stamps = [stamp_ns(m.header.stamp) for m in client.received["surround_depth/sweep"]]
+    assert stamps == sorted(set(stamps))
+    for index, name in enumerate(SIX):
+        assert len(client.received[f"{name}/depth/image_rect"]) == kept[:, index].sum()
+
+
+def truncated():
+    data = encode_jpeg(picture(1)).data
+    return CompressedImage(format="jpeg", data=array.array("B", data[: len(data) // 2]))
+
+
+def wrong_size():
+    return CompressedImage(format="jpeg", data=array.array("B", encode_jpeg(picture(1, (48, 80))).data))
+
+
+@pytest.mark.parametrize(
+    ("bad", "state", "reason"),
+    [
+        (CompressedImage(format="jpeg"), "undecodable", "no data"),
+        (truncated(), "undecodable", "truncated"),
+        (CompressedImage(format="h264", data=array.array("B", b"nonsense" * 9)), "undecodable", "neither JPEG nor PNG"),
+        (wrong_size(), "wrong size", "80x48, its calibration is for 160x96"),
+    ],
+    ids=["empty", "truncated", "unknown", "size"],
+)
+def test_a_bad_image_costs_only_its_view_and_says_why(start, bad, state, reason):
+    _, client = start(THREE)
+    for sweep in range(3):
+        status = client.send_and_wait(sweep, pictures={"middle": bad})
+        assert values(status)["views"] == "left,right"
+        assert reason in status.message
+    camera = client.status("middle")
+    assert camera.level == DiagnosticStatus.ERROR
+    assert values(camera)["state"] == state
+    assert reason in camera.message
+    assert client.status("left").level == DiagnosticStatus.OK
+    status = client.send_and_wait(3)
+    assert values(status)["missing"] == ""
+    assert client.status("middle").level == DiagnosticStatus.OK
+
+
+def test_an_uncalibrated_camera_is_refused_and_comes_back_with_its_calibration(start):
+    _, client = start(THREE)
+    zero = CameraInfo(height=SIZE[0], width=SIZE[1], header=Header(frame_id="left_optical"))
+    for sweep in range(3):
+        client.send(sweep, only=["left"], infos={"left": zero})
+        client.spin_for(0.05)
+        status = client.send_and_wait(sweep, only=["middle", "right"])
+    assert values(status)["views"] == "middle,right"
+    assert values(client.status("left"))["state"] == "uncalibrated"
+    client.send_and_wait(3)
+    status = client.send_and_wait(4)
+    assert values(status)["views"] == "left,middle,right"
+
+
+def test_a_changed_camera_info_changes_the_rig(start):
+    _, client = start(THREE)
+    client.send_and_wait(0)
+    moved = client.rig["left"].resized(SIZE)
+    changed = camera_to_info(moved, client.header("left", 1))
+    changed.k[0] = changed.p[0] = 200.0
+    client.infos["left"].publish(changed)
+    client.spin_for(0.2)
+    client.send_and_wait(1, infos={"left": changed})
+    info = client.received["left/depth/camera_info"][-1]
+    assert info.k[0] == pytest.approx(200.0 * 96 / 160)
+
+
+def test_a_camera_without_extrinsics_is_named_and_the_others_go_on(start):
+    _, client = start(THREE, file_names=THREE[:2], cameras="[left,middle,right]")
+    status = client.send_and_wait(0)
+    assert values(status)["views"] == "left,middle"
+    camera = client.status("right")
+    assert values(camera)["state"] == "no extrinsics"
+    assert "not in the rig file" in camera.message
+
+
+def test_a_sweep_without_a_usable_view_is_dropped_with_its_reason(start):
+    _, client = start(THREE)
+    status = client.send_and_wait(0, pictures={name: CompressedImage(format="jpeg") for name in THREE})
+    assert (status.level, values(status)["state"]) == (DiagnosticStatus.ERROR, "dropped")
+    assert "no data" in status.message
+    assert values(client.send_and_wait(1))["state"] == "published"
+    assert values(client.status("pipeline"))["dropped (no usable view)"] == "1"
+
+
+def raw(encoding, pixels, padding=4):
+    padded = np.concatenate([pixels.reshape(SIZE[0], -1), np.zeros((SIZE[0], padding), np.uint8)], axis=1)
+    return Image(
+        height=SIZE[0], width=SIZE[1], encoding=encoding, step=padded.shape[1], data=array.array("B", padded.tobytes())
+    )
+
+
+def test_raw_images_of_any_encoding_give_the_same_depth(start):
+    _, client = start(THREE, transport="raw", input__transport="raw")
+    rgb = picture(5)
+    bgra = np.dstack([rgb[..., ::-1], np.zeros(SIZE, np.uint8)])
+    pictures = {"left": raw("rgb8", rgb), "middle": raw("rgb8", rgb), "right": raw("rgb8", rgb)}
+    client.send_and_wait(0, pictures=pictures)
+    client.send_and_wait(1, pictures={**pictures, "left": raw("bgr8", rgb[..., ::-1]), "right": raw("bgra8", bgra)})
+    for name in THREE:
+        first, second = (image_to_depth(m) for m in client.received[f"{name}/depth/image_rect"])
+        np.testing.assert_array_equal(first, second)
+    status = client.send_and_wait(2, pictures={**pictures, "right": raw("64FC9", rgb)})
+    assert values(status)["views"] == "left,middle"
+    assert "encoding '64FC9', expected one of rgb8" in client.status("right").message
+
+
+def test_unrectified_images_are_rectified_with_k_and_d(start):
+    _, client = start(THREE, base="image_raw", input__rectified="false")
+    infos = {}
+    for name in THREE:
+        infos[name] = camera_to_info(client.rig[name], client.header(name, 0))
+        infos[name].d = [-0.2, 0.03, 0.0, 0.0, 0.0]
+        infos[name].p = [0.0] * 12
+    client.send_and_wait(0)
+    client.send_and_wait(1, infos=infos)
+    client.send_and_wait(2, pictures={n: client.jpeg(n, 1) for n in THREE}, infos=infos)
+    plain = client.send_and_wait(3, pictures={n: client.jpeg(n, 1) for n in THREE})
+    assert values(plain)["missing"] == ""
+    depths = [image_to_depth(m) for m in client.received["left/depth/image_rect"]]
+    np.testing.assert_array_equal(depths[1], depths[2])
+    assert not np.array_equal(depths[2], depths[3])
+
+
+def test_millimetres_on_request_and_parameters_at_run_time(start):
+    _, client = start(THREE, depth__encoding="16UC1")
+    client.send_and_wait(0)
+    assert client.received["left/depth/image_rect"][0].encoding == "16UC1"
+    service = client.node.create_client(SetParameters, "surround_depth/set_parameters")
+
+    def set_parameter(name, **value):
+        future = service.call_async(
+            SetParameters.Request(parameters=[ParameterMessage(name=name, value=ParameterValue(**value))])
+        )
+        client.spin_until(future.done)
+        return future.result().results[0]
+
+    text, real = ParameterType.PARAMETER_STRING, ParameterType.PARAMETER_DOUBLE
+    assert set_parameter("depth.encoding", type=text, string_value="32FC1").successful
+    assert set_parameter("depth.max_range_m", type=real, double_value=0.6).successful
+    client.send_and_wait(1)
+    depth = image_to_depth(client.received["left/depth/image_rect"][-1])
+    assert client.received["left/depth/image_rect"][-1].encoding == "32FC1"
+    assert np.isinf(depth).any()
+    assert not (np.isfinite(depth) & (depth > 0.6)).any()
+    refused = set_parameter("depth.encoding", type=text, string_value="mono8")
+    assert not refused.successful
+    assert "expected one of 32FC1, 16UC1" in refused.reason
+    assert not set_parameter("checkpoint", type=text, string_value="other").successful
+    assert not set_parameter("cloud.voxel_m", type=real, double_value=1e-5).successful
+    assert not set_parameter("cloud.stride", type=real, double_value=2.0).successful
+
+
+def test_lifecycle_transitions_free_and_take_again(start):
+    node, client = start(THREE, wait=False, autostart="false")
+    change = client.node.create_client(ChangeState, "surround_depth/change_state")
+    state = client.node.create_client(GetState, "surround_depth/get_state")
+    client.spin_until(lambda: change.service_is_ready() and state.service_is_ready())
+
+    def transition(number):
+        future = change.call_async(ChangeState.Request(transition=Transition(id=number)))
+        client.spin_until(future.done)
+        assert future.result().success
+        future = state.call_async(GetState.Request())
+        client.spin_until(future.done)
+        return future.result().current_state.label
+
+    sweep = 0
+    for _ in range(3):
+        assert transition(Transition.TRANSITION_CONFIGURE) == "inactive"
+        assert transition(Transition.TRANSITION_ACTIVATE) == "active"
+        client.wait_for_node()
+        assert values(client.send_and_wait(sweep))["state"] == "published"
+        sweep += 10
+        assert transition(Transition.TRANSITION_DEACTIVATE) == "inactive"
+        client.spin_until(lambda: not any(p.get_subscription_count() for p in client.images.values()))
+        assert "inactive" in client.status("pipeline").message
+        assert transition(Transition.TRANSITION_CLEANUP) == "unconfigured"
+        client.spin_until(lambda: client.node.count_publishers("left/depth/image_rect") == 0)
+    assert transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) == "finalized"
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_process_without_a_trace(start, number):
+    node, client = start(THREE)
+    client.send_and_wait(0)
+    client.send(1)
+    assert node.stop(number) == 0
+    assert "Traceback" not in node.output
+    assert "configured in the frame base_link: model tiny" in node.output
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"checkpoint": "corrupt"}, "corrupt"),
+        ({"checkpoint": "absent.safetensors"}, "absent.safetensors"),
+        ({"rig_file": "absent.yaml"}, "absent.yaml"),
+        ({"device": "abacus"}, "abacus"),
+        ({"cloud__stride": 100}, "cloud.stride"),
+        ({"cloud__max_range_m": 60}, "decimal point"),
+        ({"sync__anchor": "nobody"}, "nobody"),
+        ({"sync__backend": "message_filters"}, "message_filters"),
+        ({"vehicle_frame": "moon"}, "moon"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_work_ends_with_the_reason(start, tmp_path, parameters, reason):
+    if parameters.get("checkpoint") == "corrupt":
+        (tmp_path / "broken.safetensors").write_bytes(os.urandom(200))
+        parameters = {"checkpoint": tmp_path / "broken.safetensors"}
+    if "sync__backend" in parameters and importlib.util.find_spec("message_filters"):
+        pytest.skip("message_filters is installed: the node can use it")
+    node, _ = start(THREE, wait=False, **parameters)
+    assert node.wait() == 1
+    assert reason in node.output
+    assert "Traceback" not in node.output
+
+
+def test_a_managed_node_stays_with_the_reason_in_its_diagnostics(start, tmp_path):
+    _, client = start(THREE, wait=False, autostart="false", checkpoint=tmp_path / "absent.safetensors")
+    change = client.node.create_client(ChangeState, "surround_depth/change_state")
+    client.spin_until(change.service_is_ready)
+    future = change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    client.spin_until(future.done)
+    assert not future.result().success
+    status = client.status("pipeline", lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "absent.safetensors" in status.message
+
+
+def test_deadlines_hold_with_a_clock_that_stands_still(start):
+    _, client = start(THREE, use_sim_time="true")
+    status = client.send_and_wait(0, only=["left", "right"])
+    assert values(status)["views"] == "left,right"
+    assert client.status("left").level == DiagnosticStatus.OK
