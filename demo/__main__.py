@@ -56,7 +56,7 @@ def _demo(options: argparse.Namespace) -> None:
     _stage(f"replay of {drive.bag.name} through the node", lambda: run(drive, rig, run_options, out))
     report = json.loads((out / "report.json").read_text())
     table = format_report(report)
-    _stage("picture", lambda: _picture(drive.bag, out, options.drive, report))
+    _stage("picture", lambda: _picture(drive.bag, out, f"{name.kind} {Path(name.place).name}", report))
     print(f"\n{table}\n")
     for what, path in (
         ("report", out / "report.json"),
@@ -70,11 +70,10 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _picture(bag: Path, out: Path, drive: str, report: dict[str, Any]) -> None:
-    rig = read_rig(report_rig := bag.parent / "rig.yaml")
+    rig = read_rig(bag.parent / "rig.yaml")
     overall, plane, sweeps = report["overall"], report["baseline"]["ground_plane"], report["sweeps"]
     lines = [
-        f"{drive} ({report_rig.parent.name}), against LiDAR: AbsRel {overall['abs_rel']:.3f}, "
-        f"delta1 {overall['d1']:.3f} ({overall['n']} points)",
+        f"{drive}, against LiDAR: AbsRel {overall['abs_rel']:.3f}, delta1 {overall['d1']:.3f} ({overall['n']} points)",
         f"ground plane, no network: AbsRel {plane['abs_rel']:.3f}, delta1 {plane['d1']:.3f}",
         f"sweeps: {sweeps['in']} in, {sweeps['complete']} complete, {sweeps['partial']} partial, {sweeps['lost']} lost",
     ]

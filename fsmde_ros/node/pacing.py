@@ -1,20 +1,20 @@
 """When the player may publish the next message: by the clock, or when the node is ready for it.
 
-Back-pressure without knowing the node's rule for sweeps: an image of a camera may go out only
-when the image of the *same camera* before it has been dealt with, that is, when a sweep report
-came whose stamp is not more than half a period before that image. Cameras that fire one after
-another, cameras that miss a frame, and drives with one sweep only need no special case: no camera
-ever has two images under way, so the node never has two sweeps to choose from.
+Back-pressure: an image of the next sweep waits until the node has reported the sweep before it, so
+that the node never has two sweeps to choose from. Which images belong together follows from their
+stamps, with the offsets of the cameras taken out, as in the node itself (``stamp_offsets``).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fsmde_ros.stamp_offsets import StampOffsets
 
 NS = 1_000_000_000
+WINDOW_NS = 50_000_000  # how far the images of a sweep may lie apart until their offsets are known
 
 
 def header_stamp_ns(cdr: bytes) -> int:
@@ -26,12 +26,6 @@ def header_stamp_ns(cdr: bytes) -> int:
     order = "<" if cdr[1] & 1 else ">"
     seconds, nanoseconds = struct.unpack_from(order + "iI", cdr, 4)
     return int(seconds) * NS + int(nanoseconds)
-
-
-def shortest_period_ns(stamps_ns: Iterable[int]) -> int | None:
-    """The shortest step between stamps of one camera, nanoseconds; None with fewer than two."""
-    ordered = sorted(set(stamps_ns))
-    return min((b - a for a, b in pairwise(ordered)), default=None)
 
 
 @dataclass(frozen=True)
@@ -51,36 +45,46 @@ class PlaybackClock:
         return self.bag_start_ns + round((wall_ns - self.wall_start_ns) * self.rate)
 
 
-@dataclass
 class SweepGate:
-    """Which cameras still have an image under way (see the head of this module).
+    """Lets the images of one sweep out at a time (see the head of this module).
 
     Attributes:
-        period_ns: period of the cameras; None where no camera has two images, so none waits.
+        under_way: stamp of the sweep that has not been reported yet, nanoseconds; None if none.
+        timeouts: sweeps whose report did not come in time.
     """
 
-    period_ns: int | None
-    outstanding: dict[str, int] = field(default_factory=dict)
-    timeouts: int = 0
+    def __init__(self, first_stamps_ns: Mapping[str, Sequence[int]]) -> None:
+        """``first_stamps_ns``: some stamps of each camera, to learn their offsets from."""
+        self._offsets = StampOffsets(tuple(first_stamps_ns), "", WINDOW_NS)
+        pairs = sorted((stamp, camera) for camera, stamps in first_stamps_ns.items() for stamp in stamps)
+        for stamp, camera in pairs:
+            self._offsets.learn(camera, stamp)
+        self.under_way: int | None = None
+        self.timeouts = 0
 
-    def may_publish(self, camera: str) -> bool:
-        """Whether the camera's image before this one has been dealt with."""
-        return camera not in self.outstanding
+    def may_publish(self, camera: str, stamp_ns: int) -> bool:
+        """Whether the image belongs to the sweep under way, or none is."""
+        period = self._offsets.period_ns
+        if self.under_way is None or period is None:  # without a period there is one sweep only
+            return True
+        return self._offsets.aligned(camera, stamp_ns) <= self.under_way + period // 2
 
     def published(self, camera: str, stamp_ns: int) -> None:
         """An image of the camera went out."""
-        self.outstanding[camera] = stamp_ns
+        if self.under_way is None:
+            self.under_way = self._offsets.aligned(camera, stamp_ns)
 
     def reported(self, sweep_stamp_ns: int) -> None:
         """The node reported the sweep of this reference stamp, published or dropped."""
-        reach_ns = sweep_stamp_ns + (self.period_ns or 0) // 2
-        self.outstanding = {camera: stamp for camera, stamp in self.outstanding.items() if stamp > reach_ns}
+        period = self._offsets.period_ns
+        if self.under_way is not None and (period is None or sweep_stamp_ns > self.under_way - period // 2):
+            self.under_way = None
 
     def give_up(self) -> None:
         """No report came in time: forget what is under way and count it."""
         self.timeouts += 1
-        self.outstanding.clear()
+        self.under_way = None
 
     def restart(self) -> None:
         """The bag begins again: stamps jump back."""
-        self.outstanding.clear()
+        self.under_way = None

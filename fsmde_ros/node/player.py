@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import rclpy
@@ -30,12 +31,12 @@ from rosgraph_msgs.msg import Clock
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.node.bag_topics import bag_reader, is_latched, message_class, offered_qos
 from fsmde_ros.node.command_line import StopSignal, split_ros_arguments
-from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate, header_stamp_ns, shortest_period_ns
+from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate, header_stamp_ns
 
 IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 CLOCK_STEP_S = 0.01
 ACKNOWLEDGE_S = 5.0
-PERIOD_SAMPLES = 20
+LEARNT_STAMPS = 16  # of each camera, to learn how they fire one after another
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,7 @@ class Player:
             raise SourceError(
                 f"bag {self._options.bag}: --pace node goes by images, and the bag has none to play; use --pace clock"
             )
-        periods = [p for topic in self._images if (p := self._period_ns(topic)) is not None]
-        gate = SweepGate(min(periods, default=None))
+        gate = SweepGate({topic: self._first_stamps(topic) for topic in sorted(self._images)})
         self._node.create_subscription(
             DiagnosticArray,
             self._options.sweep_topic,
@@ -120,13 +120,9 @@ class Player:
         )
         return gate
 
-    def _period_ns(self, topic: str) -> int | None:
-        stamps = []
-        for _, _, data in self._reader.messages([c for c in self._connections if c.topic == topic]):
-            stamps.append(header_stamp_ns(bytes(data[:12])))
-            if len(stamps) == PERIOD_SAMPLES:
-                break
-        return shortest_period_ns(stamps)
+    def _first_stamps(self, topic: str) -> list[int]:
+        messages = self._reader.messages([c for c in self._connections if c.topic == topic])
+        return [header_stamp_ns(bytes(data[:12])) for _, _, data in islice(messages, LEARNT_STAMPS)]
 
     def wait_for_subscribers(self) -> None:
         """Return when every image topic has a subscriber and no more of them turn up, or in time."""
@@ -165,7 +161,7 @@ class Player:
             if self._gate is None:
                 self._wait_for_time(clock, stamp_ns)
             elif connection.topic in self._images:
-                self._wait_for_node(self._gate, connection.topic, stamp_ns)
+                self._wait_for_node(self._gate, connection.topic, header_stamp_ns(bytes(data[:12])), stamp_ns)
             if self._stop:
                 return
             self._tick(stamp_ns)
@@ -194,13 +190,13 @@ class Player:
                 self._tick(clock.bag_ns(now))
             time.sleep(min(remaining, CLOCK_STEP_S))
 
-    def _wait_for_node(self, gate: SweepGate, topic: str, stamp_ns: int) -> None:
-        if gate.may_publish(topic):
-            rclpy.spin_once(self._node, timeout_sec=0)
-            return
-        self._tick(stamp_ns)  # a node on simulated time needs it to reach the deadline of its sweep
+    def _wait_for_node(self, gate: SweepGate, topic: str, stamp_ns: int, log_ns: int) -> None:
+        """Wait for the report of the sweep before the image of this stamp, at most ``sweep_timeout``."""
+        rclpy.spin_once(self._node, timeout_sec=0)
+        if not gate.may_publish(topic, stamp_ns):
+            self._tick(log_ns)  # a node on simulated time needs it to reach the deadline of its sweep
         deadline = time.monotonic() + self._options.sweep_timeout
-        while not gate.may_publish(topic) and not self._stop:
+        while not gate.may_publish(topic, stamp_ns) and not self._stop:
             if time.monotonic() > deadline:
                 gate.give_up()
                 self._node.get_logger().warning(
@@ -216,7 +212,7 @@ class Player:
 
     def _finish(self) -> None:
         deadline = time.monotonic() + self._options.sweep_timeout
-        while self._gate is not None and self._gate.outstanding and not self._stop:
+        while self._gate is not None and self._gate.under_way is not None and not self._stop:
             if time.monotonic() > deadline:
                 self._gate.give_up()
             rclpy.spin_once(self._node, timeout_sec=0.05)

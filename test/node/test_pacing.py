@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 
-from fsmde_ros.node.pacing import PlaybackClock, SweepGate, header_stamp_ns, shortest_period_ns
+from fsmde_ros.node.pacing import PlaybackClock, SweepGate, header_stamp_ns
 
 MS = 1_000_000
 
@@ -15,38 +16,64 @@ def test_header_stamp_of_either_byte_order(order: str, encapsulation: bytes) -> 
     assert header_stamp_ns(cdr) == 1_532_402_927_612_460_000
 
 
-def test_shortest_period_skips_dropped_frames_and_needs_two() -> None:
-    assert shortest_period_ns([0, 200, 300, 300, 500]) == 100
-    assert shortest_period_ns([7]) is None
-    assert shortest_period_ns([]) is None
-
-
 def test_clock_at_half_speed() -> None:
     clock = PlaybackClock(bag_start_ns=1000, wall_start_ns=50, rate=0.5)
     assert clock.wall_ns(1100) == 250
     assert clock.bag_ns(250) == 1100
 
 
-def test_gate_holds_a_camera_until_its_sweep_is_reported() -> None:
-    gate = SweepGate(period_ns=80 * MS)
-    gate.published("front", 1000 * MS)
-    gate.published("back", 1037 * MS)  # fires later in the same sweep
-    assert not gate.may_publish("front")
-    assert gate.may_publish("left")
-    gate.reported(920 * MS)  # the sweep before: says nothing about these images
-    assert not gate.may_publish("front")
-    gate.reported(1000 * MS)  # reference stamp: that of the front camera
-    assert gate.may_publish("front")
-    assert gate.may_publish("back")
+# nuScenes: six cameras fire over 42 ms of a period of 50 or 100 ms.
+OFFSETS = {"front_left": 0, "front": 8, "front_right": 15, "back_right": 23, "back": 33, "back_left": 42}
+STARTS = [0, 100, 150, 250, 350, 400, 500, 550, 650]
+
+
+def gate_of(cameras: list[str]) -> SweepGate:
+    return SweepGate({name: [(start + OFFSETS[name]) * MS for start in STARTS] for name in cameras})
+
+
+def test_gate_lets_out_one_sweep_at_a_time() -> None:
+    gate = gate_of([*OFFSETS])
+    for start, after in pairwise(STARTS):
+        for name, offset in OFFSETS.items():
+            assert gate.may_publish(name, (start + offset) * MS), f"{name} belongs to the sweep of {start} ms"
+            gate.published(name, (start + offset) * MS)
+        assert not gate.may_publish("front_left", after * MS)
+        gate.reported((start - 50 + 15) * MS)  # of the sweep before: says nothing about this one
+        assert not gate.may_publish("front_left", after * MS)
+        gate.reported((start + 15) * MS)
+    assert gate.timeouts == 0
+
+
+@pytest.mark.parametrize("silent", [*OFFSETS])
+def test_a_missing_frame_moves_no_other_frame_to_another_sweep(silent: str) -> None:
+    gate = gate_of([*OFFSETS])
+    for name, offset in OFFSETS.items():
+        if name != silent:
+            assert gate.may_publish(name, offset * MS)
+            gate.published(name, offset * MS)
+    for name, offset in OFFSETS.items():
+        assert not gate.may_publish(name, (100 + offset) * MS)
+    gate.reported(15 * MS)
+    assert gate.may_publish("front_left", 100 * MS)
+
+
+def test_a_drive_of_one_sweep_is_over_with_its_report() -> None:
+    gate = SweepGate({"front": [1000 * MS], "back": [1037 * MS]})
+    for name, stamp in (("front", 1000 * MS), ("back", 1037 * MS)):
+        assert gate.may_publish(name, stamp)
+        gate.published(name, stamp)
+    gate.reported(1000 * MS)
+    assert gate.under_way is None
 
 
 def test_gate_gives_up_and_counts() -> None:
-    gate = SweepGate(period_ns=None)
-    gate.published("front", 5)
+    gate = gate_of(["front"])
+    gate.published("front", 8 * MS)
+    assert not gate.may_publish("front", 108 * MS)
     gate.give_up()
-    assert gate.may_publish("front")
+    assert gate.may_publish("front", 108 * MS)
     assert gate.timeouts == 1
-    gate.published("front", 6)
+    gate.published("front", 108 * MS)
     gate.restart()
-    assert gate.may_publish("front")
+    assert gate.under_way is None
     assert gate.timeouts == 1
