@@ -1,0 +1,110 @@
+"""Diagnostics name the most specific cause, and count what happened."""
+
+from __future__ import annotations
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+
+from fsmde_ros.node.diagnostics import STUCK_S, Monitor, SweepReport
+from fsmde_ros.node.messages import stamp_message
+from fsmde_ros.sweep_assembler import Counters
+
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
+
+def values(status):
+    return {pair.key: pair.value for pair in status.values}
+
+
+def monitor_with_frames(problem="", count=13, until=100.0, rate=12.0):
+    monitor = Monitor(["cam"])
+    for index in range(count):
+        monitor.took("cam", until - (count - 1 - index) / rate, "optical", (90, 160), problem)
+    return monitor
+
+
+@pytest.mark.parametrize(
+    ("problem", "rig_problem", "has_info", "now", "level", "state"),
+    [
+        ("", "", True, 100.1, OK, "OK"),
+        ("", "", False, 100.1, WARN, "no CameraInfo"),
+        ("the JPEG is truncated", "", True, 100.1, ERROR, "undecodable"),
+        ("wrong size: the image is 8x9", "", True, 100.1, ERROR, "wrong size"),
+        ("the JPEG is truncated", "uncalibrated: K is zero", True, 100.1, ERROR, "uncalibrated"),
+        ("", "no extrinsics: not in the rig file", True, 100.1, ERROR, "no extrinsics"),
+        ("", "no CameraInfo", False, 100.1, ERROR, "no CameraInfo"),
+        ("", "the CameraInfo is of a binned image", True, 100.1, ERROR, "bad CameraInfo"),
+        ("the JPEG is truncated", "", True, 101.5, ERROR, "stale"),
+    ],
+)
+def test_the_most_specific_cause_comes_first(problem, rig_problem, has_info, now, level, state):
+    status = monitor_with_frames(problem).camera_status("cam", now, "cam/image", rig_problem, has_info)
+    assert (status.level, values(status)["state"]) == (level, state)
+    assert status.name == "surround_depth: cam"
+    expected = rig_problem or problem
+    if state in ("undecodable", "wrong size", "uncalibrated"):
+        assert status.message == expected
+
+
+def test_a_camera_that_never_spoke_is_told_from_one_that_fell_silent():
+    status = Monitor(["cam"]).camera_status("cam", 5.0, "cam/image_rect/compressed", "no CameraInfo", False)
+    assert (status.level, values(status)["state"]) == (ERROR, "no messages")
+    assert "cam/image_rect/compressed" in status.message
+    assert "no CameraInfo" in status.message
+
+
+def test_rates_and_ages():
+    numbers = values(monitor_with_frames().camera_status("cam", 100.25, "t", "", True))
+    assert float(numbers["rate_hz"]) == pytest.approx(12.0, abs=0.01)
+    assert float(numbers["age_s"]) == pytest.approx(0.25)
+    assert (numbers["frames"], numbers["size"], numbers["frame_id"]) == ("13", "160x90", "optical")
+
+
+def test_a_camera_of_one_frame_a_second_is_not_stale_between_two_frames():
+    status = monitor_with_frames(rate=0.5).camera_status("cam", 103.0, "t", "", True)
+    assert status.level == OK
+
+
+def pipeline(monitor, state="active", problem="", busy=0.0, budget=100.0):
+    return monitor.pipeline_status(state, problem, Counters(late=3), busy, budget, {"backend": "torch cpu"})
+
+
+def test_the_pipeline_counts_and_judges():
+    monitor = Monitor([])
+    assert pipeline(monitor).level == WARN
+    for latency in (10.0, 20.0, 30.0):
+        monitor.published(latency < 25, latency)
+    monitor.dropped("replaced", "replaced by a newer sweep")
+    status = pipeline(monitor)
+    assert status.level == OK
+    numbers = values(status)
+    assert (numbers["complete"], numbers["partial"], numbers["dropped (replaced)"]) == ("2", "1", "1")
+    assert (numbers["latency_p50_ms"], numbers["assembler late"], numbers["backend"]) == ("20.0", "3", "torch cpu")
+    assert "above the budget" in pipeline(monitor, budget=15.0).message
+    assert pipeline(monitor, budget=15.0).level == WARN
+    assert pipeline(monitor, busy=STUCK_S + 0.1).level == ERROR
+    assert "inactive" in pipeline(monitor, state="inactive").message
+    assert pipeline(monitor, state="unconfigured", problem="cannot configure: x").level == ERROR
+
+
+def test_a_camera_whose_image_cannot_be_decoded_after_all():
+    monitor = monitor_with_frames()
+    monitor.refused("cam", "corrupt data")
+    status = monitor.camera_status("cam", 100.0, "t", "", True)
+    assert (values(status)["state"], values(status)["refused"]) == ("undecodable", "1")
+
+
+@pytest.mark.parametrize(
+    ("missing", "dropped", "level", "state"),
+    [((), False, OK, "published"), (("b",), False, WARN, "published"), (("a", "b"), True, ERROR, "dropped")],
+)
+def test_sweep_reports(missing, dropped, level, state):
+    views = tuple(name for name in "ab" if name not in missing)
+    times = {} if dropped else {"total": 12.5}
+    message = SweepReport(stamp_message(7_000_000_005), views, missing, "why", dropped, times).to_message("base_link")
+    assert (message.header.frame_id, message.header.stamp.sec, message.header.stamp.nanosec) == ("base_link", 7, 5)
+    (status,) = message.status
+    assert (status.name, status.level, status.message) == ("sweep", level, "why")
+    found = values(status)
+    assert (found["views"], found["missing"], found["state"]) == (",".join(views), ",".join(missing), state)
+    assert found.get("total_ms") == (None if dropped else "12.500")

@@ -1,0 +1,96 @@
+"""The rig that the topics tell: what is usable, why the rest is not, and when it is built anew."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.node.live_rig import LiveRig
+from fsmde_ros.node.messages import camera_to_info
+from fsmde_ros.node.synchronisation import build_synchroniser
+from fsmde_ros.node.transforms import RigFileExtrinsics, TfExtrinsics
+from fsmde_ros.sweep_assembler import AssemblerConfig, SweepAssembler
+
+
+@pytest.fixture
+def file_rig(ring):
+    return ring(("a", "b"), (90, 160))
+
+
+@pytest.fixture
+def live(file_rig):
+    return LiveRig(("a", "b", "c"), RigFileExtrinsics(file_rig, "rig.yaml"), file_rig, rectified=True)
+
+
+def test_the_rig_file_serves_until_camera_infos_arrive(live, file_rig):
+    assert live.rig().names == ("a", "b")
+    np.testing.assert_array_equal(live.rig()["a"].intrinsics, file_rig["a"].intrinsics)
+    assert not live.has_info("a")
+    assert "camera 'c' is not in the rig file rig.yaml" in live.problem("c")
+
+
+def test_a_camera_info_takes_over_and_only_a_change_makes_a_new_rig(live, file_rig):
+    small = file_rig["a"].resized((45, 64))
+    live.take("a", camera_to_info(small, Header(frame_id="a_optical")))
+    rig = live.rig()
+    assert rig["a"].size == (45, 64)
+    assert rig["a"].frame == "a_optical"
+    np.testing.assert_array_equal(rig["a"].camera_to_vehicle, file_rig["a"].camera_to_vehicle)
+    live.take("a", camera_to_info(small, Header(frame_id="a_optical")))
+    assert live.rig() is rig
+    live.take("a", camera_to_info(file_rig["a"], Header(frame_id="a_optical")))
+    assert live.rig() is not rig
+    assert live.rig()["a"].size == (90, 160)
+
+
+def test_an_uncalibrated_camera_leaves_the_rig_and_returns(live, file_rig):
+    live.take("a", CameraInfo(height=90, width=160))
+    assert "uncalibrated" in live.problem("a")
+    assert live.rig().names == ("b",)
+    live.take("b", CameraInfo(height=90, width=160))
+    assert live.rig() is None
+    live.take("a", camera_to_info(file_rig["a"], Header()))
+    assert live.problem("a") == ""
+    assert live.rig().names == ("a",)
+
+
+def test_without_a_rig_file_every_camera_waits_for_its_info(file_rig):
+    live = LiveRig(("a",), RigFileExtrinsics(file_rig, "rig.yaml"), None, rectified=True)
+    assert live.rig() is None
+    assert live.problem("a") == "no CameraInfo"
+    live.take("a", camera_to_info(file_rig["a"], Header()))
+    assert live.rig().names == ("a",)
+
+
+def test_the_own_synchroniser_is_the_assembler():
+    assert isinstance(build_synchroniser("own", AssemblerConfig(("a",))), SweepAssembler)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("message_filters") is not None, reason="message_filters is installed")
+def test_message_filters_that_are_absent_are_named():
+    with pytest.raises(ConfigError, match="message_filters, which is not installed"):
+        build_synchroniser("message_filters", AssemblerConfig(("a",)))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("message_filters") is None, reason="message_filters is not installed")
+def test_message_filters_give_complete_sweeps():
+    synchroniser = build_synchroniser("message_filters", AssemblerConfig(("a", "b"), window_s=0.02))
+    out = [
+        sweep
+        for k in range(5)
+        for i, name in enumerate("ab")
+        for sweep in synchroniser.add(name, (1000 + 100 * k + 5 * i) * 1_000_000, k, k / 10)
+    ]
+    assert out
+    assert all({arrival.payload for arrival in sweep.views.values()} == {k} for k, sweep in enumerate(out))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
+def test_tf_that_is_absent_is_named_with_the_way_out():
+    with pytest.raises(ConfigError, match=r"tf2_ros is not installed; set rig_file"):
+        TfExtrinsics(None, "base_link")
