@@ -7,6 +7,7 @@ so that they hold with a simulated clock that stands still.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 import traceback
@@ -277,7 +278,13 @@ def run(ros_arguments: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit status: 0 ended by a signal, 1 cannot start."""
-    _, ros_arguments = split_ros_arguments(sys.argv if argv is None else argv)
+    own, ros_arguments = split_ros_arguments(sys.argv[1:] if argv is None else argv)
+    argparse.ArgumentParser(
+        prog="surround_depth",
+        description="Metric depth of a ring of cameras.",
+        epilog="Everything is a ROS parameter: surround_depth --ros-args -p rig_file:=rig.yaml -p device:=cpu. "
+        "The README lists them.",
+    ).parse_args(own)
     try:
         return run(ros_arguments)
     except FsmdeError as error:
