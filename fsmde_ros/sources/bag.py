@@ -238,8 +238,8 @@ def _scan(message: Any, stamp_ns: int, plan: _Plan) -> LidarScan:
         message.is_bigendian,
         message.data,
     )
-    if not {"x", "y", "z"} <= columns.keys():
-        raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z")
+    if not {"x", "y", "z"} <= {name for name, column in columns.items() if column.ndim == 1}:
+        raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z of one value each")
     points = np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=-1)
     finite = np.isfinite(points).all(axis=1)
     intensity, ring = columns.get("intensity"), columns.get("ring")

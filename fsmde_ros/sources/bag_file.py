@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.serde import SerdeError
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.sources.bag_messages import TYPESTORE
 
 # What rosbags lets through where the bytes of a bag or message are not as it expects.
 _DAMAGE = (
-    AssertionError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    OSError,
-    ReaderError,
-    TypeError,
-    ValueError,
-    struct.error,
+    *(ReaderError, SerdeError, AssertionError, AttributeError, IndexError, KeyError, OSError, TypeError, ValueError),
+    *(struct.error, MemoryError, OverflowError),
 )
 
 

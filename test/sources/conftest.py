@@ -115,7 +115,7 @@ def nuscenes_folder(tmp_path: Path) -> NuScenesFolder:
             }
         )
         step = SWEEP_US if is_camera else TURN_US
-        count = SWEEPS if is_camera else 1 + (SWEEPS - 1) * SWEEP_US // TURN_US
+        count = SWEEPS if is_camera else 2 + (SWEEPS - 1) * SWEEP_US // TURN_US
         for i in range(count):
             stamp = START_US + i * step + offset
             since = stamp - START_US - offset

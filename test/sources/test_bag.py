@@ -1,0 +1,467 @@
+"""Bags written and read back, and bags that others wrote."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.interfaces import QosDurability
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from fsmde_ros.errors import FsmdeError, RigError, SourceError
+from fsmde_ros.geometry import rigid
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sources.bag import read_rig_of_bag, sweeps
+from fsmde_ros.sources.bag_writer import Written, write_bag
+from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+
+STORE = get_typestore(Stores.ROS2_HUMBLE)  # an older distribution than the one that is written
+MS, START = 1_000_000, 1_600_000_000_000_000_000
+OFFSETS = {"left": -8 * MS, "front": 0, "right": 30 * MS}
+LIDAR_TO_VEHICLE = rigid([np.sqrt(0.5), 0, 0, np.sqrt(0.5)], [0.9, 0.1, 1.8])
+
+
+def rig() -> Rig:
+    k = np.array([[16.0, 0, 15.5], [0, 17.0, 9.5], [0, 0, 1]])
+    turns = {"left": [0.5, -0.5, 0.5, -0.5], "front": [0.3, -0.4, 0.5, -0.6], "right": [0.7, -0.7, 0.1, -0.1]}
+    return Rig(
+        tuple(
+            Camera(name, (20, 32), k + i * np.diag([1, 1, 0]), rigid(turn, [i, 0.5, 1.5]), frame=f"{name}_optical")
+            for i, (name, turn) in enumerate(turns.items())
+        ),
+        vehicle_frame="car",
+    )
+
+
+def jpeg(seed: int) -> EncodedImage:
+    done, data = cv2.imencode(".jpg", np.random.default_rng(seed).integers(0, 255, (20, 32, 3), dtype=np.uint8))
+    assert done
+    return EncodedImage(data.tobytes())
+
+
+def pose(stamp_ns: int) -> np.ndarray:
+    seconds = (stamp_ns - START) / 1e9
+    return rigid([np.cos(seconds / 4), 0, 0, np.sin(seconds / 4)], [100 + 10 * seconds, -5, 0])
+
+
+def drive(count: int = 10) -> list[Sweep]:
+    result = []
+    for i in range(count):
+        at = START + i * 83 * MS
+        views = {n: View(jpeg(i * 3 + k), at + o, pose(at + o)) for k, (n, o) in enumerate(OFFSETS.items())}
+        rng = np.random.default_rng(i)
+        scan = LidarScan(
+            points_vehicle=rng.uniform(-20, 20, (50, 3)),
+            stamp_ns=at + 5 * MS,
+            intensity=rng.integers(0, 256, 50).astype(np.float32),
+            ring=rng.integers(0, 32, 50).astype(np.int32),
+            vehicle_to_map=pose(at + 5 * MS),
+            sensor_to_vehicle=LIDAR_TO_VEHICLE,
+            name="lidar_top",
+        )
+        result.append(Sweep(rig(), at, views, scan))
+    return result
+
+
+def same(a: Sweep, b: Sweep) -> None:
+    assert (a.stamp_ns, a.present, a.rig.names) == (b.stamp_ns, b.present, b.rig.names)
+    for name in a.present:
+        assert (a.views[name].image.data, a.views[name].stamp_ns) == (b.views[name].image.data, b.views[name].stamp_ns)
+        np.testing.assert_allclose(a.views[name].vehicle_to_map, b.views[name].vehicle_to_map, atol=1e-9)
+    assert a.lidar is not None
+    assert b.lidar is not None
+    assert (a.lidar.stamp_ns, a.lidar.name) == (b.lidar.stamp_ns, b.lidar.name)
+    np.testing.assert_allclose(a.lidar.points_vehicle, b.lidar.points_vehicle, atol=5e-6)  # float32 at 40 m
+    np.testing.assert_array_equal(a.lidar.intensity, b.lidar.intensity)
+    np.testing.assert_array_equal(a.lidar.ring, b.lidar.ring)
+    np.testing.assert_allclose(a.lidar.vehicle_to_map, b.lidar.vehicle_to_map, atol=1e-9)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    written = write_bag(tmp_path / "bag", drive())
+    assert written == Written(sweeps=10, images=30, scans=10, poses=40)
+    found = list(sweeps(tmp_path / "bag", vehicle_frame="car", anchor="front"))
+    assert len(found) == 10
+    for a, b in zip(found, drive(), strict=True):
+        same(a, b)
+    assert [path.name for path in tmp_path.iterdir()] == ["bag"]
+
+
+def test_round_trip_of_the_rig(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", drive(1))
+    found, lidars = read_rig_of_bag(tmp_path / "bag", "car")
+    assert found.names == ("left", "front", "right")  # the order of the rig, not of the alphabet
+    for a, b in zip(found.cameras, rig().cameras, strict=True):
+        assert (a.size, a.frame, a.distortion_model) == (b.size, b.frame, "none")
+        np.testing.assert_array_equal(a.intrinsics, b.intrinsics)
+        np.testing.assert_allclose(a.camera_to_vehicle, b.camera_to_vehicle, atol=1e-12)
+    assert list(lidars) == ["lidar_top"]
+    np.testing.assert_allclose(lidars["lidar_top"], LIDAR_TO_VEHICLE, atol=1e-12)
+
+
+def test_missing_frames(tmp_path: Path) -> None:
+    whole = drive(14)
+    lost = {6: "right", 9: "front"}
+    holes = [replace(s, views={n: v for n, v in s.views.items() if n != lost.get(i)}) for i, s in enumerate(whole)]
+    write_bag(tmp_path / "bag", holes)
+    found = list(sweeps(tmp_path / "bag", vehicle_frame="car", anchor="front"))
+    assert [sweep.missing for sweep in found] == [(lost[i],) if i in lost else () for i in range(14)]
+    for i, sweep in enumerate(found):
+        for name in sweep.present:
+            assert sweep.views[name].image.data == whole[i].views[name].image.data
+
+
+def test_what_is_in_the_bag(tmp_path: Path) -> None:
+    """Read with rosbags alone, message by message."""
+    write_bag(tmp_path / "bag", drive(3))
+    with Reader(tmp_path / "bag") as reader:
+        types = {c.topic: (c.msgtype, c.msgcount) for c in reader.connections}
+        latched = {c.topic: [q.durability for q in c.ext.offered_qos_profiles] for c in reader.connections}  # type: ignore[union-attr]
+        messages = [(c.topic, t, STORE.deserialize_cdr(raw, c.msgtype)) for c, t, raw in reader.messages()]
+    assert types == {
+        "/tf_static": ("tf2_msgs/msg/TFMessage", 1),
+        "/tf": ("tf2_msgs/msg/TFMessage", 12),
+        "/odom": ("nav_msgs/msg/Odometry", 12),
+        "/lidar_top": ("sensor_msgs/msg/PointCloud2", 3),
+        **{f"/{n}/camera_info": ("sensor_msgs/msg/CameraInfo", 3) for n in OFFSETS},
+        **{f"/{n}/image_rect/compressed": ("sensor_msgs/msg/CompressedImage", 3) for n in OFFSETS},
+    }
+    assert latched["/tf_static"] == [QosDurability.TRANSIENT_LOCAL]
+    assert messages[0][0] == "/tf_static"
+    times = [time for _, time, _ in messages]
+    assert times == sorted(times)
+    for topic, time, message in messages:
+        header = message.transforms[0].header if topic.startswith("/tf") else message.header
+        assert header.stamp.sec * 10**9 + header.stamp.nanosec == time
+    by_topic = {topic: message for topic, _, message in reversed(messages)}
+    info = by_topic["/front/camera_info"]
+    assert (info.height, info.width, info.distortion_model, info.header.frame_id) == (
+        20,
+        32,
+        "plumb_bob",
+        "front_optical",
+    )
+    assert info.k.tolist() == [17, 0, 15.5, 0, 18, 9.5, 0, 0, 1]
+    assert info.p.tolist() == [17, 0, 15.5, 0, 0, 18, 9.5, 0, 0, 0, 1, 0]
+    assert info.r.tolist() == [1, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert info.d.tolist() == [0] * 5
+    static = by_topic["/tf_static"].transforms
+    assert [(t.header.frame_id, t.child_frame_id) for t in static] == [
+        ("car", f) for f in ("left_optical", "front_optical", "right_optical", "lidar_top")
+    ]
+    assert static[2].transform.translation.x == 2
+    moving = by_topic["/tf"].transforms[0]
+    assert (moving.header.frame_id, moving.child_frame_id) == ("map", "car")
+    odometry = by_topic["/odom"]
+    assert (odometry.header.frame_id, odometry.child_frame_id) == ("map", "car")
+    assert odometry.pose.pose.position.x == pytest.approx(100 - 0.08)
+    cloud = by_topic["/lidar_top"]
+    layout = {"x": (0, 7), "y": (4, 7), "z": (8, 7), "intensity": (12, 7), "ring": (16, 4)}
+    assert {f.name: (f.offset, f.datatype) for f in cloud.fields} == layout
+    assert (cloud.point_step, cloud.row_step, cloud.height, cloud.width) == (18, 900, 1, 50)
+    x, y, z = np.frombuffer(cloud.data[:12].tobytes(), "<f4")  # the LiDAR is turned left by 90 degrees
+    expected = drive(1)[0].lidar.points_vehicle[0]  # type: ignore[union-attr]
+    np.testing.assert_allclose([0.9 - y, 0.1 + x, 1.8 + z], expected, atol=1e-5)
+
+
+def test_a_camera_with_distortion(tmp_path: Path) -> None:
+    sweep = drive(1)[0]
+    bent = replace(sweep.rig.cameras[1], distortion=np.array([-0.3, 0.1, 0, 0]), distortion_model="plumb_bob")
+    mixed = replace(sweep, rig=replace(sweep.rig, cameras=(sweep.rig.cameras[0], bent, sweep.rig.cameras[2])))
+    write_bag(tmp_path / "bag", [mixed])
+    found = next(sweeps(tmp_path / "bag", vehicle_frame="car"))
+    assert found.present == ("left", "front", "right")
+    assert [camera.is_rectified for camera in found.rig.cameras] == [True, False, True]
+    assert found.rig["front"].distortion.tolist() == [-0.3, 0.1, 0, 0]
+
+
+def test_pixels_become_a_jpeg(tmp_path: Path) -> None:
+    sweep = drive(1)[0]
+    pixels = np.full((20, 32, 3), [200, 100, 50], dtype=np.uint8)
+    write_bag(tmp_path / "bag", [replace(sweep, views={"front": replace(sweep.views["front"], image=pixels)})])
+    image = next(sweeps(tmp_path / "bag", vehicle_frame="car")).views["front"].image
+    assert isinstance(image, EncodedImage)
+    decoded = cv2.imdecode(np.frombuffer(image.data, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(decoded[..., ::-1].mean(axis=(0, 1)), [200, 100, 50], atol=2)
+
+
+def test_a_scan_that_comes_later_is_announced_then(tmp_path: Path) -> None:
+    first, second = drive(2)
+    write_bag(tmp_path / "bag", [replace(first, lidar=None), second])
+    found = list(sweeps(tmp_path / "bag", vehicle_frame="car"))
+    assert found[1].lidar is not None
+    np.testing.assert_allclose(found[1].lidar.points_vehicle, second.lidar.points_vehicle, atol=1e-5)  # type: ignore[union-attr]
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    target = tmp_path / "bag"
+    a, b = drive(2)
+    with pytest.raises(SourceError, match="no sweeps to write"):
+        write_bag(target, [])
+    with pytest.raises(SourceError, match=r"follows one of .* one scene at a time"):
+        write_bag(target, [b, a])
+    other = replace(b.rig, cameras=(b.rig.cameras[0].resized((40, 64)), *b.rig.cameras[1:]))
+    with pytest.raises(SourceError, match="the rig changes at the sweep"):
+        write_bag(target, [a, replace(b, rig=other)])
+    far = 2**31 * 10**9
+    with pytest.raises(SourceError, match="does not fit a ROS time"):
+        write_bag(target, [Sweep(a.rig, far, {"front": replace(a.views["front"], stamp_ns=far)})])
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SourceError, match="cannot be written: "):
+        write_bag(tmp_path / "file" / "bag", [a])
+
+
+def test_overwrite_replaces_only_a_bag_and_only_by_a_whole_one(tmp_path: Path) -> None:
+    target = tmp_path / "bag"
+    a, b = drive(2)
+    write_bag(target, [a])
+    with pytest.raises(SourceError, match="exists already"):
+        write_bag(target, [a, b])
+    with pytest.raises(SourceError, match="follows one of"):
+        write_bag(target, [b, a], overwrite=True)
+    assert len(list(sweeps(target, vehicle_frame="car"))) == 1
+    write_bag(target, [a, b], overwrite=True)
+    assert len(list(sweeps(target, vehicle_frame="car"))) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["bag"]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "me.jpg").write_bytes(b"x")
+    with pytest.raises(SourceError, match="is no bag"):
+        write_bag(tmp_path / "photos", [a], overwrite=True)
+    assert (tmp_path / "photos" / "me.jpg").exists()
+
+
+# --- bags of others ----------------------------------------------------------------------------
+
+
+def header(frame: str, stamp_ns: int) -> Any:
+    time = STORE.types["builtin_interfaces/msg/Time"](sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
+    return STORE.types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
+
+
+def info(frame: str, k: Sequence[float], d: Sequence[float] = (), p: Sequence[float] = (0,) * 12) -> Any:
+    roi = STORE.types["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    return STORE.types["sensor_msgs/msg/CameraInfo"](
+        header=header(frame, START),
+        height=20,
+        width=32,
+        distortion_model="plumb_bob",
+        d=np.array(d, float),
+        k=np.array(k, float),
+        r=np.zeros(9),
+        p=np.array(p, float),
+        binning_x=0,
+        binning_y=0,
+        roi=roi,
+    )
+
+
+def raw(frame: str, stamp_ns: int, encoding: str = "bgr8", value: int = 0) -> Any:
+    data = np.full(20 * 32 * 3, value, np.uint8)
+    data[::3] = 200  # the first channel
+    return STORE.types["sensor_msgs/msg/Image"](header(frame, stamp_ns), 20, 32, encoding, 0, 96, data)
+
+
+def tf(parent: str, child: str, translation: Sequence[float], stamp_ns: int = START, w: float = 1.0) -> Any:
+    types = STORE.types
+    vector = types["geometry_msgs/msg/Vector3"](*map(float, translation))
+    transform = types["geometry_msgs/msg/Transform"](vector, types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, w))
+    stamped = types["geometry_msgs/msg/TransformStamped"](header(parent, stamp_ns), child, transform)
+    return types["tf2_msgs/msg/TFMessage"]([stamped])
+
+
+def cloud(frame: str, stamp_ns: int, points: np.ndarray) -> Any:
+    """Organised, with padding, big-endian, and one point without a return."""
+    types = STORE.types
+    rows = np.zeros((1, len(points), 4), ">f4")
+    rows[..., :3] = points
+    fields = [types["sensor_msgs/msg/PointField"](name, 4 * i, 7, 1) for i, name in enumerate("xyz")]
+    data = np.frombuffer(rows.tobytes(), np.uint8)
+    return types["sensor_msgs/msg/PointCloud2"](
+        header(frame, stamp_ns), 1, len(points), fields, True, 16, 16 * len(points), data, False
+    )
+
+
+def bag(path: Path, messages: Sequence[tuple[str, Any]], plugin: StoragePlugin = StoragePlugin.SQLITE3) -> Path:
+    with Writer(path, version=8, storage_plugin=plugin) as writer:
+        connections: dict[str, Any] = {}
+        for i, (topic, message) in enumerate(messages):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=STORE)
+            writer.write(connections[topic], START + i, STORE.serialize_cdr(message, message.__msgtype__))
+    return path
+
+
+K = [16, 0, 15.5, 0, 16, 9.5, 0, 0, 1]
+P = [14, 0, 15, 0, 0, 14, 9, 0, 0, 0, 1, 0]
+
+
+def foreign(image_topic: str = "/sensors/cam/image_raw") -> list[tuple[str, Any]]:
+    """Raw images of one camera on a mast, poses by odometry, and much that is none of our business."""
+    points = np.array([[1, 2, 3], [np.nan, 0, 0], [4, 5, 6]])
+    depth = STORE.types["sensor_msgs/msg/Image"](header("cam", START), 1, 1, "32FC1", 0, 4, np.zeros(4, np.uint8))
+    preview = STORE.types["sensor_msgs/msg/CompressedImage"](header("", START), "jpeg", np.zeros(9, np.uint8))
+    return [
+        ("/tf_static", tf("/mast", "/cam", [1, 0, 0])),
+        ("/sensors/cam/depth/camera_info", info("cam", K)),
+        ("/sensors/cam/depth/image_rect", depth),
+        ("/node/preview", preview),
+        ("/sensors/cam/camera_info", info("cam", K, [0.1, 0, 0, 0, 0], P)),
+        (image_topic, raw("cam", START)),
+        (image_topic, raw("cam", START + 500 * MS)),
+        ("/velodyne_points", cloud("mast", START + 10 * MS, points)),
+        ("/tf_static", tf("base_link", "mast", [0, 0, 2])),
+        ("/odometry", odometry(START, 0.0)),
+        ("/odometry", odometry(START + 1000 * MS, 8.0)),
+        ("/chatter", STORE.types["std_msgs/msg/String"]("hello")),
+    ]
+
+
+def odometry(stamp_ns: int, x: float) -> Any:
+    types = STORE.types
+    zero = types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
+    place = types["geometry_msgs/msg/Pose"](
+        types["geometry_msgs/msg/Point"](x, 0.0, 0.0), types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+    )
+    return types["nav_msgs/msg/Odometry"](
+        header("odom", stamp_ns),
+        "base_link",
+        types["geometry_msgs/msg/PoseWithCovariance"](place, np.zeros(36)),
+        types["geometry_msgs/msg/TwistWithCovariance"](types["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36)),
+    )
+
+
+@pytest.mark.parametrize("plugin", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_a_bag_of_others(tmp_path: Path, plugin: StoragePlugin) -> None:
+    found = list(sweeps(bag(tmp_path / "bag", foreign(), plugin)))
+    assert [sweep.stamp_ns for sweep in found] == [START, START + 500 * MS]
+    assert found[0].rig.names == ("sensors/cam",)
+    camera = found[0].rig.cameras[0]
+    np.testing.assert_array_equal(camera.camera_to_vehicle[:3, 3], [1, 0, 2])  # a chain of two
+    assert camera.intrinsics[0, 0] == 16  # K and D: the images are raw
+    assert camera.distortion.tolist() == [0.1, 0, 0, 0, 0]
+    view = found[1].views["sensors/cam"]
+    assert isinstance(view.image, np.ndarray)
+    np.testing.assert_array_equal(view.image[3, 5], [0, 0, 200])  # blue, as RGB
+    assert view.vehicle_to_map is not None
+    np.testing.assert_allclose(view.vehicle_to_map[:3, 3], [4, 0, 0])
+    scan = found[0].lidar
+    assert scan is not None
+    np.testing.assert_array_equal(scan.points_vehicle, [[1, 2, 5], [4, 5, 8]])
+    assert found[1].lidar is None  # the only scan is 490 ms away
+
+
+def test_a_rectified_topic_takes_the_projection(tmp_path: Path) -> None:
+    found, _ = read_rig_of_bag(bag(tmp_path / "bag", foreign("/sensors/cam/image_rect")))
+    camera = found.cameras[0]
+    np.testing.assert_array_equal(camera.intrinsics, [[14, 0, 15], [0, 14, 9], [0, 0, 1]])
+    assert camera.is_rectified
+
+
+def test_a_given_rig_needs_no_transforms(tmp_path: Path) -> None:
+    path = bag(tmp_path / "bag", [m for m in foreign() if m[0] not in ("/tf_static", "/sensors/cam/camera_info")])
+    given = Rig((Camera("sensors/cam", (20, 32), np.reshape(K, (3, 3)), np.eye(4)),))
+    found = list(sweeps(path, given, lidars={"mast": rigid([1, 0, 0, 0], [0, 0, 5])}))
+    assert len(found) == 2
+    assert found[0].rig is given
+    assert found[0].lidar is not None
+    np.testing.assert_array_equal(found[0].lidar.points_vehicle, [[1, 2, 8], [4, 5, 11]])
+    with pytest.raises(SourceError, match="its frame 'mast' is not fixed to the vehicle frame 'base_link'"):
+        list(sweeps(path, given))
+    assert next(sweeps(path, given, lidar_topic="none")).lidar is None
+
+
+def test_one_file_without_its_folder(tmp_path: Path) -> None:
+    write_bag(tmp_path / "bag", drive(2))
+    assert len(list(sweeps(tmp_path / "bag" / "bag.mcap", vehicle_frame="car"))) == 2
+
+
+def without(*topics: str) -> list[tuple[str, Any]]:
+    return [m for m in foreign() if m[0] not in topics]
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        (
+            without("/sensors/cam/camera_info", "/sensors/cam/depth/camera_info"),
+            r"no topic <camera>/camera_info .* it has .*/chatter \(std_msgs/msg/String\)",
+        ),
+        (without("/sensors/cam/camera_info"), "have no messages or are of depth images only"),
+        (
+            without("/sensors/cam/image_raw"),
+            r"no images of any camera of the rig \(sensors/cam\), expected topics such",
+        ),
+        (
+            without("/tf_static"),
+            "its frame 'cam' is not fixed to the vehicle frame 'base_link' by /tf_static, which has n",
+        ),
+        ([("/sensors/cam/camera_info", info("cam", [0] * 9)), *foreign()], "uncalibrated"),
+        ([("/tf_static", tf("mast", "cam", [float("inf"), 0, 0])), *foreign()], "translation is not finite"),
+        ([("/tf_static", tf("mast", "cam", [0, 0, 0], w=0.0)), *foreign()], "a quaternion must have a finite length"),
+        (
+            [*foreign(), ("/other", cloud("mast", START, np.zeros((1, 3))))],
+            "which of /other, /velodyne_points is the LiDAR",
+        ),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said(tmp_path: Path, messages: list[tuple[str, Any]], message: str) -> None:
+    with pytest.raises(FsmdeError, match=message) as caught:
+        list(sweeps(bag(tmp_path / "bag", messages)))
+    assert str(tmp_path / "bag") in str(caught.value)
+
+
+def test_messages_that_contradict_themselves(tmp_path: Path) -> None:
+    image = replace_data(raw("cam", START), 10)
+    with pytest.raises(SourceError, match=r"/sensors/cam/image_raw at 16\d* ns: the image has 10 bytes"):
+        list(sweeps(bag(tmp_path / "a", [("/sensors/cam/image_raw", image), *without("/sensors/cam/image_raw")])))
+    scan = replace_data(cloud("mast", START, np.zeros((3, 3))), 47)
+    with pytest.raises(SourceError, match=r"/velodyne_points at 16\d* ns: the cloud has 47 bytes"):
+        list(sweeps(bag(tmp_path / "b", [("/velodyne_points", scan), *without("/velodyne_points")])))
+    with pytest.raises(RigError, match="is not fixed to the vehicle frame 'car'"):
+        read_rig_of_bag(tmp_path / "a", vehicle_frame="car")
+    with pytest.raises(SourceError, match="no PointCloud2 on /x; it has /velodyne_points"):
+        list(sweeps(tmp_path / "a", lidar_topic="/x"))
+
+
+def replace_data(message: Any, size: int) -> Any:
+    message.data = message.data[:size]
+    return message
+
+
+def test_no_bag_and_damaged_bags(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"cannot be opened: .*nuscenes_to_bag and ddad_to_bag make one"):
+        list(sweeps(tmp_path / "none"))
+    with pytest.raises(SourceError, match="cannot be opened"):
+        list(sweeps(tmp_path))
+    write_bag(tmp_path / "bag", drive(3))
+    storage = tmp_path / "bag" / "bag.mcap"
+    whole = storage.read_bytes()
+    for data in (b"", b"rubbish" * 100, whole[: len(whole) // 2], whole[:-9]):
+        storage.write_bytes(data)
+        with pytest.raises(SourceError, match=f"bag {tmp_path / 'bag'}: "):
+            list(sweeps(tmp_path / "bag", vehicle_frame="car"))
+    storage.write_bytes(whole)
+    (tmp_path / "bag" / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    with pytest.raises(SourceError, match="cannot be opened"):
+        list(sweeps(tmp_path / "bag", vehicle_frame="car"))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_flipped_bytes_never_end_in_a_traceback(tmp_path: Path, seed: int) -> None:
+    write_bag(tmp_path / "bag", drive(2))
+    storage = tmp_path / "bag" / "bag.mcap"
+    data = bytearray(storage.read_bytes())
+    rng = np.random.default_rng(seed)
+    for at in rng.integers(0, len(data), 40):
+        data[at] ^= 1 << int(rng.integers(0, 8))
+    storage.write_bytes(data)
+    with contextlib.suppress(FsmdeError):
+        list(sweeps(tmp_path / "bag", vehicle_frame="car"))
