@@ -7,13 +7,18 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from rosbags.rosbag2 import Reader
+
 from demo.drives import DriveBag
 from demo.processes import Children
 from fsmde_ros.rig import Rig
+from fsmde_ros.rig_file import read_lidars
 
 DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
 START_S = 120.0  # a cold start of the node imports torch and warms the network up
 RUN_S = 1800.0
+PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
+KEPT = 20  # messages that wait for a listener which is late
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,39 @@ class RunOptions:
 
 
 def environment() -> dict[str, str]:
-    """An own DDS domain on this machine only, so that nobody else's topics are heard."""
+    """An own DDS domain on this machine only, over a transport that loses nothing."""
     domain = os.getpid() % DOMAINS + 1
-    return {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "PYTHONUNBUFFERED": "1"}
+    return {
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILES),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 def recorded_topics(rig: Rig) -> list[str]:
     """What the node publishes and the demo keeps."""
     depth = [f"/{name}/depth/{what}" for name in rig.names for what in ("image_rect", "camera_info")]
     return [*depth, "/surround_depth/points", "/surround_depth/sweep", "/diagnostics"]
+
+
+def lossless(rig: Rig) -> dict[str, object]:
+    """QoS of the node for a measurement: live, a late image is worthless, here each one counts."""
+    overrides: dict[str, object] = {}
+    for name in rig.names:
+        overrides[f"qos_overrides./{name}/image_rect/compressed.subscription.reliability"] = "reliable"
+        overrides[f"qos_overrides./{name}/image_rect/compressed.subscription.depth"] = KEPT
+        for what in ("image_rect", "camera_info"):
+            overrides[f"qos_overrides./{name}/depth/{what}.publisher.depth"] = KEPT
+    return overrides | {"qos_overrides./surround_depth/points.publisher.depth": KEPT}
+
+
+def heard_topics(drive: DriveBag, rig: Rig) -> list[str]:
+    """What of the bag the node and the evaluator listen to; nothing is played before they do."""
+    wanted = [f"/{name}/{what}" for name in rig.names for what in ("image_rect/compressed", "camera_info")]
+    wanted += [*(f"/{frame}" for frame in read_lidars(drive.rig)), "/odom"]
+    with Reader(drive.bag) as reader:
+        return [topic for topic in wanted if topic in reader.topics]
 
 
 def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:
@@ -45,18 +74,20 @@ def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:
     """
     shutil.rmtree(out / "output_bag", ignore_errors=True)
     shutil.rmtree(out / "logs", ignore_errors=True)
-    node = {"rig_file": drive.rig, "checkpoint": options.checkpoint, "device": options.device}
+    node: dict[str, object] = {"rig_file": drive.rig, "checkpoint": options.checkpoint, "device": options.device}
+    node |= lossless(rig)
     parameters = [argument for key, value in node.items() for argument in ("-p", f"{key}:={value}")]
     hashes = ["--bag", drive.bag, "--checkpoint", options.checkpoint]
     scoring = ["--rig", drive.rig, "--out", out / "report.json", "--max-depth", drive.max_depth]
     pace = ["--pace", options.pace, "--rate", options.rate]
+    heard = ["--wait-for", *heard_topics(drive, rig), "--wait-for-subscribers", START_S]
     with Children(out / "logs", environment()) as children:
         children.start("node", "fsmde_ros.node.surround_depth_node", ["--ros-args", *parameters])
         children.start("evaluator", "fsmde_ros.node.evaluator_node", [*scoring, *hashes])
         children.start("recorder", "fsmde_ros.node.recorder", [out / "output_bag", "--topics", *recorded_topics(rig)])
         children.wait_for_line("evaluator", "ready: listening", START_S)
         children.wait_for_line("recorder", "complete: all", START_S)
-        children.start("player", "fsmde_ros.node.player", [drive.bag, *pace, "--wait-for-subscribers", START_S])
+        children.start("player", "fsmde_ros.node.player", [drive.bag, *pace, *heard])
         children.wait("player", RUN_S)
         for name in ("recorder", "evaluator", "node"):
             children.stop(name)

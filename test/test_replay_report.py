@@ -47,7 +47,7 @@ def test_scores_a_wall_and_the_flat_ground_beside_it(rig: Rig) -> None:
     scores.add_depth(image(rig, 12.0, 10 * MS))
     scores.add_scan(30 * MS, wall(10.0))
     assert not scores.metric.images, "a nearer scan may still come"
-    scores.add_scan(80 * MS, wall(11.0))
+    scores.add_scan(90 * MS, wall(11.0))
     report = build_report(scores, [], {})
     assert report["views"]["front"]["abs_rel"] == pytest.approx(0.2)
     assert report["overall"]["n"] == 50
@@ -89,13 +89,25 @@ def test_the_scan_moves_with_the_vehicle(rig: Rig) -> None:
     assert scores.counts["without_pose"] == 0
 
 
+def test_an_image_waits_for_the_poses_that_are_behind(rig: Rig) -> None:
+    scores = ReplayScores()
+    scores.add_pose(-200 * MS, rigid([1, 0, 0, 0], [-3, 0, 0]))
+    scores.add_scan(0, wall(10.0))
+    scores.add_depth(image(rig, 9.4, 40 * MS))
+    scores.add_scan(200 * MS, wall(5.0))
+    for stamp, x in ((0, 0.0), (100 * MS, 1.5)):
+        assert not scores.metric.images
+        scores.add_pose(stamp, rigid([1, 0, 0, 0], [x, 0, 0]))
+    assert scores.metric.overall().abs_rel == pytest.approx(0.0, abs=1e-6)
+
+
 def test_what_could_not_be_scored_is_counted(rig: Rig) -> None:
     scores = ReplayScores()
     scores.add_scan(0, wall(10.0))
     hole = image(rig, 10.0, 0)
     hole.depth[:, :12] = np.nan
     scores.add_depth(hole)
-    scores.add_depth(image(rig, 10.0, 60 * MS))
+    scores.add_depth(image(rig, 10.0, 70 * MS))
     scores.finish()
     assert scores.counts["images"] == 2
     assert scores.counts["without_scan"] == 1

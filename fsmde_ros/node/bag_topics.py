@@ -23,7 +23,7 @@ from rosbags.rosbag2 import Reader, ReaderError
 
 from fsmde_ros.errors import SourceError
 
-MIN_DEPTH = 10
+MIN_DEPTH = 30
 """Messages a publisher keeps, at least: a bag that was recorded with depth 1 plays in bursts."""
 
 

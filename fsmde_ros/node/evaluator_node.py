@@ -257,7 +257,7 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     parser.add_argument("--sweep-topic", default="surround_depth/sweep")
     parser.add_argument("--min-depth", type=float, default=0.1, help="of the ground truth, metres (0.1)")
     parser.add_argument("--max-depth", type=float, default=80.0, help="metres: 80 for nuScenes, 200 for DDAD (80)")
-    parser.add_argument("--tolerance", type=float, default=0.05, help="between image and scan, seconds (0.05)")
+    parser.add_argument("--tolerance", type=float, default=0.06, help="between image and scan, seconds (0.06)")
     parser.add_argument("--idle-timeout", type=float, help="end this many seconds after the last message (never)")
     parser.add_argument("--bag", type=Path, help="bag that is played, for its hash in the report")
     parser.add_argument("--checkpoint", type=Path, help="checkpoint of the node, for its hash in the report")

@@ -50,7 +50,9 @@ class ReplayOptions:
         remap: name in the bag to name to publish under.
         pace: "clock", or "node": never more than one sweep under way.
         sweep_timeout: longest wait for a sweep report under ``pace`` "node".
-        wait_for_subscribers: longest wait for somebody to listen to every image topic.
+        wait_for: topics of the bag that somebody must listen to before anything is played; empty
+            means the images.
+        wait_for_subscribers: longest wait for that.
     """
 
     bag: Path
@@ -64,6 +66,7 @@ class ReplayOptions:
     pace: str = "clock"
     sweep_topic: str = "/surround_depth/sweep"
     sweep_timeout: float = 30.0
+    wait_for: tuple[str, ...] = ()
     wait_for_subscribers: float = 10.0
 
     def __post_init__(self) -> None:
@@ -94,6 +97,9 @@ class Player:
         for connection in connections:
             if connection.topic not in self._publishers:
                 self._publishers[connection.topic] = self._advertise(connection)
+        silent = [topic for topic in options.wait_for if topic not in self._publishers]
+        if silent:
+            raise SourceError(f"bag {options.bag}: --wait-for {', '.join(silent)}: not among the topics to play")
         self._images = {c.topic for c in connections if c.msgtype in IMAGE_TYPES}
         self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
         self._gate: SweepGate | None = None
@@ -125,8 +131,8 @@ class Player:
         return [header_stamp_ns(bytes(data[:12])) for _, _, data in islice(messages, LEARNT_STAMPS)]
 
     def wait_for_subscribers(self) -> None:
-        """Return when every image topic has a subscriber and no more of them turn up, or in time."""
-        watched = sorted(self._images) or sorted(self._publishers)
+        """Return when the topics to wait for have a subscriber and no more turn up, or in time."""
+        watched = sorted(self._options.wait_for or self._images or self._publishers)
         deadline = time.monotonic() + self._options.wait_for_subscribers
         counts, settled, alone = -1, time.monotonic(), watched
         while time.monotonic() < deadline and not self._stop:
@@ -258,14 +264,13 @@ def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
     parser.add_argument("--pace", choices=("clock", "node"), default="clock", help="real time, or as the node keeps up")
     parser.add_argument("--sweep-topic", default="/surround_depth/sweep", help="reports that --pace node waits for")
     parser.add_argument("--sweep-timeout", type=float, default=30.0, help="longest wait for a report, seconds (30)")
-    parser.add_argument(
-        "--wait-for-subscribers", type=float, default=10.0, help="longest wait for listeners to the images, seconds"
-    )
+    parser.add_argument("--wait-for", nargs="+", default=[], help="topics that need a listener first (the images)")
+    parser.add_argument("--wait-for-subscribers", type=float, default=10.0, help="longest wait for that, seconds (10)")
     values = vars(parser.parse_args(arguments))
     pairs = [pair.split(":=") for pair in values.pop("remap")]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         parser.error("--remap must be OLD:=NEW, such as /cam_front/image_rect:=/front/image_rect")
-    values["topics"] = tuple(values["topics"])
+    values |= {name: tuple(values[name]) for name in ("topics", "wait_for")}
     return ReplayOptions(remap=dict(pairs), **values)
 
 
