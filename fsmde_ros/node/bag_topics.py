@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -53,6 +53,21 @@ def message_class(msgtype: str) -> type | None:
     except ImportError:
         return None
     return getattr(module, name, None)
+
+
+def playable(reader: Reader, topics: Sequence[str]) -> tuple[list[Connection], list[str]]:
+    """The bag's connections that can be published, and "topic (type)" of those that cannot.
+
+    ``topics``: only these; empty means all. Raises SourceError for one the bag does not have.
+    """
+    missing = [topic for topic in topics if topic not in reader.topics]
+    if missing:
+        raise SourceError(
+            f"bag {reader.path}: no topic {', '.join(missing)}; it has {', '.join(sorted(reader.topics))}"
+        )
+    wanted = [c for c in reader.connections if not topics or c.topic in topics]
+    left_out = sorted({f"{c.topic} ({c.msgtype})" for c in wanted if message_class(c.msgtype) is None})
+    return [c for c in wanted if message_class(c.msgtype) is not None], left_out
 
 
 def offered_qos(connection: Connection) -> QoSProfile:

@@ -29,7 +29,7 @@ from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
-from fsmde_ros.node.bag_topics import bag_reader, is_latched, message_class, offered_qos
+from fsmde_ros.node.bag_topics import bag_reader, is_latched, message_class, offered_qos, playable
 from fsmde_ros.node.command_line import StopSignal, split_ros_arguments
 from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate, header_stamp_ns
 
@@ -233,21 +233,6 @@ class Player:
         if self._gate is not None:
             line += f", {self._gate.timeouts} sweep reports not in time"
         return line
-
-
-def playable(reader: Reader, topics: Sequence[str]) -> tuple[list[Connection], list[str]]:
-    """The bag's connections that can be published, and "topic (type)" of those that cannot.
-
-    ``topics``: only these; empty means all. Raises SourceError for one the bag does not have.
-    """
-    missing = [topic for topic in topics if topic not in reader.topics]
-    if missing:
-        raise SourceError(
-            f"bag {reader.path}: no topic {', '.join(missing)}; it has {', '.join(sorted(reader.topics))}"
-        )
-    wanted = [c for c in reader.connections if not topics or c.topic in topics]
-    left_out = sorted({f"{c.topic} ({c.msgtype})" for c in wanted if message_class(c.msgtype) is None})
-    return [c for c in wanted if message_class(c.msgtype) is not None], left_out
 
 
 def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
