@@ -52,7 +52,7 @@ def test_ros_finds_the_package(installed: Path) -> None:
     share = installed / "share"
     assert (share / "ament_index/resource_index/packages/fsmde_ros").is_file()
     assert (share / "fsmde_ros/package.xml").is_file()
-    for folder, pattern in (("launch", "*.launch.py"), ("config", "*.yaml"), ("rviz", "*.rviz")):
+    for folder, pattern in (("launch", "*.launch.py"), ("config", "*"), ("rviz", "*.rviz")):
         shipped = {path.name for path in (ROOT / folder).glob(pattern)}
         assert {path.name for path in (share / "fsmde_ros" / folder).iterdir()} == shipped
 

@@ -1,0 +1,1 @@
+"""Data in motion: the only room that imports rclpy."""
