@@ -7,13 +7,14 @@ refused by name of what differs, because a network that is loaded halfway gives 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from fsmde_ros.errors import CheckpointError
@@ -59,7 +60,11 @@ def save_checkpoint(
     card = replace(card, student=student.config, weights_sha256=hash_weights(state))
     text = card.to_json()
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata={CARD_KEY: text})
+    # Through a scratch file, so that a kill leaves the last checkpoint whole; save_file would also leave the
+    # file readable for its owner alone.
+    scratch = path.with_suffix(".partial")
+    scratch.write_bytes(save(state, metadata={CARD_KEY: text}))
+    os.replace(scratch, path)
     path.with_suffix(".json").write_text(text, encoding="utf-8")
     return card
 

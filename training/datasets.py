@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -107,7 +108,9 @@ def fill_cache(data: TownData, root: Path, workers: int = 2) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     missing = [index for index in range(data.drives) if not _drive_folder(folder, index).exists()]
     if missing:
-        with ProcessPoolExecutor(workers, initializer=_use_one_thread) as pool:
+        # spawn: a fork of a process that has run torch's threads, or ROS's, can hang
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_use_one_thread) as pool:
             jobs = [pool.submit(_render_drive, data, index, folder) for index in missing]
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering town drives", unit="drive"):
                 job.result()
