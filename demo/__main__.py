@@ -32,7 +32,8 @@ Result = TypeVar("Result")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo. Exit status: 0 done, 1 something failed (said on stderr), 130 interrupted."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored at first where a script started us with &
+        signal.signal(number, _interrupt)
     try:
         _demo(options)
     except FsmdeError as error:
