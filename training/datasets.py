@@ -9,6 +9,7 @@ folder that appears complete or not at all; a second run renders only what is mi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -26,6 +27,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 
+import training.town
 from fsmde_ros.errors import ConfigError, SourceError
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import Sweep
@@ -37,7 +39,7 @@ from training.town.lidar import DDAD_LIDAR, HDL32E
 from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig
 from training.town.settings import TownSettings
 
-CACHE_FORMAT = 1  # to be raised when the files, or what the town looks like, change their meaning
+CACHE_FORMAT = 1  # to be raised when the files change their meaning
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class TownData:
         """Folder below ``root`` for exactly these drives; the number of drives does not matter."""
         described = {
             "format": CACHE_FORMAT,
+            "renderer": _renderer_hash(),
             "data": {name: value for name, value in asdict(self).items() if name != "drives"},
             "town": asdict(self.settings),
         }
@@ -229,6 +232,15 @@ class Draws(Sampler[tuple[int, int]]):
             for index in order[first:]:
                 yield int(index), draw
                 draw += 1
+
+
+@functools.cache
+def _renderer_hash() -> str:
+    """sha256 of the town's source: whatever changes its looks makes another cache."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(training.town.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _drive_folder(folder: Path, index: int) -> Path:
