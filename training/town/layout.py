@@ -26,6 +26,7 @@ class Mover:
 
     Attributes:
         rows: its primitives, in its own frame.
+        category: what nuScenes calls it.
         street: index of the street, or None: ``start`` metres ahead of the car on its path.
         start: u at t = 0, metres.
         lateral: v at t = 0, metres.
@@ -36,6 +37,7 @@ class Mover:
     """
 
     rows: Rows
+    category: str
     street: int | None
     start: float
     lateral: float = 0.0
@@ -244,7 +246,7 @@ def _park(
             u += rng.uniform(5.3, 7.0)
             if rng.uniform() > share:
                 continue
-            rows = traffic.vehicle(rng) if rng.uniform() < 0.3 else traffic.car(rng)
+            rows = traffic.vehicle(rng)[0] if rng.uniform() < 0.3 else traffic.car(rng)
             length = float(np.abs(rows[:, 1]).max()) * 2
             inset = 1.1 if street.parking else -1.3  # on the sidewalk's edge where there is no lane for it
             u += max(length - 5.0, 0.0)
@@ -262,7 +264,7 @@ def _traffic(
     movers = []
     for gap in (rng.uniform(9, 35), -rng.uniform(9, 30)):
         if rng.uniform() < 0.5:
-            movers.append(Mover(traffic.vehicle(rng), None, float(gap)))
+            movers.append(Mover(*traffic.vehicle(rng), None, float(gap)))
     for _ in range(int(rng.integers(settings.moving[0], settings.moving[1] + 1))):
         k = 0 if rng.uniform() < 0.65 else int(rng.integers(0, len(streets)))
         street = streets[k]
@@ -271,14 +273,12 @@ def _traffic(
         speed = sign * rng.uniform(2, 14)
         start = rng.uniform(-60, length + 140) if k == 0 else rng.uniform(-90, 90)
         if rng.uniform() < 0.12:
-            lateral, rows, speed = (
-                street.half_width - street.parking - 0.5,
-                traffic.cyclist(rng),
-                sign * rng.uniform(2, 6),
-            )
+            lateral = street.half_width - street.parking - 0.5
+            thing = (traffic.cyclist(rng), "vehicle.bicycle")
+            speed = sign * rng.uniform(2, 6)
         else:
-            lateral, rows = street.lane_width * (int(rng.integers(0, street.lanes)) + 0.5), traffic.vehicle(rng)
-        movers.append(Mover(rows, k, float(start), side * sign * lateral, float(speed), backward))
+            lateral, thing = street.lane_width * (int(rng.integers(0, street.lanes)) + 0.5), traffic.vehicle(rng)
+        movers.append(Mover(*thing, k, float(start), side * sign * lateral, float(speed), backward))
     return movers
 
 
@@ -288,12 +288,13 @@ def _people(rng: Generator, settings: TownSettings, streets: tuple[Street, ...],
         k = 0 if rng.uniform() < 0.7 else int(rng.integers(0, len(streets)))
         street = streets[k]
         start = rng.uniform(-50, length + 70) if k == 0 else rng.uniform(-50, 50)
-        rows, speed = traffic.person(rng), float(rng.choice([0.0, 1.0, 1.3, 1.6])) * float(rng.choice([-1, 1]))
+        thing = (traffic.person(rng), "human.pedestrian.adult")
+        speed = float(rng.choice([0.0, 1.0, 1.3, 1.6])) * float(rng.choice([-1, 1]))
         if rng.uniform() < 0.12:  # crosses the street
             begin = -np.sign(speed or 1.0) * street.half_width * rng.uniform(0.2, 1.0)
-            movers.append(Mover(rows, k, float(start), float(begin), speed or 1.2, across=True))
+            movers.append(Mover(*thing, k, float(start), float(begin), speed or 1.2, across=True))
             continue
         out = street.half_width + rng.uniform(0.5, max(street.sidewalk, 0.8))
         lateral = float(rng.choice([-1, 1])) * out
-        movers.append(Mover(rows, k, float(start), lateral, speed, speed < 0, on_sidewalk=True))
+        movers.append(Mover(*thing, k, float(start), lateral, speed, speed < 0, on_sidewalk=True))
     return movers

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.geometry import quaternion_from_rotation
+from training.town.annotations import CATEGORIES, MOVING, STANDING, moving_boxes
 from training.town.drive import TownDrive
 
 Row = dict[str, Any]
@@ -23,11 +24,12 @@ KEYFRAME_RATE_HZ = 2.0
 
 
 def nuscenes_tables(drive: TownDrive) -> dict[str, list[Row]]:
-    """All tables of the schema, by name; those of annotations are there and empty."""
+    """All tables of the schema, by name."""
     data = sample_data(drive)
     samples = _samples(drive)
     scene = _token(drive, "scene")
     log = _token(drive, "log")
+    boxes = _sample_annotations(drive)
     return {
         "log": [
             {
@@ -62,14 +64,14 @@ def nuscenes_tables(drive: TownDrive) -> dict[str, list[Row]]:
         "ego_pose": [_ego_pose(drive, row) for row in data],
         "sensor": _sensors(drive),
         "calibrated_sensor": _calibrated_sensors(drive),
-        "category": _named(drive, "category", ("vehicle.car",)),
-        "attribute": _named(drive, "attribute", ("vehicle.moving", "vehicle.parked")),
+        "category": _named(drive, "category", CATEGORIES),
+        "attribute": _named(drive, "attribute", (MOVING, STANDING)),
         "visibility": [
             {"token": str(i + 1), "level": level, "description": f"visibility of whole object is {level[1:]} %"}
             for i, level in enumerate(("v0-40", "v40-60", "v60-80", "v80-100"))
         ],
-        "instance": [],
-        "sample_annotation": [],
+        "instance": _instances(drive, boxes),
+        "sample_annotation": boxes,
     }
 
 
@@ -156,6 +158,48 @@ def _calibrated_sensors(drive: TownDrive) -> list[Row]:
         }
         for channel, sensor_to_vehicle, intrinsics in mounts
     ]
+
+
+def _sample_annotations(drive: TownDrive) -> list[Row]:
+    """Boxes of all that moves, instance by instance in the order of time, linked."""
+    found = moving_boxes(drive, _key_sweeps(drive))
+    rows = []
+    for n, (mover, sweep, fields) in enumerate(found):
+        before = n > 0 and found[n - 1][0] == mover
+        after = n + 1 < len(found) and found[n + 1][0] == mover
+        moves = drive.world.layout.movers[mover].speed != 0 or drive.world.layout.movers[mover].street is None
+        rows.append(
+            {
+                "token": _token(drive, "annotation", mover, sweep),
+                "sample_token": _token(drive, "sample", sweep),
+                "instance_token": _token(drive, "instance", mover),
+                "visibility_token": "",
+                "attribute_tokens": [_token(drive, "attribute", MOVING if moves else STANDING)],
+                **fields,
+                "prev": _token(drive, "annotation", mover, found[n - 1][1]) if before else "",
+                "next": _token(drive, "annotation", mover, found[n + 1][1]) if after else "",
+            }
+        )
+    return rows
+
+
+def _instances(drive: TownDrive, boxes: list[Row]) -> list[Row]:
+    """One row for everything that has a box, with its first and last."""
+    result = []
+    for mover, thing in enumerate(drive.world.layout.movers):
+        token = _token(drive, "instance", mover)
+        own = [row["token"] for row in boxes if row["instance_token"] == token]
+        if own:
+            result.append(
+                {
+                    "token": token,
+                    "category_token": _token(drive, "category", thing.category),
+                    "nbr_annotations": len(own),
+                    "first_annotation_token": own[0],
+                    "last_annotation_token": own[-1],
+                }
+            )
+    return result
 
 
 def _named(drive: TownDrive, table: str, names: tuple[str, ...]) -> list[Row]:

@@ -170,9 +170,11 @@ def bus(rng: Generator) -> Rows:
     return np.concatenate(parts + _wheels(length, width, 0.48, (0.3, -0.28)) + _lights(length, width, 0.8))
 
 
-def vehicle(rng: Generator) -> Rows:
-    """Any vehicle, in about the shares of a city."""
-    return (car, van, truck, bus)[int(rng.choice(4, p=[0.8, 0.11, 0.06, 0.03]))](rng)
+def vehicle(rng: Generator) -> tuple[Rows, str]:
+    """Any vehicle, in about the shares of a city, and its category in nuScenes."""
+    kinds = ((car, "vehicle.car"), (van, "vehicle.car"), (truck, "vehicle.truck"), (bus, "vehicle.bus.rigid"))
+    build, category = kinds[int(rng.choice(4, p=[0.8, 0.11, 0.06, 0.03]))]
+    return build(rng), category
 
 
 def person(rng: Generator, stride: float | None = None) -> Rows:

@@ -100,6 +100,15 @@ class World:
         turn = (np.pi / 2 if mover.speed > 0 else -np.pi / 2) if mover.across else (np.pi if mover.backward else 0.0)
         return float(x), float(y), float(heading + turn)
 
+    def mover_to_map(self, mover: Mover, t: float) -> Array:
+        """Pose [4, 4] of a moving thing at t seconds: upright, its origin on the ground below it."""
+        x, y, heading = self._place(mover, t)
+        ground = self.ground.height(*(torch.tensor([v], dtype=torch.float64) for v in (x, y)))
+        pose = np.eye(4)
+        pose[:2, :2] = [[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]]
+        pose[:3, 3] = x, y, float(ground) + self.ground.kerb * mover.on_sidewalk
+        return pose
+
     def _moved(self, t: float) -> Rows:
         """Rows of all that moves, in the map frame at t seconds, on the ground."""
         rows = np.concatenate([placed(mover.rows, *self._place(mover, t)) for mover in self.layout.movers])
