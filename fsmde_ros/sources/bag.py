@@ -7,7 +7,8 @@ the vehicle at each stamp is interpolated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ NO_LIDAR = "none"
 class _Plan:
     """What the second reading needs: topics, mounts, poses, and which messages are of which sweep.
 
-    ``sweeps`` holds (stamp_ns, index of the message by topic); ``images`` the camera by topic.
+    ``sweeps`` holds (stamp_ns, index of the message by topic); ``images`` the camera by topic;
+    ``logged_ns`` the log times of the messages of each topic, ascending.
     """
 
     rig: Rig
@@ -54,6 +56,7 @@ class _Plan:
     lidar_to_vehicle: Array | None
     pose_at: Callable[[int], Array | None]
     sweeps: tuple[tuple[int, Mapping[str, int]], ...]
+    logged_ns: Mapping[str, Sequence[int]]
 
 
 def read_rig_of_bag(
@@ -104,6 +107,48 @@ def sweeps(
         yield from _read(bag, _plan(bag, tree, rig, lidars or {}, lidar_topic, anchor))
 
 
+class BagDrive:
+    """The sweeps of a bag, each read when it is asked for, in any order and by several threads.
+
+    Opening reads the bag once, for the stamps. Arguments and errors are those of ``sweeps``.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        rig: Rig | None = None,
+        lidars: Mapping[str, Array] | None = None,
+        vehicle_frame: str = "base_link",
+        lidar_topic: str = "",
+        anchor: str = "",
+    ) -> None:
+        self.path = Path(path)
+        with open_bag(path) as bag:
+            tree = read_transforms(bag)
+            self.rig = rig_of_bag(bag, tree, vehicle_frame) if rig is None else rig
+            self._plan = _plan(bag, tree, self.rig, lidars or {}, lidar_topic, anchor)
+
+    def __len__(self) -> int:
+        """Number of sweeps."""
+        return len(self._plan.sweeps)
+
+    def __getitem__(self, index: int) -> Sweep:
+        """Sweep ``index`` in the order of time; SourceError where a message of it cannot be decoded."""
+        stamp_ns, needed = self._plan.sweeps[index]
+        logged = self._plan.logged_ns
+        times = [logged[topic][place] for topic, place in needed.items()]
+        found: dict[tuple[str, int], View | LidarScan] = {}
+        with open_bag(self.path) as bag:
+            places = {topic: bisect_left(logged[topic], min(times)) for topic in needed}
+            for topic, _, data in bag.logged_messages(list(needed), min(times), max(times) + 1):
+                if places[topic] == needed[topic]:
+                    found[topic, needed[topic]] = _convert(bag, self._plan, topic, data)
+                places[topic] += 1
+        if len(found) != len(needed):
+            raise SourceError(f"bag {self.path}: has changed since it was opened; open it again")
+        return _sweep(self._plan, stamp_ns, needed, found)
+
+
 def _plan(
     bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Array], lidar_topic: str, anchor: str
 ) -> _Plan:
@@ -116,8 +161,10 @@ def _plan(
         )
     lidar = _lidar_topic(bag, lidar_topic)
     stamps: dict[str, list[int]] = {}
-    for topic, data in bag.messages([*images, lidar]):
+    logged: dict[str, list[int]] = {}
+    for topic, logged_ns, data in bag.logged_messages([*images, lidar]):
         stamps.setdefault(topic, []).append(bag.stamp_ns(topic, data))
+        logged.setdefault(topic, []).append(logged_ns)
     groups = group_frames({name: stamps.get(topic, []) for topic, name in images.items()}, anchor or rig.names[0])
     topics = {name: topic for topic, name in images.items()}
     scan_order = sorted(range(len(stamps.get(lidar, []))), key=lambda i: stamps[lidar][i])
@@ -130,7 +177,7 @@ def _plan(
             needed[lidar] = scan_order[scan]
         planned.append((group.stamp_ns, needed))
     mount = _mount(bag, tree, rig, lidars, lidar) if scan_stamps else None
-    return _Plan(rig, images, lidar, mount, _poses(bag, tree, rig.vehicle_frame), tuple(planned))
+    return _Plan(rig, images, lidar, mount, _poses(bag, tree, rig.vehicle_frame), tuple(planned), logged)
 
 
 def _lidar_topic(bag: BagFile, wanted: str) -> str:

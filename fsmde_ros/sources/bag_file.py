@@ -35,12 +35,18 @@ class BagFile:
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
         """Topic and serialised bytes of the messages of ``topics``, in the order of log time."""
+        return ((topic, data) for topic, _, data in self.logged_messages(topics))
+
+    def logged_messages(
+        self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[str, int, bytes]]:
+        """As ``messages``, with the log time (ns), of the log times from ``start_ns`` to before ``stop_ns``."""
         connections = [c for c in self._reader.connections if c.topic in topics]
         if not connections:  # an empty filter would mean all
             return
         try:
-            for connection, _, data in self._reader.messages(connections):
-                yield connection.topic, data
+            for connection, logged_ns, data in self._reader.messages(connections, start_ns, stop_ns):
+                yield connection.topic, logged_ns, data
         except _DAMAGE as error:
             raise SourceError(f"bag {self.path}: damaged, cannot be read to the end: {error!r}") from error
 

@@ -54,6 +54,7 @@ class NuScenesDrives:
         """
         self.root = Path(root)
         self._tables: NuScenes = open_tables(self.root, version)
+        self.tables = self.root / self._tables.version  # the folder of the tables
         self._rig = lru_cache(maxsize=64)(self._make_rig)
         self._mounts = lru_cache(maxsize=64)(self._make_mounts)
 
@@ -77,6 +78,16 @@ class NuScenesDrives:
         if not chosen:
             raise SourceError(f"{self.root}: no samples in the range {samples}; there are {len(rows)}")
         return chosen
+
+    def keyframe(self, token: str) -> Row:
+        """Row of table ``sample`` with this token; SourceError where there is none."""
+        try:
+            row: Row = self._tables.get("sample", token)
+        except KeyError as error:
+            raise SourceError(
+                f"{self.root}: no sample '{token}' among {len(self._tables.sample)}; is it of another version?"
+            ) from error
+        return row
 
     def scene_names(self, keyframes: Sequence[Row]) -> tuple[str, ...]:
         """Names of the scenes that the keyframes belong to, each once."""

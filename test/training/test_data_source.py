@@ -1,0 +1,185 @@
+"""Drives by name: every kind gives the sweeps that its own reader gives, in any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fsmde_ros.errors import ConfigError, FsmdeError, RigError, SourceError
+from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sources import bag, ddad, nuscenes
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import Sweep
+from training.data_source import LazySweeps, open_data, parse_name
+from training.town.drive import nuscenes_drive
+from training.town.settings import TownSettings
+
+
+def same(a: Sweep, b: Sweep) -> None:
+    assert (a.stamp_ns, a.present, a.rig.names) == (b.stamp_ns, b.present, b.rig.names)
+    for name in a.present:
+        assert a.views[name].image.data == b.views[name].image.data
+        assert a.views[name].stamp_ns == b.views[name].stamp_ns
+    assert a.lidar is not None
+    assert b.lidar is not None
+    np.testing.assert_array_equal(a.lidar.points_vehicle, b.lidar.points_vehicle)
+
+
+@pytest.fixture
+def a_bag(nuscenes_folder: Any, tmp_path: Path) -> Path:
+    """Seven sweeps, nothing but what the nuScenes folder has."""
+    write_bag(tmp_path / "bag", nuscenes.sweeps(nuscenes_folder.root, all_frames=True))
+    return tmp_path / "bag"
+
+
+def test_nuscenes(nuscenes_folder: Any) -> None:
+    source = open_data(f"nuscenes:{nuscenes_folder.root}")
+    expected = list(nuscenes.sweeps(nuscenes_folder.root))
+    assert len(source.sweeps) == 2
+    same(source.sweeps[1], expected[1])
+    same(source.sweeps[0], expected[0])
+    assert (source.min_depth, source.max_depth) == (0.1, 80.0)
+    assert nuscenes_folder.root / "v1.0-mini" / "sample.json" in source.files
+
+
+def test_official_split_of_nuscenes(nuscenes_folder: Any) -> None:
+    name = f"nuscenes:{nuscenes_folder.root},version=v1.0-mini"
+    assert len(open_data(f"{name},split=train").sweeps) == 2  # scene-0001 is of the split train
+    with pytest.raises(SourceError, match="no scene of the split val; it has scene-0001"):
+        open_data(f"{name},split=val")
+    with pytest.raises(ConfigError, match="no split 'valid', nuScenes has train, val"):
+        open_data(f"{name},split=valid")
+
+
+def test_list_of_tokens_keeps_its_order(nuscenes_folder: Any, tmp_path: Path) -> None:
+    """The lists of SurroundDepth have the sample token first in each line."""
+    tokens = tmp_path / "val.txt"
+    tokens.write_text("sample-1 3\n\nsample-0 0\n")
+    source = open_data(f"nuscenes:{nuscenes_folder.root},tokens={tokens}")
+    expected = list(nuscenes.sweeps(nuscenes_folder.root))
+    same(source.sweeps[0], expected[1])
+    same(source.sweeps[1], expected[0])
+    assert tokens in source.files
+    tokens.write_text("sample-9\n")
+    with pytest.raises(SourceError, match="no sample 'sample-9' among 2; is it of another version"):
+        open_data(f"nuscenes:{nuscenes_folder.root},tokens={tokens}")
+    tokens.write_text("\n")
+    with pytest.raises(SourceError, match=r"val\.txt: has no sample tokens"):
+        open_data(f"nuscenes:{nuscenes_folder.root},tokens={tokens}")
+
+
+def test_ddad(ddad_folder: Any) -> None:
+    source = open_data(f"ddad:{ddad_folder.root},split=val,scenes=0:1")
+    expected = list(ddad.sweeps(ddad_folder.root))
+    assert len(source.sweeps) == len(expected) == 2
+    for a, b in zip(reversed(source.sweeps), reversed(expected), strict=True):
+        same(a, b)
+    assert source.max_depth == 200.0
+    with pytest.raises(SourceError, match="no scene '000009'; there are 1: 000007"):
+        open_data(f"ddad:{ddad_folder.root},scenes=000009")
+
+
+def test_bag_in_any_order(a_bag: Path) -> None:
+    expected = list(bag.sweeps(a_bag))
+    source = open_data(f"bag:{a_bag}")
+    assert len(source.sweeps) == len(expected) == 7
+    for index in (4, 0, 6, 1, 5, 2, 3):
+        same(source.sweeps[index], expected[index])
+    assert a_bag / "metadata.yaml" in source.files
+
+
+def test_bag_with_a_rig_file(a_bag: Path, tmp_path: Path) -> None:
+    rig, lidars = bag.read_rig_of_bag(a_bag, ground_z=-0.3)
+    write_rig(rig, tmp_path / "rig.yaml", lidars)
+    source = open_data(f"bag:{a_bag},rig={tmp_path / 'rig.yaml'}")
+    assert source.sweeps[0].rig.ground_z == -0.3
+    assert tmp_path / "rig.yaml" in source.files
+
+
+def test_a_damaged_message_spoils_its_own_sweep_only(a_bag: Path) -> None:
+    """One cloud claims more points than it has; the other sweeps of the bag stay readable."""
+    scan = open_data(f"bag:{a_bag}").sweeps[3].lidar
+    assert scan is not None
+    (file,) = a_bag.glob("*.mcap")
+    data = bytearray(file.read_bytes())
+    points = data.index((scan.points_vehicle[0] - [0.9, 0.0, 1.8]).astype("<f4").tobytes())
+    frame = data.rindex(b"lidar_top", 0, points)
+    width = data.index(np.array([1, 40], "<u4").tobytes(), frame) + 4  # behind the height
+    data[width : width + 4] = np.uint32(41).tobytes()
+    file.write_bytes(bytes(data))
+    damaged = open_data(f"bag:{a_bag}").sweeps
+    with pytest.raises(SourceError, match=f"/lidar_top at {scan.stamp_ns} ns"):
+        damaged[3]
+    assert all(damaged[index].lidar is not None for index in (0, 1, 2, 4, 5, 6))
+
+
+def test_town_is_the_held_out_one() -> None:
+    source = open_data("town:7,seconds=0.3,rate=10,size=36x64")
+    drive = nuscenes_drive(7, (36, 64), TownSettings.held_out(), duration_s=0.3, camera_rate_hz=10.0)
+    assert len(source.sweeps) == len(drive)
+    found, expected = source.sweeps[1], drive.sweep(1)
+    np.testing.assert_array_equal(found.views["cam_back"].image, expected.views["cam_back"].image)
+
+
+def test_selection_of_sweeps(a_bag: Path) -> None:
+    whole = [sweep.stamp_ns for sweep in open_data(f"bag:{a_bag}").sweeps]
+    some = open_data(f"bag:{a_bag},samples=1:-1,every=2,min_depth=1,max_depth=40")
+    assert [sweep.stamp_ns for sweep in some.sweeps] == whole[1:-1:2]
+    assert (some.min_depth, some.max_depth) == (1.0, 40.0)
+    with pytest.raises(SourceError, match="no sweep is left of 7"):
+        open_data(f"bag:{a_bag},samples=7:")
+
+
+def test_a_slice_reads_nothing() -> None:
+    read: list[int] = []
+
+    def reader(item: int) -> Any:
+        read.append(item)
+        return item
+
+    lazy = LazySweeps(range(10), reader)[2:8][::2]
+    assert len(lazy) == 3
+    assert read == []
+    assert lazy[-1] == 6
+    assert read == [6]
+    assert list(lazy) == [2, 4, 6]
+    with pytest.raises(IndexError):
+        lazy[3]
+
+
+def test_a_place_may_have_commas_and_colons() -> None:
+    name = parse_name("bag:/data/a,b:c,rig=x=y.yaml")
+    assert (name.kind, name.place, dict(name.options)) == ("bag", "/data/a,b:c", {"rig": "x=y.yaml"})
+    assert str(name) == "bag:/data/a,b:c,rig=x=y.yaml"
+    assert str(name.without("rig")) == "bag:/data/a,b:c"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("town", ConfigError, "names no data, expected nuscenes:PATH"),
+        ("kitti:/data", ConfigError, "names no data"),
+        ("bag:", ConfigError, "names no data"),
+        ("town:x", ConfigError, "seed"),
+        ("town:1,size=36", ConfigError, "size must be HEIGHTxWIDTH"),
+        ("town:1,split=val", ConfigError, "no option 'split', town has seconds"),
+        ("town:1,every=0", ConfigError, "every must be a number of at least 1, got '0'"),
+        ("town:1,every=two", ConfigError, "got 'two'"),
+        ("town:1,samples=3", ConfigError, "samples must be a range such as 0:20, 5: or :8, got '3'"),
+        ("bag:no/such/bag", SourceError, "no/such/bag: cannot be opened"),
+        ("nuscenes:no/such", SourceError, "no/such: no such folder"),
+        ("nuscenes:x,tokens=a,split=val", FsmdeError, "x: no such folder"),
+        ("ddad:no/such", SourceError, "no/such: no such file or folder"),
+    ],
+)
+def test_names_that_cannot_be_opened(text: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        open_data(text)
+
+
+def test_a_rig_file_that_is_not_there(a_bag: Path) -> None:
+    with pytest.raises(RigError, match=r"no\.yaml"):
+        open_data(f"bag:{a_bag},rig=no.yaml")
