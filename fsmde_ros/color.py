@@ -22,6 +22,8 @@ def colorize(depth: NDArray[np.float32], near: float = 1.0, far: float = 80.0) -
     Depth beyond ``near`` and ``far`` takes the end colours; +inf (out of range) is pale blue and
     NaN (no value) black.
     """
+    if not depth.size:
+        return np.zeros((*depth.shape, 3), dtype=np.uint8)  # OpenCV divides by the size of what it colours
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.log(depth / near) / np.log(far / near)
     index = np.nan_to_num(255 * (1 - np.clip(share, 0, 1)), nan=0.0).astype(np.uint8)

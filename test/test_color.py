@@ -30,6 +30,10 @@ def camera(name, azimuth):
     )
 
 
+def test_nothing_has_no_colour():
+    assert colorize(np.zeros((1, 0), np.float32)).shape == (1, 0, 3)
+
+
 def test_rows_follow_where_the_cameras_look():
     angles = {"front": 0, "right": -55, "back_right": -110, "back": 180, "back_left": 110, "left": 55}
     rig = Rig(tuple(camera(name, np.deg2rad(angle)) for name, angle in angles.items()))

@@ -17,6 +17,7 @@ LAYERS = {
     "estimator": 3,
     "rig_file": 1,
     "sources": 1,
+    "check_rig": 1,
     "node": 4,
 }
 ROS_ROOTS = {

@@ -15,7 +15,15 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ("fsmde_ros", "launch", "config", "rviz", "resource", "training")
 FILES = ("package.xml", "setup.py", "setup.cfg")
-COMMANDS = ("surround_depth", "replay", "evaluate_replay", "nuscenes_to_bag", "ddad_to_bag", "rig_from_bag")
+COMMANDS = (
+    "surround_depth",
+    "replay",
+    "evaluate_replay",
+    "nuscenes_to_bag",
+    "ddad_to_bag",
+    "rig_from_bag",
+    "check_rig",
+)
 
 
 @pytest.fixture(scope="module")

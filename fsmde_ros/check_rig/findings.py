@@ -1,0 +1,178 @@
+"""What looks wrong in a rig, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from fsmde_ros.check_rig.coverage import coverage
+from fsmde_ros.check_rig.mounting import Mounting, mounting, mountings
+from fsmde_ros.geometry import invert
+from fsmde_ros.rig import Camera, Rig
+
+FAR = 20.0  # metres, where the ring is looked at for gaps
+HIGHEST = 5.0  # metres above the road; a lorry with cameras on its roof is about 4 m high
+FAR_OFF = 30.0  # metres from the origin of the vehicle frame: longer than any vehicle
+STEEP, UPRIGHT = 30.0, 60.0  # degrees of pitch: worth a word; not a camera's optical frame any more
+TILTED, TURNED = 12.0, 45.0  # degrees of roll: worth a word; the image lies on its side
+NARROWEST, WIDEST = 10.0, 150.0  # degrees that a pinhole camera can have in the field
+OFF_CENTRE = 0.15  # of the image's side, between its middle and the principal point
+SQUARE = 1.25  # ratio of the focal lengths; pixels are square in nearly all cameras
+ROAD_ERROR = 0.3  # metres
+SAME_PLACE, SAME_DIRECTION = 0.02, 2.0  # metres, degrees
+
+NAMED = 60.0  # degrees between the direction of a camera and what its name says
+_BACK = {"back", "rear"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to look at. ``camera`` is empty where it concerns the whole rig."""
+
+    level: Literal["warning", "note"]
+    camera: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.camera + ': ' if self.camera else ''}{self.text}"
+
+
+def examine(rig: Rig) -> tuple[Finding, ...]:
+    """All findings, those of single cameras first, in the order of the rig."""
+    found = list(_vehicle_frame(rig))
+    for camera in rig.cameras:
+        at = mounting(camera, rig.ground_z)
+        texts = [*_position(camera, at, lonely=not found), *_direction(at), *_lens(camera, at), *_name(at)]
+        found += [Finding("warning", camera.name, text) for text in texts]
+    return (*found, *_twins(rig), *_gaps(rig))
+
+
+def examine_road(rig: Rig, road_z: float) -> tuple[Finding, ...]:
+    """Whether the road that a LiDAR saw at ``road_z`` (vehicle frame, metres) is where the rig says it is."""
+    error = road_z - rig.ground_z
+    if abs(error) <= ROAD_ERROR:
+        return ()
+    text = (
+        f"the LiDAR sees the road at z = {road_z:.2f} m of '{rig.vehicle_frame}', the rig file says ground_z = "
+        f"{rig.ground_z:.2f} m; metric scale depends on it: set ground_z: {road_z:.2f}, or correct the LiDAR's place"
+    )
+    return (Finding("warning", "", text),)
+
+
+def _vehicle_frame(rig: Rig) -> Iterator[Finding]:
+    """The whole rig at or below the road: the vehicle frame is at the height of the sensors."""
+    heights = [at.height for at in mountings(rig)]
+    if len(heights) > 1 and max(heights) < 0.3:
+        yield Finding(
+            "warning",
+            "",
+            f"every camera is less than 0.3 m above the road (heights {min(heights):.2f} to {max(heights):.2f} m); "
+            f"the origin of '{rig.vehicle_frame}' seems to be at the sensors: set ground_z to the height of the "
+            "road in that frame, a negative number",
+        )
+
+
+def _position(camera: Camera, at: Mounting, lonely: bool) -> Iterator[str]:
+    distance = float(np.linalg.norm(camera.camera_to_vehicle[:3, 3]))
+    if distance > FAR_OFF:
+        yield f"is {distance:.0f} m from the vehicle's origin; translations are in metres, were they millimetres?"
+    elif at.height > HIGHEST:
+        yield f"is {at.height:.2f} m above the road; check z of its translation, and ground_z"
+    elif at.height < 0.05 and lonely:
+        turned_round = mounting(replace(camera, camera_to_vehicle=invert(camera.camera_to_vehicle)))
+        if 0.3 < turned_round.height < HIGHEST and abs(turned_round.roll) < TILTED:
+            yield (
+                f"is {-at.height:.2f} m below the road, and would be upright at {turned_round.height:.2f} m if the "
+                "transform were the other way round; the file wants camera_to_vehicle, not vehicle_to_camera"
+            )
+        else:
+            yield f"is {-at.height:.2f} m below the road; check z of its translation, and ground_z"
+
+
+def _direction(at: Mounting) -> Iterator[str]:
+    if abs(at.pitch) > UPRIGHT:
+        yield (
+            f"looks {'up' if at.pitch > 0 else 'down'} (pitch {at.pitch:.0f} degrees): its frame is probably not the "
+            "optical one; expected z along the optical axis, x to the right, y down (REP 103), often called "
+            "<camera>_optical_frame"
+        )
+        return
+    if abs(at.pitch) > STEEP:
+        yield f"looks steeply {'up' if at.pitch > 0 else 'down'} (pitch {at.pitch:.0f} degrees)"
+    if abs(at.roll) > TURNED:
+        quarters = round(at.roll / 90) * 90
+        yield (
+            f"its image lies on its side or head (roll {at.roll:.0f} degrees, about {quarters}): the rotation is wrong "
+            "by quarter turns, or the images must be turned before they are published"
+        )
+    elif abs(at.roll) > TILTED:
+        yield f"is tilted (roll {at.roll:.0f} degrees)"
+
+
+def _lens(camera: Camera, at: Mounting) -> Iterator[str]:
+    (height, width), k = camera.size, camera.intrinsics
+    widest = max(at.horizontal_fov, at.vertical_fov)
+    if at.horizontal_fov < NARROWEST or widest > WIDEST:
+        yield (
+            f"its field of view is {at.horizontal_fov:.0f} x {at.vertical_fov:.0f} degrees; are the focal lengths "
+            f"({k[0, 0]:.0f}, {k[1, 1]:.0f} pixels) those of images of {width}x{height} pixels?"
+        )
+    if not (-0.5 <= k[0, 2] <= width - 0.5 and -0.5 <= k[1, 2] <= height - 0.5):
+        yield (
+            f"its principal point ({k[0, 2]:.0f}, {k[1, 2]:.0f}) is outside its image of {width}x{height} pixels; "
+            "the intrinsics belong to another image size"
+        )
+    elif abs(k[0, 2] / width - 0.5) > OFF_CENTRE or abs(k[1, 2] / height - 0.5) > OFF_CENTRE:
+        yield (
+            f"its principal point ({k[0, 2]:.0f}, {k[1, 2]:.0f}) is far from the middle of its image of "
+            f"{width}x{height} pixels; do the intrinsics belong to this image size?"
+        )
+    if not 1 / SQUARE < k[0, 0] / k[1, 1] < SQUARE:
+        yield f"its focal lengths differ ({k[0, 0]:.0f}, {k[1, 1]:.0f} pixels); were the images stretched?"
+
+
+def _name(at: Mounting) -> Iterator[str]:
+    """A camera that is called front and looks to the left: the usual sign of an error of 90 degrees."""
+    expected = direction_of_name(at.name)
+    if expected is None or abs(at.pitch) > UPRIGHT:
+        return
+    error = abs((at.yaw - expected + 180) % 360 - 180)
+    if error > NAMED:
+        yield (
+            f"looks to {at.yaw:.0f} degrees (left of straight ahead), which does not fit its name; expected about "
+            f"{expected:.0f}: check its rotation (an error of a quarter turn?) and that names were not swapped"
+        )
+
+
+def direction_of_name(name: str) -> float | None:
+    """Degrees to the left of straight ahead that a name such as ``cam_back_left`` stands for; None for others."""
+    words = set(re.findall("[a-z]+", name.lower()))
+    side = ("left" in words) - ("right" in words)
+    if "front" in words:
+        return 50.0 * side
+    if words & _BACK:
+        return 125.0 * side if side else 180.0
+    return 90.0 * side if side else None
+
+
+def _twins(rig: Rig) -> Iterator[Finding]:
+    for i, first in enumerate(rig.cameras):
+        for second in rig.cameras[i + 1 :]:
+            apart = np.linalg.norm(first.camera_to_vehicle[:3, 3] - second.camera_to_vehicle[:3, 3])
+            cosine = float(first.camera_to_vehicle[:3, 2] @ second.camera_to_vehicle[:3, 2])
+            if apart < SAME_PLACE and np.degrees(np.arccos(np.clip(cosine, -1, 1))) < SAME_DIRECTION:
+                yield Finding("warning", second.name, f"is at the same place and looks the same way as {first.name}")
+
+
+def _gaps(rig: Rig) -> Iterator[Finding]:
+    """Blind spots: a warning where the lenses would do for a full turn, a note where they would not."""
+    ring, total = coverage(rig, FAR), sum(at.horizontal_fov for at in mountings(rig))
+    for start, end in ring.gaps:
+        text = f"no camera sees from {start:.0f} to {end:.0f} degrees (left of straight ahead, {FAR:.0f} m away)"
+        if total >= 360:
+            text += f"; the fields of view sum to {total:.0f} degrees: check the yaw of the cameras beside the gap"
+        yield Finding("warning" if total >= 360 else "note", "", text)

@@ -1,0 +1,89 @@
+"""The command as a user runs it, on a rig file and a bag written here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fsmde_ros.check_rig.__main__ import main
+from fsmde_ros.geometry import rigid
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.rig import Rig
+from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import LidarScan, Sweep, View
+
+START = 1_600_000_000_000_000_000
+LIDAR_TO_VEHICLE = rigid([1, 0, 0, 0], [0.9, 0, 1.8])
+
+
+@pytest.fixture
+def small(ring: Rig) -> Rig:
+    return ring.resized((90, 160))
+
+
+def write_drive(path: Path, rig: Rig) -> Path:
+    rng = np.random.default_rng(0)
+    angle, radius = rng.uniform(-np.pi, np.pi, 2000), rng.uniform(3, 30, 2000)
+    road = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.zeros(2000)], axis=-1)
+    image = encode_jpeg(np.full((90, 160, 3), 128, np.uint8))
+    sweeps = []
+    for i in range(3):
+        at = START + i * 83_000_000
+        scan = LidarScan(road, at, sensor_to_vehicle=LIDAR_TO_VEHICLE, name="lidar_top")
+        sweeps.append(Sweep(rig, at, {name: View(image, at, np.eye(4)) for name in rig.names}, scan))
+    write_bag(path, sweeps)
+    return path
+
+
+def test_a_good_rig(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rig(small, tmp_path / "rig.yaml", {"lidar_top": LIDAR_TO_VEHICLE})
+    bag = write_drive(tmp_path / "bag", small)
+    out = tmp_path / "new" / "pictures"
+    assert main(["--rig", str(tmp_path / "rig.yaml"), "--bag", str(bag), "--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    row = next(line for line in said.splitlines() if line.startswith("cam_back_left"))
+    assert row.split()[1:11] == ["160x90", "65", "x", "39", "1.00", "0.50", "1.50", "110.0", "0.0", "0.0"]
+    assert "cam_front_left 1" in row, "about a sixth of its image overlaps"
+    assert "20 m away: no camera 0%" in said
+    assert "nothing looks wrong" in said
+    for name in ("rig.png", "scan.png"):
+        picture = cv2.imread(str(out / name))
+        assert picture.shape[1] > 600
+        assert len(np.unique(picture)) > 20
+
+
+def test_the_rig_of_a_bag_alone(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = write_drive(tmp_path / "bag", small)
+    assert main(["--bag", str(bag), "--output", str(tmp_path)]) == 0
+    assert "cam_front_right" in capsys.readouterr().out
+
+
+def test_a_wrong_rig_ends_with_1_and_says_why(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    turn = rigid([np.sqrt(0.5), 0, 0, np.sqrt(0.5)], [0, 0, 0])
+    wrong = replace(small.cameras[0], camera_to_vehicle=turn @ small.cameras[0].camera_to_vehicle)
+    write_rig(replace(small, cameras=(wrong, *small.cameras[1:]), ground_z=-0.5), tmp_path / "rig.yaml")
+    bag = write_drive(tmp_path / "bag", small)
+    assert main(["--rig", str(tmp_path / "rig.yaml"), "--bag", str(bag), "--output", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "warning: cam_front: looks to 90 degrees" in said
+    assert "the LiDAR sees the road at z = 0.00 m" in said
+    assert "nothing looks wrong" not in said
+
+
+def test_what_cannot_be_read_ends_with_2(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "give --rig FILE" in capsys.readouterr().err
+    assert main(["--rig", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml: the rig file cannot be read" in capsys.readouterr().err
+    write_rig(small.resized((45, 80)), tmp_path / "rig.yaml")
+    bag = write_drive(tmp_path / "bag", small)
+    assert main(["--rig", str(tmp_path / "rig.yaml"), "--bag", str(bag), "--output", str(tmp_path)]) == 2
+    assert "its images are 160x90 pixels, the rig says 80x45" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["--rig", str(tmp_path / "rig.yaml"), "--output", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

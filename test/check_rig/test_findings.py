@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fsmde_ros.check_rig.findings import direction_of_name, examine, examine_road
+from fsmde_ros.geometry import invert, rigid
+from fsmde_ros.rig import Camera, Rig
+
+
+def turned(camera: Camera, axis: str, degrees: float) -> Camera:
+    """Turned about the vertical of the vehicle, or about the camera's own optical axis."""
+    half = np.radians(degrees) / 2
+    turn = rigid([np.cos(half), 0, 0, np.sin(half)], [0, 0, 0])
+    pose = np.array(camera.camera_to_vehicle)
+    pose[:3, :3] = (turn @ pose)[:3, :3] if axis == "yaw" else (pose @ turn)[:3, :3]
+    return replace(camera, camera_to_vehicle=pose)
+
+
+def moved(camera: Camera, **to: float) -> Camera:
+    pose = np.array(camera.camera_to_vehicle)
+    for axis, value in to.items():
+        pose["xyz".index(axis), 3] = value
+    return replace(camera, camera_to_vehicle=pose)
+
+
+def with_k(camera: Camera, fx: float = 1260, fy: float = 1260, cx: float = 799.5, cy: float = 449.5) -> Camera:
+    return replace(camera, intrinsics=np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
+
+
+def body_frame(camera: Camera) -> Camera:
+    """The rotation of a frame with x ahead and z up, as URDF links have."""
+    pose = np.array(camera.camera_to_vehicle)
+    pose[:3, :3] = np.stack([pose[:3, 2], -pose[:3, 0], [0, 0, 1]], axis=-1)
+    return replace(camera, camera_to_vehicle=pose)
+
+
+def change(rig: Rig, name: str, edit: Callable[[Camera], Camera]) -> Rig:
+    return replace(rig, cameras=tuple(edit(c) if c.name == name else c for c in rig.cameras))
+
+
+def warnings(rig: Rig) -> list[str]:
+    return [f"{found.camera}: {found.text}" for found in examine(rig) if found.level == "warning"]
+
+
+def test_a_good_rig_has_no_findings(ring: Rig) -> None:
+    assert examine(ring) == ()
+
+
+@pytest.mark.parametrize("name", ["cam_front", "cam_front_right", "cam_back_right", "cam_back", "cam_front_left"])
+@pytest.mark.parametrize("error", [90, -90, 180])
+def test_an_error_of_a_quarter_turn_is_reported_for_the_camera(ring: Rig, name: str, error: float) -> None:
+    found = warnings(change(ring, name, lambda c: turned(c, "yaw", error)))
+    assert any(text.startswith(f"{name}: looks to") for text in found), found
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_names_that_say_nothing_still_leave_the_blind_spot(ring: Rig, index: int) -> None:
+    unnamed = replace(ring, cameras=tuple(replace(c, name=f"camera_{i}") for i, c in enumerate(ring.cameras)))
+    assert examine(unnamed) == ()
+    found = warnings(change(unnamed, f"camera_{index}", lambda c: turned(c, "yaw", 90)))
+    assert any("no camera sees from" in text for text in found), found
+
+
+@pytest.mark.parametrize(
+    ("edit", "expected"),
+    [
+        (body_frame, "not the optical one"),
+        (lambda c: turned(c, "roll", 90), "about 90): the rotation is wrong by quarter turns"),
+        (lambda c: turned(c, "roll", 180), "lies on its side or head"),
+        (lambda c: turned(c, "roll", 20), "is tilted (roll 20 degrees)"),
+        (lambda c: moved(c, z=-1.5), "is 1.50 m below the road"),
+        (lambda c: moved(c, z=12.0), "is 12.00 m above the road"),
+        (lambda c: moved(c, x=1700.0, z=1500.0), "were they millimetres?"),
+        (lambda c: replace(c, camera_to_vehicle=invert(c.camera_to_vehicle)), "m below the road"),
+        (lambda c: with_k(c, fx=20, fy=20), "field of view"),
+        (lambda c: with_k(c, fx=12600, fy=12600), "field of view"),
+        (lambda c: with_k(c, cx=1900.0), "principal point (1900, 450) is outside"),
+        (lambda c: with_k(c, cx=400.0, cy=225.0), "far from the middle"),
+        (lambda c: with_k(c, fy=600), "focal lengths differ"),
+    ],
+)
+def test_suspicious_values_are_reported(ring: Rig, edit: Callable[[Camera], Camera], expected: str) -> None:
+    found = [text for text in warnings(change(ring, "cam_front_left", edit)) if text.startswith("cam_front_left: ")]
+    assert any(expected in text for text in found), found
+
+
+def test_the_wrong_way_round_is_named(ring: Rig) -> None:
+    """A camera that looks straight ahead: inverted, its axis is level and its image lies on its side."""
+    rolled = change(ring, "cam_front", lambda c: replace(c, camera_to_vehicle=invert(c.camera_to_vehicle)))
+    assert any("camera_to_vehicle, not vehicle_to_camera" in text for text in warnings(rolled))
+
+
+def test_a_vehicle_frame_at_the_sensors_is_one_finding(ring: Rig) -> None:
+    high = replace(ring, cameras=tuple(moved(c, z=0.0) for c in ring.cameras))
+    [finding] = [found for found in examine(high) if "ground_z" in found.text]
+    assert "every camera is less than 0.3 m above the road" in finding.text
+    assert examine(replace(high, ground_z=-1.5)) == ()
+
+
+def test_two_cameras_with_one_calibration(ring: Rig) -> None:
+    copied = ring["cam_front"].camera_to_vehicle
+    found = warnings(change(ring, "cam_front_left", lambda c: replace(c, camera_to_vehicle=copied)))
+    assert any("same place and looks the same way as cam_front" in text for text in found)
+
+
+def test_a_rig_that_only_looks_ahead_is_no_error(ring: Rig) -> None:
+    found = examine(ring.subset(["cam_front", "cam_front_left", "cam_front_right"]))
+    assert [finding.level for finding in found] == ["note"]
+    assert "no camera sees" in found[0].text
+
+
+def test_the_road_of_the_scan(ring: Rig) -> None:
+    assert examine_road(ring, 0.2) == ()
+    [finding] = examine_road(ring, -0.6)
+    assert "set ground_z: -0.60" in finding.text
+    assert examine_road(replace(ring, ground_z=-0.6), -0.6) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "degrees"),
+    [
+        ("cam_front", 0),
+        ("CAM_FRONT_LEFT", 50),
+        ("ring/rear_right", -125),
+        ("back", 180),
+        ("side_left", 90),
+        ("camera_05", None),
+        ("stereo_front_right", -50),
+    ],
+)
+def test_directions_that_names_tell(name: str, degrees: float | None) -> None:
+    assert direction_of_name(name) == degrees
