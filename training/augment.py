@@ -7,7 +7,7 @@ structure, or it will not carry over to real streets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.images import resize
 from training.batch import Sample, select_views
+from training.own_body import cover_with_body
 
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -40,9 +41,12 @@ class AugmentSettings:
     noise: float = 0.4  # probability, per view
     jpeg: float = 0.4  # probability, per view
     cutout: float = 0.2  # probability, per view: dirt on the lens, a solid patch
+    glare: float = 0.15  # probability, per view: overexposed, so that bright surfaces are clipped to white
+    own_body: float = 0.3  # probability, per view: bodywork of the own car along the lower edge
 
     def __post_init__(self) -> None:
-        for name in ("flip", "crop", "drop_view", "style", "grey", "random_filter", "blur", "noise", "jpeg", "cutout"):
+        others = ("smallest_crop", "max_views", "exposure")
+        for name in (field.name for field in fields(self) if field.name not in others):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name} must be a probability in [0, 1], got {getattr(self, name)}")
         if not 0.2 <= self.smallest_crop <= 1:
@@ -138,6 +142,8 @@ def recolour(images: Image, settings: AugmentSettings, rng: np.random.Generator)
     kernel = _random_kernel(rng) if rng.random() < settings.random_filter else None
     result = np.empty_like(images)
     for view, image in enumerate(images):
+        if rng.random() < settings.own_body:
+            image = cover_with_body(image, rng)
         result[view] = _spoil(_exposed(image, colours, curve, kernel, settings, rng), settings, rng)
     return result
 
@@ -199,6 +205,8 @@ def _exposed(
 ) -> Image:
     """Colours, exposure, contrast and tone of one view; the sweep's style, each camera's own exposure."""
     gain = np.exp(rng.normal(0, settings.exposure)) if settings.exposure > 0 else 1.0
+    if rng.random() < settings.glare:
+        gain *= rng.uniform(1.3, 2.0)
     contrast = np.exp(rng.normal(0, settings.exposure)) if settings.exposure > 0 else 1.0
     offset = (1 - contrast) * float(image.mean()) * gain
     matrix = np.column_stack([gain * contrast * colours, np.full(3, offset)])

@@ -12,6 +12,11 @@ from fsmde_ros.geometry import pixel_grid, transform, unproject
 from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror, recolour
 from training.batch import Sample, select_views
 
+NONE = AugmentSettings(
+    flip=0, crop=0, drop_view=0, style=0, grey=0, random_filter=0, exposure=0, blur=0, noise=0, jpeg=0, cutout=0,
+    glare=0, own_body=0,
+)  # fmt: skip
+
 
 def _points_vehicle(sample: Sample, view: int) -> np.ndarray:
     camera = sample.rig.cameras[view]
@@ -103,15 +108,14 @@ def test_augment_keeps_points_true_and_is_repeatable(sample: Sample) -> None:
 
 
 def test_recolour_changes_colours_only_and_not_always(sample: Sample) -> None:
-    none = AugmentSettings(style=0, grey=0, random_filter=0, exposure=0, blur=0, noise=0, jpeg=0, cutout=0)
-    np.testing.assert_array_equal(recolour(sample.images, none, np.random.default_rng(0)), sample.images)
+    np.testing.assert_array_equal(recolour(sample.images, NONE, np.random.default_rng(0)), sample.images)
     heavy = recolour(sample.images, AugmentSettings(style=1), np.random.default_rng(0))
     assert heavy.shape == sample.images.shape
     assert heavy.dtype == np.uint8
     assert np.abs(heavy.astype(int) - sample.images).mean() > 3
     grey = recolour(
         np.random.default_rng(1).integers(0, 255, sample.images.shape, dtype=np.uint8),
-        replace(none, grey=1),
+        replace(NONE, grey=1),
         np.random.default_rng(0),
     )
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
@@ -121,3 +125,16 @@ def test_recolour_changes_colours_only_and_not_always(sample: Sample) -> None:
 def test_settings_out_of_range_are_refused_by_name(field: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(field))):
         AugmentSettings(**field)
+
+
+def test_body_and_glare_change_images_and_nothing_else(sample: Sample) -> None:
+    still = augment(sample, NONE, np.random.default_rng(2))
+    glaring = augment(sample, replace(NONE, glare=1.0), np.random.default_rng(2))
+    covered = augment(sample, replace(NONE, own_body=1.0), np.random.default_rng(2))
+    for changed in (glaring, covered):
+        np.testing.assert_array_equal(changed.dense_depth, still.dense_depth)
+        np.testing.assert_array_equal(changed.lidar, still.lidar)
+    seen = still.present
+    assert (glaring.images[seen] >= still.images[seen]).all()
+    assert glaring.images[seen].mean() > still.images[seen].mean()
+    assert (covered.images[seen, -1] != still.images[seen, -1]).any()
