@@ -34,3 +34,7 @@ class BackendError(FsmdeError):
 
 class ConfigError(FsmdeError):
     """A parameter or configuration value that is out of range or contradicts another."""
+
+
+class TeacherError(FsmdeError):
+    """A teacher model that cannot be loaded or used."""

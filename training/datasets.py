@@ -33,7 +33,7 @@ from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import Sweep
 from training.augment import AugmentSettings, augment
 from training.batch import Sample, sample_from_sweep
-from training.teacher import town_teacher
+from training.teachers.town import town_teacher
 from training.town.drive import TownDrive
 from training.town.lidar import DDAD_LIDAR, HDL32E
 from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig

@@ -18,7 +18,7 @@ from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
 from fsmde_ros.network.student import Student, StudentConfig, StudentOutput
 from training import losses
 from training.batch import SweepBatch
-from training.teacher import align_to_lidar, teacher_depth
+from training.teachers.alignment import align_to_lidar, teacher_depth
 
 
 @dataclass(frozen=True)

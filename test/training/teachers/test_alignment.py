@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from training.losses import soft_bins
-from training.teacher import align_to_lidar, teacher_depth, town_teacher
+from training.teachers.alignment import align_to_lidar, teacher_depth
+from training.teachers.town import town_teacher
 
 
 def _sweep(views: int = 5, height: int = 24, width: int = 40) -> tuple[torch.Tensor, torch.Tensor]:

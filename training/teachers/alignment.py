@@ -1,4 +1,4 @@
-"""Teachers: from affine-invariant disparity to metric depth for the student's bins (method B).
+"""From affine-invariant disparity to metric depth for the student's bins (method B).
 
 A foundation model gives disparity up to scale and shift. One scale and one shift for the whole
 sweep, fitted robustly to its LiDAR, make metric depth of it; ``losses.soft_bins`` then turns that
@@ -7,10 +7,7 @@ into the teacher's probabilities on the student's current bins.
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 MIN_POINTS = 20  # below this a fit of two numbers to noisy points says nothing
@@ -57,27 +54,6 @@ def teacher_depth(disparity: Tensor, scale: Tensor, shift: Tensor, max_depth: Te
     beyond = aligned * limit < 1
     depth = torch.where(beyond, torch.inf, 1.0 / torch.where(beyond | ~known, 1.0, aligned))
     return torch.where(known, depth, torch.nan), known
-
-
-def town_teacher(
-    dense_depth: NDArray[np.float32], rng: np.random.Generator, blur_px: float = 0.7
-) -> NDArray[np.float32]:
-    """What a foundation model would say of a town sweep: blurred disparity of unknown scale and shift.
-
-    Args:
-        dense_depth: [V, H, W] metres, +inf = sky, NaN = no value (a missing view).
-        rng: draws the one scale and shift of the sweep.
-        blur_px: standard deviation of the Gaussian blur, pixels; 0 leaves the edges sharp.
-
-    Returns:
-        [V, H, W] float32 disparity, NaN where the depth is.
-    """
-    with np.errstate(divide="ignore"):
-        disparity = (1.0 / dense_depth).astype(np.float32)
-    if blur_px > 0:
-        disparity = np.stack([cv2.GaussianBlur(view, (0, 0), blur_px) for view in disparity])
-    scale, shift = np.exp(rng.uniform(-1.5, 1.5)), rng.uniform(-1.0, 1.0)
-    return (scale * disparity + shift).astype(np.float32)
 
 
 def _fit(x: Tensor, y: Tensor, iterations: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,90 @@
+"""What a teacher is, and what its numbers mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+from fsmde_ros.errors import ConfigError
+
+Kind = Literal["disparity", "depth", "canonical"]
+KINDS: tuple[Kind, ...] = ("disparity", "depth", "canonical")
+MIN_DEPTH = 1e-3  # metres; a metric teacher that says nearer says nothing
+
+
+class TeacherOutput(NamedTuple):
+    """What a teacher says of M images.
+
+    Attributes:
+        disparity: [M, H, W] float32, higher is nearer, of the size of the images. By the teacher's kind: up to
+            scale and shift ("disparity"); 1 / metres ("depth"); 1 / metres times focal length over width
+            ("canonical", see ``metric_scale``).
+        features: [M, C, h, w] float32 of its decoder, at its own resolution, where asked for.
+    """
+
+    disparity: Tensor
+    features: Tensor | None
+
+
+class Teacher(Protocol):
+    """A frozen depth network.
+
+    Attributes:
+        identity: hash of everything that decides what the teacher says: weights, configuration, input size.
+        kind: what its disparity means; see ``TeacherOutput``.
+        batch: images that it takes at once.
+    """
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def kind(self) -> Kind: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    def predict(self, images: Tensor, with_features: bool = False) -> TeacherOutput:
+        """Disparity of images [M, 3, H, W] uint8 RGB, and the decoder's features if asked for; no gradient."""
+
+
+@dataclass(frozen=True)
+class TeacherSettings:
+    """Which teacher, and how it is run."""
+
+    name: str = ""  # hub name or local directory of a transformers depth model; empty: the town's own depth
+    revision: str = "main"  # of a hub name
+    kind: str = "auto"  # auto, or disparity, depth, canonical where the model's configuration does not tell
+    input_size: tuple[int, int] | None = None  # (H, W) the teacher sees; none: what its own files say
+    device: str = "auto"  # auto: CUDA where there is one
+    dtype: str = "auto"  # float32, float16 or bfloat16; auto: float16 on CUDA, else float32
+    batch: int = 6  # images at once
+    cache: Path = Path(".cache/teacher")  # what teachers said, shared by all runs
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", *KINDS):
+            raise ConfigError(f"teacher.kind must be auto, {', '.join(KINDS)}, got {self.kind!r}")
+        if self.dtype not in ("auto", "float32", "float16", "bfloat16"):
+            raise ConfigError(f"teacher.dtype must be auto, float32, float16 or bfloat16, got {self.dtype!r}")
+        if self.batch < 1:
+            raise ConfigError(f"teacher.batch must be at least 1, got {self.batch}")
+        if self.input_size is not None and min(self.input_size) < 1:
+            raise ConfigError(f"teacher.input_size must be (H, W) above 0, got {self.input_size}")
+
+
+def metric_scale(kind: Kind, focal_px: Tensor | None, width: int) -> Tensor | None:
+    """Factor [M] that makes the disparity of M views comparable; none where it already is.
+
+    A canonical teacher (Depth Pro: Bochkovskii et al., ICLR 2025) answers as if every image had a focal length
+    equal to its width: ``1 / depth = disparity * width / focal length``. Views of one sweep differ in that, so
+    that without it no one scale fits them all.
+
+    Args:
+        kind: of the teacher.
+        focal_px: [M] focal lengths (x), pixels of images of ``width``; unknown: all views count as equal.
+        width: pixels.
+    """
+    return width / focal_px if kind == "canonical" and focal_px is not None else None
