@@ -1,0 +1,76 @@
+"""``python -m training.evaluate`` as a user runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsmde_ros.checkpoint import default_checkpoint
+from training.evaluate import main
+from training.evaluation.report import verdict, without_folders
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep(tmp_path: Path) -> None:
+    data = "town:7,seconds=0.5,rate=2,size=192x320"
+    given = ("--checkpoint", default_checkpoint(), "--data", data, "--device", "cpu", "--output", tmp_path / "out")
+    command = [sys.executable, "-m", "training.evaluate", *map(str, given)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.json", "report.html"}
+    assert "better than a flat ground plane (" in done.stdout
+    assert str(tmp_path / "out" / "report.html") in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"--data": "kitti:place"}, "names no data, expected nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED"),
+        ({"--data": "nuscenes:no/such/folder"}, "no/such/folder"),
+        ({"--checkpoint": "no/such.safetensors"}, "no/such.safetensors"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    changed: dict[str, str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--checkpoint": str(default_checkpoint()), "--data": "town:7,seconds=0.1", "--device": "cpu", **changed}
+    assert main([word for pair in given.items() for word in pair]) == 1
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert said.startswith("evaluate: ")
+    assert "\n" not in said
+
+
+def test_names_of_folders_do_not_leave_the_machine(tmp_path: Path) -> None:
+    assert without_folders(f"nuscenes:{tmp_path}/full/,tokens={tmp_path}/val.txt,samples=0:3") == (
+        "nuscenes:full,tokens=val.txt,samples=0:3"
+    )
+    assert without_folders("town:7") == "town:7"
+
+
+@pytest.mark.parametrize(
+    ("student", "words"),
+    [
+        ((0.1, 0.9), "better than a flat ground plane (0.300, 0.500)"),
+        ((0.4, 0.4), "worse than a flat ground plane (0.300, 0.500)"),
+        ((0.2, 0.4), "better than a flat ground plane in AbsRel, worse in delta1"),
+        ((0.4, 0.9), "worse than a flat ground plane in AbsRel, better in delta1"),
+    ],
+)
+def test_the_verdict_says_who_is_better(student: tuple[float, float], words: str) -> None:
+    rows = {
+        name: {
+            "overall": {"abs_rel": abs_rel, "d1": d1},
+            "interval": {"abs_rel": [abs_rel - 0.01, abs_rel + 0.01], "d1": None},
+        }
+        for name, (abs_rel, d1) in (("metric", student), ("ground_plane", (0.3, 0.5)))
+    }
+    said = verdict({"rows": rows, "sweeps": 1}, "town:7")
+    assert words in said
+    assert f"({student[0] - 0.01:.3f} to {student[0] + 0.01:.3f})" in said
+    assert "on 1 sweep of town:7" in said

@@ -1,0 +1,86 @@
+"""What was estimated where the LiDAR knows the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.geometry import ground_plane_depth_at
+from fsmde_ros.metrics import sample_bilinear
+from fsmde_ros.sweep import SurroundDepth, Sweep, lidar_in_view
+from training.evaluation.overlap import seen_by_another
+
+Array = NDArray[np.float64]
+
+BASELINE_CAP = 20.0  # metres; see geometry.ground_plane_depth
+
+
+@dataclass(frozen=True)
+class DepthRange:
+    """The true depth that counts, metres; predictions are clamped to it."""
+
+    min: float = 0.1
+    max: float = 80.0
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePoints:
+    """The N LiDAR points of one image, and what was estimated at each.
+
+    Attributes:
+        camera: name of the camera.
+        pixels: [N, 2] (x, y) at the size of the estimate.
+        truth: [N] metres, within the range that counts.
+        predicted: [N] metres; +inf = out of range, NaN = no value.
+        stddev: [N] metres; NaN = none.
+        ground_plane: [N] metres, of the baseline.
+        shared: [N] bool: another view of the sweep sees the point too.
+    """
+
+    camera: str
+    pixels: Array
+    truth: Array
+    predicted: Array
+    stddev: Array
+    ground_plane: Array
+    shared: NDArray[np.bool_]
+
+
+def at_size_of(sweep: Sweep, estimate: SurroundDepth) -> Sweep:
+    """``sweep`` with the rig of its estimate: only the views that were estimated, at their size there."""
+    names = estimate.rig.names
+    return Sweep(estimate.rig, sweep.stamp_ns, {name: sweep.views[name] for name in names}, sweep.lidar)
+
+
+def points_of_sweep(sweep: Sweep, estimate: SurroundDepth, limits: DepthRange) -> tuple[ImagePoints, ...]:
+    """The points of each estimated view that has any with a true depth within ``limits``.
+
+    Depth is sampled between its pixels at the very place where the point is projected to, which is what
+    enlarging it to the original size and taking the pixel comes to.
+    """
+    small = at_size_of(sweep, estimate)
+    found = []
+    for camera in estimate.rig.cameras:
+        pixels, truth = lidar_in_view(small, camera.name, limits.min)
+        counted = (truth >= limits.min) & (truth <= limits.max)
+        if not counted.any():
+            continue
+        pixels, truth = pixels[counted], truth[counted]
+        depth, stddev = estimate.view(camera.name)
+        plane = ground_plane_depth_at(
+            camera.intrinsics, camera.camera_to_vehicle, pixels, estimate.rig.ground_z, BASELINE_CAP
+        )
+        found.append(
+            ImagePoints(
+                camera=camera.name,
+                pixels=pixels,
+                truth=truth,
+                predicted=sample_bilinear(depth, pixels),
+                stddev=sample_bilinear(stddev, pixels),
+                ground_plane=plane,
+                shared=seen_by_another(small, camera.name, pixels, truth),
+            )
+        )
+    return tuple(found)

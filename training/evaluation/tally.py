@@ -1,0 +1,144 @@
+"""From single sweeps to all figures of a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
+from fsmde_ros.sweep import SurroundDepth, Sweep
+from training.evaluation.alignment import rows_of_sweep
+from training.evaluation.confidence import LEVEL, bootstrap_unit, interval, score_table
+from training.evaluation.overlap import Disagreement, disagreement
+from training.evaluation.points import DepthRange, ImagePoints, at_size_of, points_of_sweep
+from training.evaluation.range_error import RangeError
+from training.evaluation.sigma import SigmaCalibration
+
+BANDS = ((0.0, 20.0), (20.0, 40.0), (40.0, 80.0), (80.0, 200.0))
+ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
+AGREEING = 0.05  # of the distance: what two views may differ by
+CURVES = ("metric", "ground_plane")  # rows whose error is kept against range
+
+
+class Scores:
+    """Scores of single images, with the sweep each is of; averaged in the order of the protocol."""
+
+    def __init__(self) -> None:
+        self.board = ScoreBoard()
+        self.sweeps: dict[str, list[int]] = {}
+
+    def add(self, camera: str, sweep: int, score: DepthScore) -> None:
+        """Add the score of one image; one without points does not count."""
+        if score.n:
+            self.board.add(camera, score)
+            self.sweeps.setdefault(camera, []).append(sweep)
+
+    def means(self) -> dict[str, Any]:
+        """``overall``, ``spread`` (standard deviation over the cameras) and ``views``."""
+        cameras = self.board.per_camera()
+        spread = {
+            name: float(np.std([getattr(score, name) for score in cameras.values()], ddof=1))
+            if len(cameras) > 1
+            else None
+            for name in ERRORS
+        }
+        return {
+            "overall": self.board.overall().as_dict(),
+            "spread": spread,
+            "views": {name: score.as_dict() for name, score in cameras.items()},
+        }
+
+    def intervals(self, unit: str) -> dict[str, list[float] | None]:
+        """[low, high] of each error of ``overall``."""
+        found: dict[str, list[float] | None] = {}
+        for error in ERRORS:
+            images = {c: [getattr(s, error) for s in scores] for c, scores in self.board.images.items()}
+            limits = interval(score_table(images, self.sweeps), unit)
+            found[error] = None if limits is None else list(limits)
+        return found
+
+
+class Tally:
+    """Collects sweeps and what was estimated for them."""
+
+    def __init__(self, limits: DepthRange) -> None:
+        self.limits = limits
+        self.bands = tuple((low, min(high, limits.max)) for low, high in BANDS if low < limits.max)
+        self.sweeps = self.images = 0
+        self.missing: dict[str, int] = {}
+        self.scores: dict[str, dict[str, Scores]] = {}
+        self.sigma = SigmaCalibration(self.bands)
+        self.range_error = {row: RangeError(limits.min, limits.max) for row in CURVES}
+        self._agreement: dict[str, dict[str, list[tuple[float, float, float, int]]]] = {"at_lidar": {}, "dense": {}}
+
+    def add(self, sweep: Sweep, estimate: SurroundDepth) -> tuple[ImagePoints, ...]:
+        """Score one sweep; returns the points it was scored at."""
+        images = points_of_sweep(sweep, estimate, self.limits)
+        for name in set(sweep.rig.names) - set(estimate.rig.names):
+            self.missing[name] = self.missing.get(name, 0) + 1
+        rows = rows_of_sweep(images, self.limits)
+        for row, depths in rows.items():
+            for image, depth in zip(images, depths, strict=True):
+                self._score(row, image, depth)
+        for image in images:
+            self.sigma.add(image)
+        self._compare_views(disagreement(at_size_of(sweep, estimate), estimate, self.limits.min, self.limits.max))
+        self.sweeps += 1
+        self.images += len(images)
+        return images
+
+    def _score(self, row: str, image: ImagePoints, depth: NDArray[np.float64]) -> None:
+        scopes = {"all": np.ones(len(depth), dtype=np.bool_), "overlap": image.shared}
+        for low, high in self.bands:
+            within = (image.truth >= low) & ((image.truth < high) | (high == self.limits.max))
+            scopes[f"{low:g}-{high:g}"] = within
+        boards = self.scores.setdefault(row, {scope: Scores() for scope in scopes})
+        for scope, mask in scopes.items():
+            score = score_depth(depth[mask], image.truth[mask], self.limits.min, self.limits.max)
+            boards[scope].add(image.camera, self.sweeps, score)
+        if row in self.range_error:
+            self.range_error[row].add(np.clip(depth, self.limits.min, self.limits.max), image.truth)
+
+    def _compare_views(self, found: Disagreement) -> None:
+        for kind, pairs in (("at_lidar", found.at_lidar), ("dense", found.dense)):
+            named = {f"{a}, {b}": shares for (a, b), shares in pairs.items()}
+            if named:
+                named["overall"] = np.concatenate(list(named.values()))
+            for pair, s in named.items():
+                figures = (float(s.mean()), float(np.median(s)), float((s < AGREEING).mean()), len(s))
+                self._agreement[kind].setdefault(pair, []).append(figures)
+
+    def report(self) -> dict[str, Any]:
+        """All figures under names that stay; what does not exist is None."""
+        unit = bootstrap_unit(self.sweeps)
+        rows = {}
+        for row, scopes in self.scores.items():
+            ranges = {scope: scores.means() for scope, scores in scopes.items() if scope not in ("all", "overlap")}
+            rows[row] = {
+                **scopes["all"].means(),
+                "interval": scopes["all"].intervals(unit),
+                "ranges": ranges,
+                "overlap": scopes["overlap"].means(),
+            }
+        return {
+            "sweeps": self.sweeps,
+            "images": self.images,
+            "missing_views": self.missing,
+            "range_m": [self.limits.min, self.limits.max],
+            "interval_of": {"unit": unit, "level": LEVEL},
+            "rows": rows,
+            "view_disagreement": {kind: self._agreement_of(kind) for kind in self._agreement},
+            "sigma": self.sigma.as_dict(),
+            "range_error": {row: curve.as_dict() for row, curve in self.range_error.items()},
+        }
+
+    def _agreement_of(self, kind: str) -> dict[str, Any]:
+        """Mean over the sweeps of what each says of its points: ``overall`` and by pair of cameras."""
+        pairs = {}
+        for pair, figures in self._agreement[kind].items():
+            mean, median, agreeing, _ = np.mean(figures, axis=0).tolist()
+            n = sum(figure[3] for figure in figures)
+            pairs[pair] = {"mean": mean, "median": median, "share_under_5_percent": agreeing, "n": n}
+        return {"overall": pairs.pop("overall", None), "pairs": pairs}
