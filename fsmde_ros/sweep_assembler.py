@@ -9,6 +9,9 @@ stamps that coincide within a sweep and lie a period apart between sweeps.
 A message is bound to a sweep only when the sweep leaves. It leaves at once when every camera that
 is alive has its view; at its deadline with the views it has; or when a later sweep leaves first.
 
+Stamps that jump, back or ahead, wait until half of the cameras have jumped with them: a looping bag
+or a clock that was set moves all cameras, a camera with a wrong clock must not spoil the others.
+
 Convention: stamps are int nanoseconds (of the messages); ``now`` is float seconds of any clock of
 the caller that does not run backwards, best a steady one. No threads, no clock of its own.
 """
@@ -26,7 +29,7 @@ from fsmde_ros.stamp_offsets import StampOffsets
 Payload = TypeVar("Payload")
 
 SILENT_AFTER = 8  # sweeps in a row without a camera, after which no sweep waits for it
-JUMP_NS = 500_000_000  # stamps that are older than the newest by more than this have jumped back
+JUMP_NS = 500_000_000  # stamps that lie further than this from the newest have jumped
 PAUSE_S = 1.0  # after a pause this long even a repeated stamp is a restart: a bag of one sweep, again
 PENDING_PER_CAMERA = 8
 
@@ -90,23 +93,34 @@ class AssembledSweep(Generic[Payload]):
 
 
 @dataclass
-class Counters:
-    """What became of the messages and sweeps since the start.
+class CameraCounters:
+    """What became of the messages of one camera since the start.
 
     Attributes:
         messages: messages that were added.
         duplicate: of these, repeated a stamp of their camera and were ignored.
         late: of these, came when their sweep had left, and were ignored.
         out_of_order: of these, older than an earlier message of their camera (used where possible).
-        complete: sweeps that left with all cameras.
-        partial: sweeps that left with some.
-        resets: jumps back of the stamps or of the caller's clock.
+        strayed: of these, were stamped far ahead of all other cameras, and were ignored.
     """
 
     messages: int = 0
     duplicate: int = 0
     late: int = 0
     out_of_order: int = 0
+    strayed: int = 0
+
+
+@dataclass
+class Counters(CameraCounters):
+    """What became of the messages of all cameras and of the sweeps since the start.
+
+    Attributes:
+        complete: sweeps that left with all cameras.
+        partial: sweeps that left with some.
+        resets: jumps back of the stamps or of the caller's clock.
+    """
+
     complete: int = 0
     partial: int = 0
     resets: int = 0
@@ -122,6 +136,7 @@ class SweepAssembler(Generic[Payload]):
     def __init__(self, config: AssemblerConfig) -> None:
         self.config = config
         self.counters = Counters()
+        self.camera_counters = {name: CameraCounters() for name in config.cameras}
         self._now = float("-inf")
         self._forget()
 
@@ -143,19 +158,23 @@ class SweepAssembler(Generic[Payload]):
         """
         if camera not in self._missed:
             raise ValueError(f"camera must be one of {list(self.config.cameras)}, got '{camera}'")
-        self.counters.messages += 1
+        self._count(camera, "messages")
         out = self._check_clock(now)
         arrival = Arrival(camera, stamp_ns, now, payload)
         if not self._has_jumped(arrival):
-            self.counters.late += len(self._suspects)
-            self._suspects = []
+            self._drop_suspects()
             self._take(arrival)
             return out + self._leave(now)
+        assert self._newest is not None  # else it had nothing to jump from
+        back = stamp_ns <= self._newest.stamp_ns
+        if self._suspects and back != (self._suspects[0].stamp_ns <= self._newest.stamp_ns):
+            self._drop_suspects()
         self._suspects.append(arrival)
-        if len(self._suspects) < 2:  # a single one may be a straggler
+        if not self._is_jump():
             return out
         suspects, self._suspects = self._suspects, []
-        out += self._reset()
+        if back:
+            out += self._reset()
         for suspect in suspects:
             self._take(suspect)
         return out + self._leave(now)
@@ -187,35 +206,57 @@ class SweepAssembler(Generic[Payload]):
         self._now = now
         return self._reset() if back else []
 
+    def _count(self, camera: str, what: str) -> None:
+        for counters in (self.counters, self.camera_counters[camera]):
+            setattr(counters, what, getattr(counters, what) + 1)
+
+    def _drop_suspects(self) -> None:
+        """No other camera has jumped: what is far back came late, what is far ahead has a wrong clock."""
+        for suspect in self._suspects:
+            assert self._newest is not None
+            self._count(suspect.camera, "strayed" if suspect.stamp_ns > self._newest.stamp_ns else "late")
+        self._suspects = []
+
+    def _is_jump(self) -> bool:
+        """Whether half of the cameras that are alive have jumped, or some have gone on jumping."""
+        alive = sum(bool(recent) and self._missed[name] < SILENT_AFTER for name, recent in self._recent.items())
+        jumped = len({suspect.camera for suspect in self._suspects})
+        # a single message may be a straggler, however few cameras there are
+        return (len(self._suspects) > 1 and 2 * jumped >= alive) or len(self._suspects) > 2 * len(self._missed)
+
     def _has_jumped(self, arrival: Arrival[Payload]) -> bool:
-        """Whether the stamp speaks for a restart: far back, or repeated after a pause."""
+        """Whether the stamp speaks for a jump: far back, far ahead, or repeated after a pause."""
         if self._newest is None:
             return False
         back = self._newest.stamp_ns - arrival.stamp_ns
-        newest_arrival = self._suspects[-1].arrived if self._suspects else self._newest.arrived
-        paused = bool(self._suspects) or arrival.arrived - newest_arrival > PAUSE_S
+        waited_ns = max(0.0, arrival.arrived - self._newest.arrived) * 1e9
+        if -back - waited_ns > JUMP_NS:  # a slow camera also steps far, but as far in the caller's clock
+            return True
+        gone_back = bool(self._suspects) and self._suspects[-1].stamp_ns <= self._newest.stamp_ns
+        paused = gone_back or arrival.arrived - self._newest.arrived > PAUSE_S
         return back > JUMP_NS or (back >= 0 and paused and arrival.stamp_ns in self._recent[arrival.camera])
 
     def _reset(self) -> list[AssembledSweep[Payload]]:
         out = self.flush()
         self.counters.resets += 1
-        self.counters.late += len(self._suspects)
+        self._drop_suspects()
         self._forget()
         return out
 
     def _take(self, arrival: Arrival[Payload]) -> None:
         recent = self._recent[arrival.camera]
         if arrival.stamp_ns in recent:
-            self.counters.duplicate += 1
+            self._count(arrival.camera, "duplicate")
             return
-        self.counters.out_of_order += bool(recent) and arrival.stamp_ns < max(recent)
+        if recent and arrival.stamp_ns < max(recent):
+            self._count(arrival.camera, "out_of_order")
         recent.append(arrival.stamp_ns)
         if self._newest is None or arrival.stamp_ns >= self._newest.stamp_ns:
             self._newest = arrival
         self._offsets.learn(arrival.camera, arrival.stamp_ns)
         self._missed[arrival.camera] = 0
         if self._has_left(arrival):
-            self.counters.late += 1
+            self._count(arrival.camera, "late")
         else:
             self._pending.append(arrival)
 

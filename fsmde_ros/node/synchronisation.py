@@ -10,7 +10,14 @@ from std_msgs.msg import Header
 
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.node.messages import stamp_message
-from fsmde_ros.sweep_assembler import Arrival, AssembledSweep, AssemblerConfig, Counters, SweepAssembler
+from fsmde_ros.sweep_assembler import (
+    Arrival,
+    AssembledSweep,
+    AssemblerConfig,
+    CameraCounters,
+    Counters,
+    SweepAssembler,
+)
 
 Payload = TypeVar("Payload")
 
@@ -19,6 +26,7 @@ class Synchroniser(Protocol[Payload]):
     """See ``SweepAssembler``, which is the default one."""
 
     counters: Counters
+    camera_counters: dict[str, CameraCounters]
 
     def add(self, camera: str, stamp_ns: int, payload: Payload, now: float) -> list[AssembledSweep[Payload]]:
         """Take a message; the sweeps that leave."""
@@ -47,6 +55,7 @@ class MessageFilters(Generic[Payload]):
                 "parameter sync.backend is message_filters, which is not installed; install ROS 2, or set it to own"
             ) from error
         self.counters = Counters()
+        self.camera_counters = {name: CameraCounters() for name in config.cameras}
         self._cameras, self._anchor = config.cameras, config.anchor or config.cameras[0]
         self._inputs = {name: filters.SimpleFilter() for name in config.cameras}
         self._out: list[AssembledSweep[Payload]] = []
@@ -56,6 +65,7 @@ class MessageFilters(Generic[Payload]):
     def add(self, camera: str, stamp_ns: int, payload: Payload, now: float) -> list[AssembledSweep[Payload]]:
         """See ``SweepAssembler.add``."""
         self.counters.messages += 1
+        self.camera_counters[camera].messages += 1
         arrival = Arrival(camera, stamp_ns, now, payload)
         self._inputs[camera].signalMessage(
             SimpleNamespace(header=Header(stamp=stamp_message(stamp_ns)), arrival=arrival)
