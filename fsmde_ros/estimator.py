@@ -72,6 +72,10 @@ class Estimator:
         student, card = load_checkpoint(default_checkpoint() if path is None else path)
         return Estimator(build_backend(backend, student, device), card)
 
+    def close(self) -> None:
+        """End the threads that decode; the estimator cannot be used any more."""
+        self._decoders.shutdown(wait=False)
+
     def __call__(self, sweep: Sweep) -> SurroundDepth:
         """Depth of the present views of ``sweep``, at the network's input size.
 

@@ -35,6 +35,26 @@ ENCODINGS = tuple(_ENCODINGS)
 """The encodings that ``decode_pixels`` knows, by their names in ``sensor_msgs/image_encodings``."""
 
 
+def check_layout(encoding: str, height: int, width: int, step: int, size: int, max_pixels: int = MAX_PIXELS) -> int:
+    """Bytes of a row without padding; raises ImageError as ``decode_pixels``. ``size``: bytes of the data."""
+    if encoding not in _ENCODINGS:
+        raise ImageError(f"the image has encoding '{encoding}', expected one of {', '.join(_ENCODINGS)}")
+    code, values, _ = _ENCODINGS[encoding]
+    if min(height, width) < 1 or height * width > max_pixels:
+        raise ImageError(
+            f"the image is {width}x{height} pixels, expected 1x1 to {max_pixels} pixels; check the camera driver"
+        )
+    if (encoding.startswith("bayer") and min(height, width) < 3) or (values == 2 and width % 2):
+        raise ImageError(f"an image of encoding '{encoding}' cannot be {width}x{height} pixels")
+    row = width * values * int(code[1])
+    if step < row or size < step * (height - 1) + row:
+        raise ImageError(
+            f"the image has {size} bytes with step {step}, expected {height} rows of at least {row} bytes "
+            f"({width} pixels of encoding '{encoding}'); the message is truncated or its publisher is wrong"
+        )
+    return row
+
+
 def decode_pixels(
     encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: Any, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.uint8]:
@@ -47,20 +67,9 @@ def decode_pixels(
         ImageError: the encoding is unknown, the image is empty or larger than ``max_pixels``, or
             its sizes contradict the data.
     """
-    if encoding not in _ENCODINGS:
-        raise ImageError(f"the image has encoding '{encoding}', expected one of {', '.join(_ENCODINGS)}")
-    code, values, conversion = _ENCODINGS[encoding]
-    if min(height, width) < 1 or height * width > max_pixels:
-        raise ImageError(f"the image is {width}x{height} pixels, expected 1 to {max_pixels} pixels")
-    if (encoding.startswith("bayer") and min(height, width) < 3) or (values == 2 and width % 2):
-        raise ImageError(f"an image of encoding '{encoding}' cannot be {width}x{height} pixels")
     raw = np.frombuffer(data, dtype=np.uint8)
-    row = width * values * int(code[1])
-    if step < row or len(raw) < step * (height - 1) + row:
-        raise ImageError(
-            f"the image has {len(raw)} bytes with step {step}, expected {height} rows of at least {row} bytes "
-            f"({width} pixels of encoding '{encoding}'); the message is truncated or its publisher is wrong"
-        )
+    row = check_layout(encoding, height, width, step, len(raw), max_pixels)
+    code, values, conversion = _ENCODINGS[encoding]
     rows = np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False)
     pixels = np.ascontiguousarray(rows)
     if code == "u2":

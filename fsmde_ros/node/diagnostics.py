@@ -9,18 +9,21 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
-from fsmde_ros.sweep_assembler import Counters
+from fsmde_ros.node.parameters import Settings
+from fsmde_ros.sweep_assembler import CameraCounters, Counters
 
+REPLACED = "replaced"  # the cause of drops that are no failure
 STALE_S = 1.0  # at least; five periods for a slow camera
 LATENCIES = 200
-STUCK_S = 5.0
+OUTCOMES = 100  # sweeps over which the share of replaced ones is taken
+MANY_REPLACED = 0.1
 
 
 @dataclass
@@ -34,6 +37,7 @@ class CameraRecord:
         problem: why the last image could not be used; empty where it could.
         frame_id: frame of the last image.
         size: (H, W) of the last readable image, pixels.
+        told: the counters of the synchroniser at the last diagnostics.
     """
 
     frames: int = 0
@@ -42,6 +46,7 @@ class CameraRecord:
     problem: str = ""
     frame_id: str = ""
     size: tuple[int, int] | None = None
+    told: CameraCounters = field(default_factory=CameraCounters)
 
     def rate_hz(self) -> float:
         """Frames a second over the last arrivals; 0 before the second one."""
@@ -51,13 +56,28 @@ class CameraRecord:
 
 @dataclass
 class PipelineRecord:
-    """What came of the sweeps: how many were published and dropped, and the last latencies in ms."""
+    """What came of the sweeps.
+
+    Attributes:
+        complete, partial: sweeps that were published.
+        dropped: sweeps that were not, by cause.
+        total_ms: the last latencies, milliseconds.
+        last_error: why the last dropped sweep was dropped.
+        failing: sweeps that could not be published since the last one that was.
+        outcomes: of the last sweeps, whether they were replaced by newer ones.
+    """
 
     complete: int = 0
     partial: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
     last_error: str = ""
+    failing: int = 0
+    outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=OUTCOMES))
+
+    def replaced_share(self) -> float:
+        """Share of the last sweeps that were replaced by newer ones."""
+        return sum(self.outcomes) / len(self.outcomes) if self.outcomes else 0.0
 
 
 class Monitor:
@@ -89,18 +109,29 @@ class Monitor:
             self._pipeline.complete += is_complete
             self._pipeline.partial += not is_complete
             self._pipeline.total_ms.append(total_ms)
+            self._pipeline.failing = 0
+            self._pipeline.outcomes.append(False)
 
     def dropped(self, cause: str, message: str) -> None:
         """A sweep did not go out; ``cause`` is a word to count by."""
         with self._lock:
             self._pipeline.dropped[cause] = self._pipeline.dropped.get(cause, 0) + 1
             self._pipeline.last_error = message
+            self._pipeline.failing += cause != REPLACED
+            self._pipeline.outcomes.append(cause == REPLACED)
 
-    def camera_status(self, camera: str, now: float, topic: str, rig_problem: str, has_info: bool) -> DiagnosticStatus:
-        """State of a camera. ``rig_problem``: why its calibration cannot be used; empty where it can."""
+    def camera_status(
+        self, camera: str, now: float, topic: str, rig_problem: str, has_info: bool, counters: CameraCounters
+    ) -> DiagnosticStatus:
+        """State of a camera since the last time it was asked for.
+
+        ``rig_problem``: why its calibration cannot be used; empty where it can. ``counters``: what
+        the synchroniser has counted of its messages.
+        """
         with self._lock:
             record = self._cameras[camera]
-            level, state, message = _judge(record, now, topic, rig_problem, has_info)
+            level, state, message = _judge(record, now, topic, rig_problem, has_info, counters)
+            record.told = replace(counters)
             age = now - record.arrivals[-1] if record.arrivals else float("nan")
             values = {
                 "state": state,
@@ -109,6 +140,10 @@ class Monitor:
                 "rate_hz": f"{record.rate_hz():.2f}",
                 "age_s": f"{age:.3f}",
                 "refused": record.refused,
+                "late": counters.late,
+                "out_of_order": counters.out_of_order,
+                "duplicate": counters.duplicate,
+                "strayed": counters.strayed,
                 "frame_id": record.frame_id,
                 "size": "" if record.size is None else f"{record.size[1]}x{record.size[0]}",
             }
@@ -120,30 +155,24 @@ class Monitor:
         problem: str,
         counters: Counters,
         busy_s: float,
-        budget_ms: float,
+        settings: Settings,
         facts: Mapping[str, str],
+        degraded: str = "",
     ) -> DiagnosticStatus:
         """State of the pipeline.
 
-        ``state`` is that of the life cycle, ``problem`` why a transition failed, ``facts`` go in as
-        they are.
+        ``state`` is that of the life cycle, ``problem`` why a transition failed, ``busy_s`` the age
+        of the sweep in work, ``degraded`` what the backend had to give up; ``facts`` go in as they are.
         """
         with self._lock:
             record = self._pipeline
             latencies = np.array(record.total_ms) if record.total_ms else np.full(1, np.nan)
             p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-            level, message = DiagnosticStatus.OK, "sweeps are published"
+            level, message = _judge_pipeline(record, busy_s, float(p95), settings, degraded)
             if problem:
                 level, message = DiagnosticStatus.ERROR, problem
             elif state != "active":
                 level, message = DiagnosticStatus.WARN, f"the node is {state}"
-            elif busy_s > max(STUCK_S, 10 * budget_ms / 1000):
-                level, message = DiagnosticStatus.ERROR, f"stuck: one sweep has been in work for {busy_s:.1f} s"
-            elif not record.total_ms:
-                level, message = DiagnosticStatus.WARN, record.last_error or "no sweep was published yet"
-            elif p95 > budget_ms:
-                level = DiagnosticStatus.WARN
-                message = f"latency p95 {p95:.0f} ms is above the budget of {budget_ms:.0f} ms"
             values = {
                 "state": state,
                 "complete": record.complete,
@@ -151,14 +180,41 @@ class Monitor:
                 **{f"dropped ({cause})": count for cause, count in sorted(record.dropped.items())},
                 "last_error": record.last_error,
                 **{f"latency_{name}_ms": f"{value:.1f}" for name, value in (("p50", p50), ("p95", p95), ("p99", p99))},
-                "latency_budget_ms": budget_ms,
+                "latency_budget_ms": settings.latency_budget_ms,
+                "busy_s": f"{busy_s:.1f}",
+                "degraded": degraded,
                 **{f"assembler {name}": value for name, value in counters.as_dict().items()},
                 **facts,
             }
         return _status(level, "surround_depth: pipeline", message, values)
 
 
-def _judge(record: CameraRecord, now: float, topic: str, rig_problem: str, has_info: bool) -> tuple[bytes, str, str]:
+def _judge_pipeline(
+    record: PipelineRecord, busy_s: float, p95_ms: float, settings: Settings, degraded: str
+) -> tuple[bytes, str]:
+    """Level and message of an active pipeline."""
+    error, warn = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
+    if busy_s > settings.stuck_after_s:
+        return error, f"stuck: one sweep has been in work for {busy_s:.1f} s; look at the backend and its device"
+    if record.failing:
+        return error, f"the last {record.failing} sweeps were not published: {record.last_error}"
+    if not record.total_ms:
+        return warn, record.last_error or "no sweep was published yet"
+    if degraded:
+        return warn, degraded
+    if record.replaced_share() > MANY_REPLACED:
+        return warn, (
+            f"{100 * record.replaced_share():.0f} % of the last sweeps were replaced by newer ones: the machine is "
+            "slower than the cameras"
+        )
+    if p95_ms > settings.latency_budget_ms:
+        return warn, f"latency p95 {p95_ms:.0f} ms is above the budget of {settings.latency_budget_ms:.0f} ms"
+    return DiagnosticStatus.OK, "sweeps are published"
+
+
+def _judge(
+    record: CameraRecord, now: float, topic: str, rig_problem: str, has_info: bool, counters: CameraCounters
+) -> tuple[bytes, str, str]:
     """Level, state and message of a camera."""
     error, warn = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
     calibration = next(
@@ -173,8 +229,32 @@ def _judge(record: CameraRecord, now: float, topic: str, rig_problem: str, has_i
     if rig_problem:
         return error, calibration, rig_problem
     if record.problem:
-        state = "wrong size" if record.problem.startswith("wrong size") else "undecodable"
+        state = next(
+            (state for state in ("wrong size", "bad stamp") if record.problem.startswith(state)), "undecodable"
+        )
         return error, state, record.problem
+    new = counters.messages - record.told.messages
+    strayed, late = counters.strayed - record.told.strayed, counters.late - record.told.late
+    if strayed:
+        return (
+            error,
+            "bad stamp",
+            (
+                f"bad stamp: {strayed} of the last {new} images were stamped far ahead of the other cameras; "
+                "synchronise the clocks"
+            ),
+        )
+    if late:
+        return (
+            warn,
+            "late",
+            (
+                f"late: {late} of the last {new} images came when their sweep had left; look at the driver and its "
+                "network, or raise sync.deadline_s"
+            ),
+        )
+    if counters.out_of_order > record.told.out_of_order:
+        return warn, "out of order", "out of order: images came after newer ones; look at the driver and its network"
     if not has_info:
         return warn, "no CameraInfo", "no CameraInfo: the intrinsics of the rig file are used"
     return DiagnosticStatus.OK, "OK", f"OK, {rate:.1f} Hz"
@@ -191,6 +271,8 @@ class SweepReport:
         reason: in words; for a dropped sweep why.
         dropped: whether nothing was published.
         times_ms: times by name (decode, network, publish, total); empty where dropped.
+        motion_m: how far a view was moved at most to be of the reference time, metres; None
+            where the motion of the vehicle is not known.
     """
 
     stamp: Time
@@ -199,6 +281,7 @@ class SweepReport:
     reason: str
     dropped: bool = False
     times_ms: Mapping[str, float] = field(default_factory=dict)
+    motion_m: float | None = None
 
     def to_message(self, frame_id: str) -> DiagnosticArray:
         """The message of ``~/sweep``."""
@@ -207,6 +290,7 @@ class SweepReport:
             "views": ",".join(self.views),
             "missing": ",".join(self.missing),
             "state": "dropped" if self.dropped else "published",
+            "motion_m": "" if self.motion_m is None else f"{self.motion_m:.3f}",
             **{f"{name}_ms": f"{value:.3f}" for name, value in self.times_ms.items()},
         }
         status = _status(DiagnosticStatus.ERROR if self.dropped else level, "sweep", self.reason, values)

@@ -33,7 +33,7 @@ from fsmde_ros.geometry import rigid, transform
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, stamp_ns
 from fsmde_ros.node.provenance import describe_inputs, describe_machine
-from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfExtrinsics
+from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
 from fsmde_ros.replay_report import (
     DepthImage,
     ReplayScores,
@@ -243,7 +243,7 @@ def find_mounting(node: Node, rig_file: Path | None, cameras: tuple[str, ...]) -
             "no rig file: give --rig FILE (rig_from_bag writes one) or the parameter rig_file; "
             "or --cameras NAME..., to take their places from TF"
         )
-    return Mounting(cameras, TfExtrinsics(node, "base_link"), {})
+    return Mounting(cameras, TfExtrinsics(TfBuffer(node, "give --rig FILE (rig_from_bag writes one)"), "base_link"), {})
 
 
 def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:

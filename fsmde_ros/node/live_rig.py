@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from sensor_msgs.msg import CameraInfo
 
 from fsmde_ros.errors import RigError
@@ -25,6 +26,7 @@ class LiveRig:
         self._seen: dict[str, tuple[object, ...]] = {}
         self._infos: dict[str, CameraInfo] = {}
         self._problems = dict.fromkeys(names, "no CameraInfo")
+        self._mountings: dict[str, NDArray[np.float64] | None] = {}
         self._cameras: dict[str, Camera] = {}
         self._rig: Rig | None = None
         for name in names:
@@ -51,6 +53,14 @@ class LiveRig:
         self._seen[name], self._infos[name] = key, message
         self._build(name, message)
 
+    def refresh(self) -> None:
+        """Look the mountings up again, and use what has changed: TF may move a camera, or come late."""
+        for name, message in self._infos.items():
+            known, now = self._mountings.get(name), self._mounting(name, message)
+            if known is now or (known is not None and now is not None and np.array_equal(known, now)):
+                continue
+            self._build(name, message)
+
     def rig(self) -> Rig | None:
         """The cameras that can be used, the same object until something changes; None without any."""
         if self._rig is None and self._cameras:
@@ -70,12 +80,20 @@ class LiveRig:
         self._rig = None
         self._cameras.pop(name, None)
         try:
+            self._mountings[name] = None
             mounting = self._extrinsics.camera_to_vehicle(name, message.header.frame_id)
+            self._mountings[name] = mounting
             if not only_mounting:
                 self._cameras[name] = camera_from_info(message, name, mounting, self._rectified)
                 self._problems.pop(name, None)
         except RigError as error:
             self._problems[name] = str(error)
+
+    def _mounting(self, name: str, message: CameraInfo) -> NDArray[np.float64] | None:
+        try:
+            return self._extrinsics.camera_to_vehicle(name, message.header.frame_id)
+        except RigError:
+            return None
 
 
 def _without_distortion(camera: Camera) -> Camera:

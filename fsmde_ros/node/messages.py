@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
@@ -23,10 +22,12 @@ from fsmde_ros.cloud_layout import pack_cloud
 from fsmde_ros.errors import ConfigError, ImageError, RigError
 from fsmde_ros.fusion import Cloud
 from fsmde_ros.images import MAX_PIXELS, encode_jpeg
+from fsmde_ros.pixel_layout import ENCODINGS, check_layout, decode_pixels
 from fsmde_ros.rig import Camera
 from fsmde_ros.sweep import EncodedImage
 
 NS = 1_000_000_000
+LAST_SECOND = 2**31 - 1 - 60  # seconds of a stamp are an int32
 
 # Images may be lost, but never wait in a queue; a depth of 2 bridges the turn of the executor.
 INPUT_QOS = QoSProfile(
@@ -50,26 +51,6 @@ REPORT_QOS = QoSProfile(
     durability=DurabilityPolicy.VOLATILE,
 )
 
-# Channels and the OpenCV conversion to RGB of each 8 bit encoding of sensor_msgs/image_encodings.
-_ENCODINGS: dict[str, tuple[int, int | None]] = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-    "8UC1": (1, cv2.COLOR_GRAY2RGB),
-    "8UC3": (3, cv2.COLOR_BGR2RGB),
-    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
-    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
-    "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2RGB),
-    "bayer_bggr8": (1, cv2.COLOR_BayerBGGR2RGB),
-    "bayer_gbrg8": (1, cv2.COLOR_BayerGBRG2RGB),
-    "bayer_grbg8": (1, cv2.COLOR_BayerGRBG2RGB),
-}
-SUPPORTED_ENCODINGS = tuple(_ENCODINGS)
-
 _DISTORTION_MODELS = {"": "none", "plumb_bob": "plumb_bob", "rational_polynomial": "rational_polynomial"}
 _DISTORTION_MODELS |= {"equidistant": "equidistant", "fisheye": "equidistant", "none": "none"}
 
@@ -77,6 +58,19 @@ _DISTORTION_MODELS |= {"equidistant": "equidistant", "fisheye": "equidistant", "
 def stamp_ns(stamp: Time) -> int:
     """A ROS stamp in nanoseconds."""
     return int(stamp.sec) * NS + int(stamp.nanosec)
+
+
+def stamp_problem(stamp: Time) -> str:
+    """Why a stamp cannot be that of an image; empty where it can.
+
+    A sweep's own stamp is worked out from those of its images, and must fit a message again.
+    """
+    if 0 <= stamp.sec <= LAST_SECOND and stamp.nanosec < NS:
+        return ""
+    return (
+        f"bad stamp: {stamp.sec} s and {stamp.nanosec} ns, expected 0 to {LAST_SECOND} s and less than {NS} ns; "
+        "check the clock of the camera driver"
+    )
 
 
 def stamp_message(nanoseconds: int) -> Time:
@@ -94,39 +88,24 @@ def check_image(message: Image, max_pixels: int = MAX_PIXELS) -> None:
     height, width = int(message.height), int(message.width)
     if height < 1 or width < 1 or height * width > max_pixels:
         raise ImageError(f"the image is {width}x{height}, expected 1x1 to {max_pixels} pixels; check the camera driver")
-    known = _ENCODINGS.get(message.encoding)
-    if known is None:
+    if message.encoding not in ENCODINGS:
         _cv_bridge(message.encoding)
         return
-    row = width * known[0]
-    if message.step < row or len(message.data) < message.step * (height - 1) + row:
-        raise ImageError(
-            f"the image has {len(message.data)} bytes with step {message.step}, expected {height} rows of at least "
-            f"{row} bytes for {message.encoding}; the message is truncated or its driver is wrong"
-        )
+    check_layout(message.encoding, height, width, int(message.step), len(message.data), max_pixels)
 
 
 def image_to_rgb(message: Image) -> NDArray[np.uint8]:
     """RGB [H, W, 3] uint8 of an Image, honouring its step.
 
-    Encodings outside ``SUPPORTED_ENCODINGS`` go through cv_bridge where it is installed. Raises
+    Encodings outside ``pixel_layout.ENCODINGS`` go through cv_bridge where it is installed. Raises
     ImageError as ``check_image``.
     """
     check_image(message)
-    if message.encoding not in _ENCODINGS:
+    if message.encoding not in ENCODINGS:
         converted: NDArray[np.uint8] = _cv_bridge(message.encoding)(message)
         return converted
-    channels, conversion = _ENCODINGS[message.encoding]
-    pixels = _rows(message, np.dtype(np.uint8), channels)
-    if conversion is None:
-        return np.ascontiguousarray(pixels)
-    try:
-        rgb: NDArray[np.uint8] = cv2.cvtColor(np.ascontiguousarray(pixels), conversion).astype(np.uint8, copy=False)
-    except cv2.error as error:
-        raise ImageError(
-            f"the image of {message.width}x{message.height} cannot be converted from {message.encoding}: {error}"
-        ) from error
-    return rgb
+    size = (int(message.height), int(message.width), int(message.step))
+    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data)
 
 
 def camera_from_info(
@@ -213,9 +192,11 @@ def image_to_depth(message: Image) -> NDArray[np.float32]:
         raise ImageError(f"a depth image must be 32FC1 or 16UC1, got '{message.encoding}'")
     kind = kinds[message.encoding].newbyteorder(">" if message.is_bigendian else "<")
     row = message.width * kind.itemsize
+    if min(message.height, message.width) < 1 or message.height * message.width > MAX_PIXELS:
+        raise ImageError(f"the depth image is {message.width}x{message.height}, expected 1x1 to {MAX_PIXELS} pixels")
     if message.step < row or len(message.data) < message.step * (message.height - 1) + row:
         raise ImageError(f"the depth image has {len(message.data)} bytes, expected {message.height} rows of {row}")
-    values = _rows(message, kind, 1).astype(np.float32)
+    values = _rows(message, kind).astype(np.float32)
     return values if message.encoding == "32FC1" else np.where(values == 0, np.float32(np.nan), values / 1000)
 
 
@@ -241,14 +222,12 @@ def picture_to_message(picture: NDArray[np.uint8], header: Header) -> Compressed
     return CompressedImage(header=header, format="jpeg", data=array.array("B", encoded.data))
 
 
-def _rows(message: Image, kind: np.dtype[Any], channels: int) -> NDArray[Any]:
-    """[H, W] or [H, W, C] view into the data of an Image, whose rows lie ``step`` bytes apart."""
+def _rows(message: Image, kind: np.dtype[Any]) -> NDArray[Any]:
+    """[H, W] view into the data of an Image, whose rows lie ``step`` bytes apart."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     raw = np.frombuffer(message.data, dtype=np.uint8)
-    row = width * channels * kind.itemsize
-    rows = np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False)
-    typed = np.ascontiguousarray(rows).view(kind)
-    return typed.reshape(height, width, channels) if channels > 1 else typed.reshape(height, width)
+    rows = np.lib.stride_tricks.as_strided(raw, (height, width * kind.itemsize), (step, 1), writeable=False)
+    return np.ascontiguousarray(rows).view(kind).reshape(height, width)
 
 
 def _image(values: NDArray[Any], encoding: str, header: Header) -> Image:
@@ -270,7 +249,7 @@ def _cv_bridge(encoding: str) -> Callable[[Image], Any]:
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError as error:
         raise ImageError(
-            f"the image has encoding '{encoding}', expected one of {', '.join(SUPPORTED_ENCODINGS)}; publish one of "
+            f"the image has encoding '{encoding}', expected one of {', '.join(ENCODINGS)}; publish one of "
             "these, or install cv_bridge for others"
         ) from error
 

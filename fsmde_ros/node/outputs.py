@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -27,6 +28,7 @@ from fsmde_ros.node.messages import (
     stamp_message,
 )
 from fsmde_ros.node.parameters import Settings
+from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import SurroundDepth
 
 STAGES = ("decode", "network", "publish", "total")
@@ -51,6 +53,7 @@ class Outputs:
         images: NDArray[np.uint8],
         headers: Mapping[str, Header],
         settings: Settings,
+        cloud_rig: Rig | None = None,
     ) -> None:
         """Depth of every view, and the cloud, the preview and stddev where somebody listens.
 
@@ -59,6 +62,7 @@ class Outputs:
             images: the views it was made from, [V, H, W, 3] RGB.
             headers: stamp and frame of the input image, by camera.
             settings: encoding, limits and sizes.
+            cloud_rig: the rig whose mountings lead to the reference time; the depth's own by default.
         """
         for camera in depth.rig.cameras:
             values, stddev = depth.view(camera.name)
@@ -69,7 +73,8 @@ class Outputs:
                 self._stddev[camera.name].publish(float_to_image(stddev, header))
         header = Header(stamp=stamp_message(depth.stamp_ns), frame_id=self._vehicle_frame)
         if settings.cloud_enabled and self._points.get_subscription_count():
-            self._points.publish(cloud_to_message(fuse(depth, images, settings.fusion()), header))
+            at_reference = depth if cloud_rig is None else replace(depth, rig=cloud_rig)
+            self._points.publish(cloud_to_message(fuse(at_reference, images, settings.fusion()), header))
         if self._preview.get_subscription_count():
             self._preview.publish(picture_to_message(preview(depth, images, settings), header))
 

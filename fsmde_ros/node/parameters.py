@@ -6,6 +6,7 @@ table of the README; a test holds them together.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -19,6 +20,17 @@ from rclpy.parameter import Parameter
 from fsmde_ros.backends import BUILDERS
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.fusion import FusionConfig
+
+MAX_MILLIMETRES_M = 65.535  # the largest depth that 16UC1 can say
+MAX_NAME = 100
+_CAMERA_NAME = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
+_KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number with a decimal point",
+    str: "a text",
+    tuple: "a list of texts",
+}
 
 
 def parameter(
@@ -69,6 +81,13 @@ class Settings:
     backend: str = parameter(
         "backend", "auto", "What runs the network; auto takes the fastest that is there.", choices=("auto", *BUILDERS)
     )
+    on_out_of_memory: str = parameter(
+        "on_out_of_memory",
+        "cpu",
+        "Where the device has too little memory for fewer views at a time either: cpu goes on there, error drops "
+        "sweeps and says so.",
+        choices=("cpu", "error"),
+    )
     input_transport: str = parameter(
         "input.transport",
         "compressed",
@@ -102,6 +121,14 @@ class Settings:
     )
     sync_anchor: str = parameter(
         "sync.anchor", "", "Camera whose stamp is that of the sweep (own only). Empty: the middle one in time."
+    )
+    motion_odometry: str = parameter(
+        "motion.odometry",
+        "/odom",
+        "Odometry of the vehicle frame; with it the cloud is of one moment, although cameras fire in turn. Empty: off.",
+    )
+    motion_fixed_frame: str = parameter(
+        "motion.fixed_frame", "", "The same from TF: a frame that stands still (odom, map). Not both."
     )
     depth_encoding: str = parameter(
         "depth.encoding",
@@ -172,19 +199,53 @@ class Settings:
         high=60000.0,
         at_run_time=True,
     )
+    stuck_after_s: float = parameter(
+        "stuck_after_s",
+        5.0,
+        "A sweep that is in work for longer means a stuck backend, which diagnostics report as an error, s.",
+        low=0.1,
+        high=600.0,
+        at_run_time=True,
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cameras", tuple(name for name in self.cameras if name))
+        if isinstance(self.cameras, (list, tuple)):
+            object.__setattr__(self, "cameras", tuple(name for name in self.cameras if name != ""))
         for row in fields(self):
             _check_value(row, getattr(self, row.name))
         if len(set(self.cameras)) != len(self.cameras):
             raise ConfigError(f"parameter cameras: expected each name once, got {list(self.cameras)}")
+        for name in self.cameras:
+            check_camera_name(name, "parameter cameras")
         if self.sync_anchor and self.cameras and self.sync_anchor not in self.cameras:
             raise ConfigError(
                 f"parameter sync.anchor: expected one of cameras {list(self.cameras)} or nothing, "
                 f"got '{self.sync_anchor}'"
             )
+        self._check_combinations()
         self.fusion()
+
+    def _check_combinations(self) -> None:
+        if self.sync_deadline_s < self.sync_window_s:
+            raise ConfigError(
+                f"parameter sync.deadline_s: {self.sync_deadline_s} s is shorter than sync.window_s, "
+                f"{self.sync_window_s} s: sweeps would leave before their last camera; raise it, or lower the window"
+            )
+        if self.depth_encoding == "16UC1" and self.depth_max_range_m > MAX_MILLIMETRES_M:
+            raise ConfigError(
+                f"parameter depth.max_range_m: {self.depth_max_range_m} m does not fit depth.encoding 16UC1, expected "
+                f"at most {MAX_MILLIMETRES_M} m; use 32FC1, or a shorter range"
+            )
+        if self.motion_fixed_frame and self.motion_odometry not in ("", "/odom"):
+            raise ConfigError(
+                f"parameter motion.fixed_frame is '{self.motion_fixed_frame}' and motion.odometry is "
+                f"'{self.motion_odometry}', expected one of them"
+            )
+        if self.stuck_after_s * 1000 <= self.latency_budget_ms:
+            raise ConfigError(
+                f"parameter stuck_after_s: {self.stuck_after_s} s is within latency_budget_ms, "
+                f"{self.latency_budget_ms} ms; raise it, or lower the budget"
+            )
 
     def fusion(self) -> FusionConfig:
         """The part that ``fsmde_ros.fusion`` needs."""
@@ -205,6 +266,15 @@ class Settings:
     def describe(self) -> str:
         """All values in one line."""
         return " ".join(f"{row.metadata['name']}={_yaml_value(getattr(self, row.name))}" for row in fields(self))
+
+
+def check_camera_name(name: str, where: str) -> None:
+    """Raise ConfigError where topics cannot begin with the name of a camera."""
+    if not _CAMERA_NAME.fullmatch(name) or len(name) > MAX_NAME:
+        raise ConfigError(
+            f"{where}: '{name[:MAX_NAME]}' cannot be the name of a camera, because its topics begin with it; expected "
+            f"letters, digits and _, not first a digit, parts joined by /, at most {MAX_NAME}"
+        )
 
 
 def declare(node: Node) -> Settings:
@@ -268,6 +338,9 @@ def to_markdown() -> str:
 
 def _check_value(row: Field[Any], value: object) -> None:
     name, low, high, choices = (row.metadata[key] for key in ("name", "low", "high", "choices"))
+    kind = type(row.default)
+    if type(value) is not kind or (isinstance(value, tuple) and not all(isinstance(item, str) for item in value)):
+        raise ConfigError(f"parameter {name}: expected {_KINDS[kind]}, got {value!r:.80}")
     if choices and value not in choices:
         raise ConfigError(f"parameter {name}: expected one of {', '.join(choices)}, got '{value}'")
     if low is not None and not (isinstance(value, (int, float)) and low <= value <= high):

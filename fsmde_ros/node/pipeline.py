@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from fsmde_ros.ego_motion import largest_move_m, rig_at_reference
 from fsmde_ros.errors import ImageError
 from fsmde_ros.estimator import Estimator, PreparedSweep
-from fsmde_ros.images import encoded_size
-from fsmde_ros.node.diagnostics import Monitor, SweepReport
+from fsmde_ros.images import MAX_PIXELS, encoded_size
+from fsmde_ros.node.diagnostics import REPLACED, Monitor, SweepReport
+from fsmde_ros.node.ego_motion import EgoMotion
 from fsmde_ros.node.live_rig import LiveRig
 from fsmde_ros.node.messages import check_image, compressed_to_encoded, image_to_rgb, stamp_message
 from fsmde_ros.node.outputs import Outputs
@@ -75,7 +77,13 @@ def receive(message: CompressedImage | Image) -> ReceivedImage:
     try:
         if isinstance(message, CompressedImage):
             encoded = compressed_to_encoded(message)
-            return ReceivedImage(message.header, encoded, encoded_size(encoded))
+            height, width = encoded_size(encoded)
+            if height * width > MAX_PIXELS:
+                raise ImageError(
+                    f"the image is {width}x{height} by its header, expected at most {MAX_PIXELS} pixels; "
+                    "check the camera driver"
+                )
+            return ReceivedImage(message.header, encoded, (height, width))
         check_image(message)
     except ImageError as error:
         return ReceivedImage(message.header, None, None, str(error))
@@ -113,9 +121,15 @@ class Pipeline:
     """Decodes, estimates and publishes one sweep after another, in the worker's thread."""
 
     def __init__(
-        self, estimator: Estimator, outputs: Outputs, monitor: Monitor, settings: Callable[[], Settings]
+        self,
+        estimator: Estimator,
+        outputs: Outputs,
+        monitor: Monitor,
+        motion: EgoMotion,
+        settings: Callable[[], Settings],
     ) -> None:
-        self._estimator, self._outputs, self._monitor, self._settings = estimator, outputs, monitor, settings
+        self._estimator, self._outputs, self._monitor = estimator, outputs, monitor
+        self._motion, self._settings = motion, settings
 
     def work(self, job: Job) -> None:
         """Publish the depth of a sweep and its report."""
@@ -139,7 +153,9 @@ class Pipeline:
         depth = limit_range(self._estimator.infer(prepared), settings.depth_max_range_m)
         inferred = time.monotonic()
         headers = {name: arrival.payload.header for name, arrival in job.views.items()}
-        self._outputs.publish_depth(depth, prepared.images.transpose(0, 2, 3, 1), headers, settings)
+        stamps = {name: arrival.stamp_ns for name, arrival in job.views.items()}
+        cloud_rig = rig_at_reference(depth.rig, stamps, job.stamp_ns, self._motion.pose_at)
+        self._outputs.publish_depth(depth, prepared.images.transpose(0, 2, 3, 1), headers, settings, cloud_rig)
         published = time.monotonic()
         times = {
             "decode": decoded - start,
@@ -147,11 +163,17 @@ class Pipeline:
             "publish": published - inferred,
             "total": published - job.first_arrival,
         }
-        self._report(job, depth.rig.names, failed, {name: 1000 * value for name, value in times.items()})
+        self._report(
+            job,
+            depth.rig.names,
+            failed,
+            {name: 1000 * value for name, value in times.items()},
+            None if cloud_rig is None else largest_move_m(depth.rig, cloud_rig),
+        )
 
     def replaced(self, job: Job) -> None:
         """A sweep that was not worked on, because a newer one came or the node was deactivated."""
-        self._drop(job, "replaced", "replaced by a newer sweep: the machine is slower than the cameras")
+        self._drop(job, REPLACED, "replaced by a newer sweep: the machine is slower than the cameras")
 
     def failed(self, job: Job, error: Exception) -> None:
         """A sweep whose work raised an exception."""
@@ -172,10 +194,19 @@ class Pipeline:
                 views[name] = View(pixels, arrival.stamp_ns)
         return views, failed
 
-    def _report(self, job: Job, views: tuple[str, ...], failed: Mapping[str, str], times_ms: dict[str, float]) -> None:
+    def _report(
+        self,
+        job: Job,
+        views: tuple[str, ...],
+        failed: Mapping[str, str],
+        times_ms: dict[str, float],
+        motion_m: float | None,
+    ) -> None:
         problems = {**dict.fromkeys(job.missing, "no message"), **job.refused, **failed}
         reason = "; ".join(f"{name}: {problem}" for name, problem in problems.items()) or "complete"
-        report = SweepReport(stamp_message(job.stamp_ns), views, tuple(problems), reason, times_ms=times_ms)
+        report = SweepReport(
+            stamp_message(job.stamp_ns), views, tuple(problems), reason, times_ms=times_ms, motion_m=motion_m
+        )
         self._monitor.published(not problems, times_ms["total"])
         self._outputs.publish_report(report)
 

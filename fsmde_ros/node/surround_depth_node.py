@@ -8,10 +8,11 @@ so that they hold with a simulated clock that stands still.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import rclpy
@@ -33,17 +34,19 @@ from fsmde_ros.estimator import Estimator
 from fsmde_ros.node import parameters
 from fsmde_ros.node.command_line import StopSignal, split_ros_arguments
 from fsmde_ros.node.diagnostics import Monitor
+from fsmde_ros.node.ego_motion import EgoMotion, NoMotion, OdometryMotion, TfMotion
+from fsmde_ros.node.estimation import build_estimator, degradation
 from fsmde_ros.node.live_rig import LiveRig
-from fsmde_ros.node.messages import INPUT_QOS, REPORT_QOS, stamp_ns
+from fsmde_ros.node.messages import INPUT_QOS, REPORT_QOS, stamp_ns, stamp_problem
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, make_job, receive, size_problem, warm_up
 from fsmde_ros.node.synchronisation import Synchroniser, build_synchroniser
-from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfExtrinsics
+from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
 from fsmde_ros.node.worker import LatestOnlyWorker
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.sweep_assembler import AssembledSweep, AssemblerConfig, Counters
+from fsmde_ros.sweep_assembler import AssembledSweep, AssemblerConfig, CameraCounters, Counters
 
 TICK_S = 0.01
 Success, Failure = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -52,9 +55,13 @@ Success, Failure = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FA
 class SurroundDepthNode(LifecycleNode):
     """The managed node; see the README for its topics and parameters."""
 
-    def __init__(self) -> None:
-        """Declare the parameters; raises ConfigError where one is unfit."""
+    def __init__(self, build: Callable[[Settings], Estimator] = build_estimator) -> None:
+        """Declare the parameters; raises ConfigError where one is unfit.
+
+        ``build`` makes the estimator when the node is configured.
+        """
         super().__init__("surround_depth")
+        self._build_estimator = build
         self._log = LifecycleNode.get_logger(self)
         self.settings = parameters.declare(self)
         parameters.watch(self, lambda: self.settings, self._apply)
@@ -65,7 +72,8 @@ class SurroundDepthNode(LifecycleNode):
         self.create_timer(self.settings.diagnostics_period_s, self._diagnose, clock=self._steady)
         self._cameras: tuple[str, ...] = ()
         self._monitor = Monitor(())
-        self._extrinsics: Extrinsics | None = None
+        self._tf: TfBuffer | None = None
+        self._motion: EgoMotion = NoMotion()
         self._live_rig: LiveRig | None = None
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
@@ -88,11 +96,13 @@ class SurroundDepthNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start the worker."""
-        assert self._outputs is not None
-        assert self._estimator is not None
+        if self._outputs is None or self._estimator is None:
+            self.problem = "cannot activate: a sweep is still in work since the last time; clean up and configure anew"
+            self._log.error(self.problem)
+            return Failure
         super().on_activate(state)
         self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
-        pipeline = Pipeline(self._estimator, self._outputs, self._monitor, lambda: self.settings)
+        pipeline = Pipeline(self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings)
         self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, partial(self._sweep_failed, pipeline))
         for name in self._cameras:
             self._subscribe(name)
@@ -110,7 +120,7 @@ class SurroundDepthNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of the model and the publishers."""
         self._release()
-        self._state = "unconfigured"
+        self.problem, self._state = "", "unconfigured"
         return Success
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -139,29 +149,43 @@ class SurroundDepthNode(LifecycleNode):
         self._cameras = settings.cameras or (rig.names if rig else ())
         if not self._cameras:
             raise ConfigError("parameters cameras and rig_file are both empty; set rig_file, or name the cameras")
+        for name in self._cameras:
+            parameters.check_camera_name(name, f"rig file {settings.rig_file}")
         self._assembler_config()
-        self._extrinsics = self._build_extrinsics(rig)
-        self._live_rig = LiveRig(self._cameras, self._extrinsics, rig, settings.input_rectified)
+        if rig is None or settings.motion_fixed_frame:
+            instead = "motion.odometry instead of motion.fixed_frame" if rig else "rig_file (rig_from_bag makes one)"
+            self._tf = TfBuffer(self, f"parameters: set {instead}")
+        extrinsics = self._build_extrinsics(rig)
+        self._live_rig = LiveRig(self._cameras, extrinsics, rig, settings.input_rectified)
         self._monitor = Monitor(self._cameras)
-        self._estimator = Estimator.from_checkpoint(settings.checkpoint or None, settings.device, settings.backend)
+        self._estimator = self._build_estimator(settings)
         seconds = warm_up(self._estimator, len(self._cameras))
-        self._outputs = Outputs(self, self._cameras, self._extrinsics.vehicle_frame)
+        self._motion = self._build_motion(extrinsics.vehicle_frame)
+        self._outputs = Outputs(self, self._cameras, extrinsics.vehicle_frame)
         card, backend = self._estimator.card, self._estimator.backend
         self._log.info(
-            f"configured in the frame {self._extrinsics.vehicle_frame}: model {card.name} {card.input_size} on "
+            f"configured in the frame {extrinsics.vehicle_frame}: model {card.name} {card.input_size} on "
             f"{backend.name} (first run {seconds:.2f} s), cameras {', '.join(self._cameras)}; {settings.describe()}"
         )
 
     def _build_extrinsics(self, rig: Rig | None) -> Extrinsics:
         wanted = self.settings.vehicle_frame
         if rig is None:
-            return TfExtrinsics(self, wanted or "base_link")
+            assert self._tf is not None
+            return TfExtrinsics(self._tf, wanted or "base_link")
         if wanted not in ("", rig.vehicle_frame):
             raise ConfigError(
                 f"parameter vehicle_frame is '{wanted}', but the rig file {self.settings.rig_file} is in "
                 f"'{rig.vehicle_frame}'; leave the parameter empty, or correct one of them"
             )
         return RigFileExtrinsics(rig, self.settings.rig_file)
+
+    def _build_motion(self, vehicle_frame: str) -> EgoMotion:
+        if self.settings.motion_fixed_frame:
+            assert self._tf is not None
+            return TfMotion(self._tf, self.settings.motion_fixed_frame, vehicle_frame)
+        topic = self.settings.motion_odometry
+        return OdometryMotion(self, topic, vehicle_frame) if topic else NoMotion()
 
     def _assembler_config(self) -> AssemblerConfig:
         s = self.settings
@@ -188,10 +212,13 @@ class SurroundDepthNode(LifecycleNode):
         assert self._live_rig is not None
         now = time.monotonic()
         received = receive(message)
-        problem, rig = received.problem, self._live_rig.rig()
+        bad_stamp = stamp_problem(message.header.stamp)
+        problem, rig = bad_stamp or received.problem, self._live_rig.rig()
         if not problem and rig is not None and name in rig:
             problem = size_problem(received, rig[name])
         self._monitor.took(name, now, message.header.frame_id, received.size, problem)
+        if bad_stamp:
+            return
         self._submit(self._synchroniser.add(name, stamp_ns(message.header.stamp), received, now))
 
     def _tick(self) -> None:
@@ -201,6 +228,8 @@ class SurroundDepthNode(LifecycleNode):
     def _submit(self, sweeps: Sequence[AssembledSweep[ReceivedImage]]) -> None:
         assert self._worker is not None
         assert self._live_rig is not None
+        if sweeps:
+            self._live_rig.refresh()
         for sweep in sweeps:
             self._worker.submit(make_job(sweep, self._live_rig))
 
@@ -217,16 +246,24 @@ class SurroundDepthNode(LifecycleNode):
         facts: dict[str, str] = {}
         if estimator is not None:
             facts |= {"model": estimator.card.name, "backend": estimator.backend.name}
+        facts["motion"] = self._motion.describe()
         synchroniser, worker = self._synchroniser, self._worker
         counters = synchroniser.counters if synchroniser else Counters()
         facts["silent"] = ",".join(synchroniser.silent()) if synchroniser else ""
         busy_s = worker.busy_s() if worker else 0.0
-        budget_ms = self.settings.latency_budget_ms
-        statuses = [self._monitor.pipeline_status(self._state, self.problem, counters, busy_s, budget_ms, facts)]
+        if busy_s > self.settings.stuck_after_s:
+            self._log.error(f"stuck: one sweep has been in work for {busy_s:.1f} s", throttle_duration_sec=10.0)
+        degraded = "" if estimator is None else degradation(estimator)
+        statuses = [
+            self._monitor.pipeline_status(self._state, self.problem, counters, busy_s, self.settings, facts, degraded)
+        ]
         if live_rig is not None:
+            live_rig.refresh()
+            of_camera = synchroniser.camera_counters if synchroniser else {}
             for name in self._cameras:
                 problem, has_info = live_rig.problem(name), live_rig.has_info(name)
-                statuses.append(self._monitor.camera_status(name, now, self._topic(name), problem, has_info))
+                counts = of_camera.get(name, CameraCounters())
+                statuses.append(self._monitor.camera_status(name, now, self._topic(name), problem, has_info, counts))
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))
 
@@ -237,15 +274,21 @@ class SurroundDepthNode(LifecycleNode):
         if self._ticker is not None:
             self.destroy_timer(self._ticker)
         if self._worker is not None and not self._worker.stop():
-            self._log.error("the sweep in work does not end; its thread is left behind")
+            self._log.error("the sweep in work does not end; its thread is left behind with its estimator")
+            self._estimator = None
         self._ticker = self._worker = self._synchroniser = None
 
     def _release(self) -> None:
         if self._outputs is not None:
             self._outputs.close()
-        if self._extrinsics is not None:
-            self._extrinsics.close()
-        self._outputs = self._extrinsics = self._live_rig = self._estimator = None
+        if self._tf is not None:
+            self._tf.close()
+        self._motion.close()
+        if self._estimator is not None:
+            self._estimator.close()
+        self._motion = NoMotion()
+        self._outputs = self._tf = self._live_rig = self._estimator = None
+        gc.collect()  # the caches of an estimator hold it in a circle, and with it the memory of its device
 
 
 def start(node: SurroundDepthNode) -> None:

@@ -31,10 +31,6 @@ class Extrinsics(Protocol):
         """[4, 4] of a camera and the frame of its images; raises RigError where it is not known."""
         ...
 
-    def close(self) -> None:
-        """Let go of what was taken from ROS."""
-        ...
-
 
 class RigFileExtrinsics:
     """The mounting that a rig file gives, by name of the camera."""
@@ -52,8 +48,34 @@ class RigFileExtrinsics:
             )
         return self._rig[camera].camera_to_vehicle
 
+
+class TfBuffer:
+    """TF as the node hears it."""
+
+    def __init__(self, node: Node, wanted_by: str) -> None:
+        """Listen to TF; raises ConfigError, which begins with ``wanted_by``, where tf2_ros is not installed."""
+        try:
+            import tf2_ros
+        except ImportError as error:
+            raise ConfigError(
+                f"{wanted_by}, or install ROS 2: TF cannot be used, because tf2_ros is not installed"
+            ) from error
+        self._errors: type[Exception] = tf2_ros.TransformException
+        self._buffer: Any = tf2_ros.Buffer()
+        self._listener: Any = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+
+    def lookup(self, target: str, source: str, stamp_ns: int = 0) -> Array:
+        """``source_to_target [4, 4]`` at a stamp, by default the newest; raises RigError where TF has none."""
+        try:
+            found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
+            q, t = found.transform.rotation, found.transform.translation
+            return rigid([q.w, q.x, q.y, q.z], [t.x, t.y, t.z])
+        except (self._errors, ValueError) as error:  # ValueError: a quaternion of no length
+            raise RigError(f"TF has no transform from '{source}' to '{target}': {error}") from error
+
     def close(self) -> None:
-        """See ``Extrinsics``."""
+        """Stop listening."""
+        self._listener.unregister()
 
 
 class TfExtrinsics:
@@ -61,32 +83,14 @@ class TfExtrinsics:
 
     ground_z = 0.0
 
-    def __init__(self, node: Node, vehicle_frame: str) -> None:
-        """Listen to TF; raises ConfigError where tf2_ros is not installed."""
-        try:
-            import tf2_ros
-        except ImportError as error:
-            raise ConfigError(
-                "parameter rig_file is empty and TF cannot be used, because tf2_ros is not installed; set rig_file "
-                "to a rig file (rig_from_bag makes one), or install ROS 2"
-            ) from error
-        self.vehicle_frame = vehicle_frame
-        self._errors: type[Exception] = tf2_ros.TransformException
-        self._buffer: Any = tf2_ros.Buffer()
-        self._listener: Any = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+    def __init__(self, tf: TfBuffer, vehicle_frame: str) -> None:
+        self._tf, self.vehicle_frame = tf, vehicle_frame
 
     def camera_to_vehicle(self, camera: str, frame: str) -> Array:
         """See ``Extrinsics``."""
         try:
-            found = self._buffer.lookup_transform(self.vehicle_frame, frame, Time())
-        except self._errors as error:
+            return self._tf.lookup(self.vehicle_frame, frame)
+        except RigError as error:
             raise RigError(
-                f"no extrinsics: TF has no transform from '{frame}' of camera '{camera}' to '{self.vehicle_frame}': "
-                f"{error}; publish it on /tf_static, or set rig_file"
+                f"no extrinsics of camera '{camera}': {error}; publish it on /tf_static, or set rig_file"
             ) from error
-        q, t = found.transform.rotation, found.transform.translation
-        return rigid([q.w, q.x, q.y, q.z], [t.x, t.y, t.z])
-
-    def close(self) -> None:
-        """See ``Extrinsics``."""
-        self._listener.unregister()

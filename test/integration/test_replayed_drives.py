@@ -15,7 +15,8 @@ from rosbags.typesys import Stores, get_typestore
 from demo.drives import DriveBag, DriveName, TownSize, prepare
 from demo.recording import messages, stamp_ns
 from fsmde_ros.cloud_layout import unpack_cloud
-from fsmde_ros.geometry import invert, project, transform
+from fsmde_ros.geometry import invert, project, rigid, transform
+from fsmde_ros.pose_track import PoseTrack
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
@@ -99,6 +100,12 @@ def test_points_of_the_cloud_lie_on_the_depth_of_their_view(town_run: Replayed) 
     columns = columns_of(cloud)
     points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(float)
     assert len(points) > 100
+    poses = PoseTrack()
+    for _, odometry in messages(town_run.drive.bag, {"/odom"}):
+        p, q = odometry.pose.pose.position, odometry.pose.pose.orientation
+        poses.add(stamp_ns(odometry), rigid([q.w, q.x, q.y, q.z], [p.x, p.y, p.z]))
+    reference = poses.at(stamp_ns(cloud))
+    moves = []
     seen = set(np.unique(columns["view"]).astype(int))
     assert len(seen) == len(CAMERAS)
     for index in seen:
@@ -106,11 +113,15 @@ def test_points_of_the_cloud_lie_on_the_depth_of_their_view(town_run: Replayed) 
         image = town_run.recorded[f"/{camera.name}/depth/image_rect"][0]
         small = camera.resized((image.height, image.width))
         mine = points[columns["view"] == index]
-        pixels, depth = project(small.intrinsics, transform(invert(camera.camera_to_vehicle), mine))
+        # The cloud is of its own stamp: back to where the vehicle was when this image was taken.
+        to_image = invert(poses.at(stamp_ns(image))) @ reference
+        moves.append(np.linalg.norm(to_image[:3, 3]))
+        pixels, depth = project(small.intrinsics, transform(invert(camera.camera_to_vehicle) @ to_image, mine))
         x, y = np.rint(pixels).astype(int).T
         published = depth_of(image)[y, x]
         agrees = np.abs(published - depth) < 0.02 * depth + 0.02
         assert agrees.mean() > 0.95, f"{camera.name}: the cloud and the depth disagree"
+    assert max(moves) > 0.05, "the vehicle moves within a sweep, or this test shows nothing"
 
 
 def test_report_agrees_with_an_own_count(town_run: Replayed) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
-from fsmde_ros.node.diagnostics import STUCK_S, Monitor, SweepReport
+from fsmde_ros.node.diagnostics import Monitor, SweepReport
 from fsmde_ros.node.messages import stamp_message
-from fsmde_ros.sweep_assembler import Counters
+from fsmde_ros.node.parameters import Settings
+from fsmde_ros.sweep_assembler import CameraCounters, Counters
 
+NONE = CameraCounters()
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -38,7 +40,7 @@ def monitor_with_frames(problem="", count=13, until=100.0, rate=12.0):
     ],
 )
 def test_the_most_specific_cause_comes_first(problem, rig_problem, has_info, now, level, state):
-    status = monitor_with_frames(problem).camera_status("cam", now, "cam/image", rig_problem, has_info)
+    status = monitor_with_frames(problem).camera_status("cam", now, "cam/image", rig_problem, has_info, NONE)
     assert (status.level, values(status)["state"]) == (level, state)
     assert status.name == "surround_depth: cam"
     expected = rig_problem or problem
@@ -47,50 +49,96 @@ def test_the_most_specific_cause_comes_first(problem, rig_problem, has_info, now
 
 
 def test_a_camera_that_never_spoke_is_told_from_one_that_fell_silent():
-    status = Monitor(["cam"]).camera_status("cam", 5.0, "cam/image_rect/compressed", "no CameraInfo", False)
+    status = Monitor(["cam"]).camera_status("cam", 5.0, "cam/image_rect/compressed", "no CameraInfo", False, NONE)
     assert (status.level, values(status)["state"]) == (ERROR, "no messages")
     assert "cam/image_rect/compressed" in status.message
     assert "no CameraInfo" in status.message
 
 
 def test_rates_and_ages():
-    numbers = values(monitor_with_frames().camera_status("cam", 100.25, "t", "", True))
+    numbers = values(monitor_with_frames().camera_status("cam", 100.25, "t", "", True, NONE))
     assert float(numbers["rate_hz"]) == pytest.approx(12.0, abs=0.01)
     assert float(numbers["age_s"]) == pytest.approx(0.25)
     assert (numbers["frames"], numbers["size"], numbers["frame_id"]) == ("13", "160x90", "optical")
 
 
 def test_a_camera_of_one_frame_a_second_is_not_stale_between_two_frames():
-    status = monitor_with_frames(rate=0.5).camera_status("cam", 103.0, "t", "", True)
+    status = monitor_with_frames(rate=0.5).camera_status("cam", 103.0, "t", "", True, NONE)
     assert status.level == OK
 
 
-def pipeline(monitor, state="active", problem="", busy=0.0, budget=100.0):
-    return monitor.pipeline_status(state, problem, Counters(late=3), busy, budget, {"backend": "torch cpu"})
+def pipeline(monitor, state="active", problem="", busy=0.0, budget=100.0, degraded=""):
+    settings = Settings(latency_budget_ms=budget, stuck_after_s=5.0)
+    return monitor.pipeline_status(state, problem, Counters(late=3), busy, settings, {"backend": "torch cpu"}, degraded)
 
 
 def test_the_pipeline_counts_and_judges():
     monitor = Monitor([])
     assert pipeline(monitor).level == WARN
-    for latency in (10.0, 20.0, 30.0):
+    for latency in [10.0] * 6 + [20.0] * 7 + [30.0] * 6:
         monitor.published(latency < 25, latency)
     monitor.dropped("replaced", "replaced by a newer sweep")
     status = pipeline(monitor)
     assert status.level == OK
     numbers = values(status)
-    assert (numbers["complete"], numbers["partial"], numbers["dropped (replaced)"]) == ("2", "1", "1")
+    assert (numbers["complete"], numbers["partial"], numbers["dropped (replaced)"]) == ("13", "6", "1")
     assert (numbers["latency_p50_ms"], numbers["assembler late"], numbers["backend"]) == ("20.0", "3", "torch cpu")
     assert "above the budget" in pipeline(monitor, budget=15.0).message
     assert pipeline(monitor, budget=15.0).level == WARN
-    assert pipeline(monitor, busy=STUCK_S + 0.1).level == ERROR
+    assert pipeline(monitor, busy=5.1).level == ERROR
+    assert "stuck" in pipeline(monitor, busy=5.1).message
     assert "inactive" in pipeline(monitor, state="inactive").message
     assert pipeline(monitor, state="unconfigured", problem="cannot configure: x").level == ERROR
+    assert (pipeline(monitor, degraded="3 views").level, pipeline(monitor, degraded="3 views").message) == (
+        WARN,
+        "3 views",
+    )
+
+
+def test_sweeps_that_fail_are_an_error_until_one_is_published():
+    monitor = Monitor([])
+    monitor.published(True, 10.0)
+    monitor.dropped("failed", "RuntimeError: cable")
+    monitor.dropped("failed", "RuntimeError: cable")
+    status = pipeline(monitor)
+    assert status.level == ERROR
+    assert status.message == "the last 2 sweeps were not published: RuntimeError: cable"
+    monitor.published(True, 10.0)
+    assert pipeline(monitor).level == OK
+
+
+def test_a_machine_that_is_too_slow_is_told():
+    monitor = Monitor([])
+    for _ in range(10):
+        monitor.published(True, 10.0)
+        monitor.dropped("replaced", "replaced")
+    status = pipeline(monitor)
+    assert status.level == WARN
+    assert "50 % of the last sweeps were replaced" in status.message
+
+
+@pytest.mark.parametrize(
+    ("counters", "level", "state"),
+    [
+        (CameraCounters(messages=12, late=3), WARN, "late"),
+        (CameraCounters(messages=12, out_of_order=2), WARN, "out of order"),
+        (CameraCounters(messages=12, out_of_order=2, late=1), WARN, "late"),
+        (CameraCounters(messages=12, strayed=12, late=1), ERROR, "bad stamp"),
+        (CameraCounters(messages=12, duplicate=12), OK, "OK"),
+    ],
+)
+def test_what_the_synchroniser_counted_is_told_once(counters, level, state):
+    monitor = monitor_with_frames()
+    status = monitor.camera_status("cam", 100.1, "t", "", True, counters)
+    assert (status.level, values(status)["state"]) == (level, state)
+    assert values(status)["late"] == str(counters.late)
+    assert values(monitor.camera_status("cam", 100.2, "t", "", True, counters))["state"] == "OK"
 
 
 def test_a_camera_whose_image_cannot_be_decoded_after_all():
     monitor = monitor_with_frames()
     monitor.refused("cam", "corrupt data")
-    status = monitor.camera_status("cam", 100.0, "t", "", True)
+    status = monitor.camera_status("cam", 100.0, "t", "", True, NONE)
     assert (values(status)["state"], values(status)["refused"]) == ("undecodable", "1")
 
 

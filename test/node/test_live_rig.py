@@ -9,11 +9,11 @@ import pytest
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
-from fsmde_ros.errors import ConfigError
+from fsmde_ros.errors import ConfigError, RigError
 from fsmde_ros.node.live_rig import LiveRig
 from fsmde_ros.node.messages import camera_to_info
 from fsmde_ros.node.synchronisation import build_synchroniser
-from fsmde_ros.node.transforms import RigFileExtrinsics, TfExtrinsics
+from fsmde_ros.node.transforms import RigFileExtrinsics, TfBuffer
 from fsmde_ros.sweep_assembler import AssemblerConfig, SweepAssembler
 
 
@@ -67,6 +67,41 @@ def test_without_a_rig_file_every_camera_waits_for_its_info(file_rig):
     assert live.rig().names == ("a",)
 
 
+class MovingExtrinsics:
+    """A mounting that changes, or is not known, as TF would tell it."""
+
+    vehicle_frame, ground_z = "base_link", 0.0
+
+    def __init__(self, mounting):
+        self.mounting = mounting
+
+    def camera_to_vehicle(self, camera, frame):
+        if self.mounting is None:
+            raise RigError("no extrinsics: TF has no transform")
+        return self.mounting
+
+
+def test_a_changed_mounting_is_used_without_a_new_camera_info(file_rig):
+    extrinsics = MovingExtrinsics(None)
+    live = LiveRig(("a",), extrinsics, None, rectified=True)
+    live.take("a", camera_to_info(file_rig["a"], Header()))
+    live.refresh()
+    assert live.rig() is None
+    assert "no extrinsics" in live.problem("a")
+    extrinsics.mounting = file_rig["a"].camera_to_vehicle
+    live.refresh()
+    first = live.rig()
+    assert live.problem("a") == ""
+    live.refresh()
+    assert live.rig() is first
+    extrinsics.mounting = file_rig["b"].camera_to_vehicle
+    live.refresh()
+    np.testing.assert_array_equal(live.rig()["a"].camera_to_vehicle, file_rig["b"].camera_to_vehicle)
+    extrinsics.mounting = None
+    live.refresh()
+    assert live.rig() is None
+
+
 def test_the_own_synchroniser_is_the_assembler():
     assert isinstance(build_synchroniser("own", AssemblerConfig(("a",))), SweepAssembler)
 
@@ -92,5 +127,5 @@ def test_message_filters_give_complete_sweeps():
 
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
 def test_tf_that_is_absent_is_named_with_the_way_out():
-    with pytest.raises(ConfigError, match=r"tf2_ros is not installed; set rig_file"):
-        TfExtrinsics(None, "base_link")
+    with pytest.raises(ConfigError, match=r"set rig_file, or install ROS 2: .*tf2_ros is not installed"):
+        TfBuffer(None, "set rig_file")

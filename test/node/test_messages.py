@@ -14,7 +14,6 @@ from fsmde_ros.errors import ConfigError, ImageError, RigError
 from fsmde_ros.fusion import Cloud
 from fsmde_ros.images import decode, encode_jpeg
 from fsmde_ros.node.messages import (
-    SUPPORTED_ENCODINGS,
     camera_from_info,
     camera_to_info,
     check_image,
@@ -27,6 +26,7 @@ from fsmde_ros.node.messages import (
     stamp_message,
     stamp_ns,
 )
+from fsmde_ros.pixel_layout import ENCODINGS
 
 H, W = 4, 6
 RGB = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
@@ -104,7 +104,7 @@ def test_images_that_contradict_themselves_are_refused(change, text):
 
 
 def test_supported_encodings_are_named():
-    assert {"rgb8", "bgr8", "rgba8", "bgra8", "mono8"} <= set(SUPPORTED_ENCODINGS)
+    assert {"rgb8", "bgr8", "rgba8", "bgra8", "mono8"} <= set(ENCODINGS)
 
 
 def test_compressed_images_keep_their_bytes():

@@ -1,0 +1,127 @@
+"""Where the vehicle was at the stamp of an image: from an odometry topic, or from TF."""
+
+from __future__ import annotations
+
+import threading
+from typing import Protocol
+
+import numpy as np
+from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+from fsmde_ros.errors import RigError
+from fsmde_ros.geometry import rigid
+from fsmde_ros.node.messages import stamp_ns, stamp_problem
+from fsmde_ros.node.transforms import TfBuffer
+from fsmde_ros.pose_track import PoseTrack
+
+Array = NDArray[np.float64]
+
+POSES = 500  # some seconds of any odometry
+RESTART_NS = 1_000_000_000  # poses that are older than the newest by more than this: the clock was set back
+# A subscription that asks for best effort is served by every publisher.
+QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class EgoMotion(Protocol):
+    """Poses of the vehicle in a frame that stands still."""
+
+    def pose_at(self, stamp_ns: int) -> Array | None:
+        """``vehicle_to_map [4, 4]`` at a stamp, None where it is not known. Any thread may ask."""
+        ...
+
+    def describe(self) -> str:
+        """Where the poses come from, and what is wrong with them, for the diagnostics."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was taken from ROS."""
+        ...
+
+
+class NoMotion:
+    """The vehicle is taken to stand still within a sweep."""
+
+    def pose_at(self, stamp_ns: int) -> Array | None:
+        """See ``EgoMotion``."""
+        return None
+
+    def describe(self) -> str:
+        """See ``EgoMotion``."""
+        return "off"
+
+    def close(self) -> None:
+        """See ``EgoMotion``."""
+
+
+class OdometryMotion:
+    """Poses of a ``nav_msgs/Odometry`` of the vehicle frame, between its messages interpolated."""
+
+    def __init__(self, node: Node, topic: str, vehicle_frame: str) -> None:
+        self._node, self._topic, self._vehicle_frame = node, topic, vehicle_frame
+        self._lock = threading.Lock()  # the executor adds, the worker asks
+        self._track = PoseTrack(limit=POSES)
+        self._problem = "no message yet"
+        self._subscription = node.create_subscription(Odometry, topic, self.take, QOS)
+
+    def take(self, message: Odometry) -> None:
+        """Add the pose of a message; one that is no pose, or of another frame, is left out and told."""
+        problem = stamp_problem(message.header.stamp)
+        if message.child_frame_id.lstrip("/") != self._vehicle_frame:
+            problem = f"is of the frame '{message.child_frame_id}', expected '{self._vehicle_frame}'"
+        position, q = message.pose.pose.position, message.pose.pose.orientation
+        try:
+            pose = rigid([q.w, q.x, q.y, q.z], [position.x, position.y, position.z])
+        except ValueError as error:
+            problem, pose = str(error), np.eye(4)
+        if not problem and not np.isfinite(pose).all():
+            problem = "its position is not finite"
+        with self._lock:
+            self._problem = problem
+            if problem:
+                return
+            stamp, known = stamp_ns(message.header.stamp), self._track.stamps_ns
+            if known and stamp < known[-1] - RESTART_NS:
+                self._track.clear()
+            self._track.add(stamp, pose)
+
+    def pose_at(self, stamp_ns: int) -> Array | None:
+        """See ``EgoMotion``."""
+        with self._lock:
+            return self._track.at(stamp_ns)
+
+    def describe(self) -> str:
+        """See ``EgoMotion``."""
+        with self._lock:
+            return f"odometry {self._topic}" + (f": {self._problem}" if self._problem else "")
+
+    def close(self) -> None:
+        """See ``EgoMotion``."""
+        self._node.destroy_subscription(self._subscription)
+
+
+class TfMotion:
+    """Poses of the vehicle frame in a fixed frame of TF, such as odom or map."""
+
+    def __init__(self, tf: TfBuffer, fixed_frame: str, vehicle_frame: str) -> None:
+        self._tf, self._fixed_frame, self._vehicle_frame = tf, fixed_frame, vehicle_frame
+        self._problem = ""
+
+    def pose_at(self, stamp_ns: int) -> Array | None:
+        """See ``EgoMotion``."""
+        try:
+            pose = self._tf.lookup(self._fixed_frame, self._vehicle_frame, stamp_ns)
+        except RigError as error:
+            self._problem = str(error)
+            return None
+        self._problem = ""
+        return pose
+
+    def describe(self) -> str:
+        """See ``EgoMotion``."""
+        return f"TF {self._fixed_frame}" + (f": {self._problem}" if self._problem else "")
+
+    def close(self) -> None:
+        """See ``EgoMotion``; the buffer belongs to the node."""

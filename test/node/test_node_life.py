@@ -1,0 +1,287 @@
+"""The node in this process: its life cycle over and over, and an estimator that fails it.
+
+The estimator is the real one with a backend that runs out of memory, raises or hangs, so that
+everything else is what runs on a vehicle.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import os
+import threading
+import time
+
+import numpy as np
+import psutil
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import State
+from nav_msgs.msg import Odometry
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CompressedImage, PointCloud2
+from std_msgs.msg import Header
+
+from fsmde_ros.backends.memory_guard import MemoryGuard
+from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.estimator import Estimator
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.node.estimation import build_estimator
+from fsmde_ros.node.messages import stamp_message
+from fsmde_ros.node.surround_depth_node import SurroundDepthNode
+from fsmde_ros.rig_file import write_rig
+
+pytestmark = pytest.mark.ros
+
+DOMAIN = 120 + os.getpid() % 80
+NAMES = ("left", "middle", "right")
+SIZE = (96, 160)
+START, PERIOD_NS, STEP_NS = 1_532_402_927_000_000_000, 100_000_000, 20_000_000
+DONE = TransitionCallbackReturn.SUCCESS
+
+
+class Bench:
+    """A node and its client on one executor."""
+
+    def __init__(self, parameters, build):
+        arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        rclpy.init(args=["--ros-args", *arguments], domain_id=DOMAIN)
+        self.node = SurroundDepthNode(build)
+        self.client = rclpy.create_node("client")
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.executor.add_node(self.client)
+        self.sweeps, self.diagnostics, self.clouds = [], [], []
+        qos = QoSProfile(depth=50)
+        self.client.create_subscription(DiagnosticArray, "/surround_depth/sweep", self.sweeps.append, qos)
+        self.client.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, qos)
+        self.images = {
+            n: self.client.create_publisher(CompressedImage, f"{n}/image_rect/compressed", qos) for n in NAMES
+        }
+        self.odometry = self.client.create_publisher(Odometry, "/odom", qos)
+
+    def spin_until(self, condition, timeout=30.0):
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, f"timed out; {len(self.sweeps)} reports, {self.state()}"
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def start(self):
+        assert self.node.trigger_configure() == DONE
+        assert self.node.trigger_activate() == DONE
+        self.spin_until(lambda: all(p.get_subscription_count() for p in self.images.values()))
+
+    def send(self, index):
+        for i, name in enumerate(NAMES):
+            stamp = stamp_message(START + index * PERIOD_NS + i * STEP_NS)
+            noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+            data = array.array("B", encode_jpeg(noise).data)
+            self.images[name].publish(CompressedImage(header=Header(stamp=stamp), format="jpeg", data=data))
+
+    def send_and_wait(self, index):
+        count = len(self.sweeps)
+        self.send(index)
+        self.spin_until(lambda: len(self.sweeps) > count)
+        return self.sweeps[-1].status[0]
+
+    def pipeline(self, accept=lambda status: True):
+        """The next diagnostics of the pipeline that ``accept`` likes."""
+        self.diagnostics.clear()
+
+        def found():
+            return [m.status[0] for m in self.diagnostics if accept(m.status[0])]
+
+        self.spin_until(found)
+        return found()[-1]
+
+    def state(self):
+        return self.node._state_machine.current_state
+
+    def close(self):
+        self.executor.shutdown()
+        self.node.close()
+        self.client.destroy_node()
+        rclpy.try_shutdown()
+
+
+@pytest.fixture
+def bench(tmp_path, tiny_checkpoint, ring):
+    """Start a node; it is gone afterwards."""
+    running = []
+
+    def go(build=build_estimator, **parameters):
+        write_rig(ring(NAMES, SIZE), tmp_path / "rig.yaml")
+        given = {"rig_file": tmp_path / "rig.yaml", "checkpoint": tiny_checkpoint, "device": "cpu"}
+        given |= {"diagnostics.period_s": 0.1, "sync.deadline_s": 1.0}
+        running.append(Bench({**given, **parameters}, build))
+        return running[-1]
+
+    yield go
+    for each in running:
+        each.close()
+
+
+def values(status):
+    return {pair.key: pair.value for pair in status.values}
+
+
+def resources(node):
+    gc.collect()
+    process = psutil.Process()
+    counts = (len(list(node.subscriptions)), len(list(node.publishers)), len(list(node.timers)))
+    return threading.active_count(), process.num_fds(), counts, process.memory_info().rss / 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fifty_lives_leak_nothing(bench):
+    it = bench()
+
+    def live():
+        for transition in ("configure", "activate", "deactivate", "cleanup"):
+            assert getattr(it.node, f"trigger_{transition}")() == DONE, it.node.problem
+
+    for _ in range(5):  # first use fills caches
+        live()
+    threads, files, counts, memory = resources(it.node)
+    for _ in range(45):
+        live()
+    now = resources(it.node)
+    assert now[0] <= threads
+    assert now[1] <= files + 2
+    assert now[2] == counts
+    assert now[3] < memory + 20, "MiB"
+    assert it.state()[0] == State.PRIMARY_STATE_UNCONFIGURED
+
+
+class FlakyBackend:
+    """The real backend, which raises or hangs when it is told to."""
+
+    name = "flaky"
+
+    def __init__(self, backend):
+        self._backend = backend
+        self.error, self.room, self.gate = None, 99, threading.Event()
+        self.gate.set()
+
+    def __call__(self, images, *rest):
+        self.gate.wait(30)
+        if self.error is not None:
+            raise self.error
+        if len(images) > self.room:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self._backend(images, *rest)
+
+
+@pytest.fixture
+def flaky():
+    """A builder of estimators whose backend is a ``FlakyBackend``, which is ``builder.backend``."""
+
+    def build(settings):
+        estimator = build_estimator(settings)
+        build.backend = FlakyBackend(estimator.backend)
+        return Estimator(MemoryGuard(build.backend), estimator.card)
+
+    return build
+
+
+def test_an_exception_costs_one_sweep_and_is_told(bench, flaky):
+    it = bench(flaky)
+    it.start()
+    assert values(it.send_and_wait(0))["state"] == "published"
+    flaky.backend.error = ValueError("a loose cable")
+    status = it.send_and_wait(1)
+    assert values(status)["state"] == "dropped"
+    assert "failed: ValueError: a loose cable" in status.message
+    assert "the last 1 sweeps were not published" in it.pipeline(lambda s: s.level == DiagnosticStatus.ERROR).message
+    flaky.backend.error = None
+    assert values(it.send_and_wait(2))["state"] == "published"
+    pipeline = it.pipeline(lambda s: values(s)["complete"] == "2")
+    assert values(pipeline)["dropped (failed)"] == "1"
+    assert pipeline.level != DiagnosticStatus.ERROR
+
+
+def test_too_little_memory_degrades_and_is_told(bench, flaky):
+    it = bench(flaky)
+    it.start()
+    flaky.backend.room = 1
+    status = it.send_and_wait(0)
+    assert values(status)["views"] == "left,middle,right"
+    pipeline = it.pipeline(lambda s: values(s)["complete"] == "1")
+    assert pipeline.level == DiagnosticStatus.WARN
+    assert "1 views at a time" in pipeline.message
+    flaky.backend.room = 0
+    status = it.send_and_wait(1)
+    assert "out of memory on flaky with one view at a time" in status.message
+    assert it.pipeline(lambda s: s.level == DiagnosticStatus.ERROR)
+    flaky.backend.room = 99
+    assert values(it.send_and_wait(2))["state"] == "published"
+
+
+def test_too_little_memory_at_the_first_run_fails_configure_with_the_reason(bench):
+    def build(settings):
+        estimator = build_estimator(settings)
+        backend = FlakyBackend(estimator.backend)
+        backend.room = 0
+        return Estimator(MemoryGuard(backend), estimator.card)
+
+    it = bench(build)
+    assert it.node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert "out of memory on flaky" in it.node.problem
+    assert it.state()[0] == State.PRIMARY_STATE_UNCONFIGURED
+    assert "out of memory" in it.pipeline().message
+
+
+def test_a_stuck_backend_is_told_while_it_is_stuck(bench, flaky):
+    it = bench(flaky, stuck_after_s=0.6)
+    it.start()
+    flaky.backend.gate.clear()
+    it.send(0)
+    stuck = it.pipeline(lambda s: s.level == DiagnosticStatus.ERROR)
+    assert "stuck: one sweep has been in work for" in stuck.message
+    it.send(1)
+    it.send(2)
+    flaky.backend.gate.set()
+    it.spin_until(lambda: len(it.sweeps) >= 3)
+    assert [values(m.status[0])["state"] for m in it.sweeps] == ["dropped", "published", "published"]
+    assert it.pipeline(lambda s: s.level != DiagnosticStatus.ERROR)
+
+
+def odometry(stamp_ns, x, child="base_link"):
+    message = Odometry(header=Header(stamp=stamp_message(stamp_ns), frame_id="odom"), child_frame_id=child)
+    message.pose.pose.position.x = x
+    message.pose.pose.orientation.w = 1.0
+    return message
+
+
+def test_the_cloud_is_of_one_moment_where_odometry_tells_the_motion(bench):
+    """10 m/s ahead: of views 20 ms apart the points of the later ones lie 0.2 and 0.4 m further on."""
+    it = bench(
+        **{"cloud.voxel_m": 0.0, "cloud.max_relative_stddev": 0.0, "sync.anchor": "left", "cloud.max_range_m": 500.0}
+    )
+    it.client.create_subscription(PointCloud2, "/surround_depth/points", it.clouds.append, QoSProfile(depth=5))
+    it.start()
+    it.spin_until(lambda: it.odometry.get_subscription_count() and it.client.count_publishers("/surround_depth/points"))
+    time.sleep(0.3)
+    assert values(it.send_and_wait(0))["motion_m"] == ""  # not known yet
+    it.odometry.publish(odometry(START, 0.0, child="gps"))
+    assert "expected 'base_link'" in values(it.pipeline(lambda s: "expected" in values(s)["motion"]))["motion"]
+    for millisecond in range(0, 200, 10):
+        it.odometry.publish(odometry(START + 10**6 * millisecond, 0.01 * millisecond))
+    it.pipeline(lambda s: values(s)["motion"] == "odometry /odom")
+    assert float(values(it.send_and_wait(1))["motion_m"]) == pytest.approx(0.4, abs=1e-3)
+    it.spin_until(lambda: len(it.clouds) == 2)
+    for index, shift in enumerate((0.0, 0.2, 0.4)):
+        still, moved = (points_of(cloud, index) for cloud in it.clouds)
+        np.testing.assert_allclose(moved - still, np.tile([shift, 0, 0], (len(still), 1)), atol=2e-3)
+
+
+def points_of(cloud, view):
+    """x y z of the points of one view, in the order of the pixels (voxels are off)."""
+    fields = [(f.name, f.offset, f.datatype, f.count) for f in cloud.fields]
+    size = (cloud.point_step, cloud.row_step, cloud.width, cloud.height)
+    columns = unpack_cloud(fields, *size, bool(cloud.is_bigendian), cloud.data)
+    return np.stack([columns[axis] for axis in "xyz"], axis=-1)[columns["view"] == view]
