@@ -34,6 +34,7 @@ setup(
             "nuscenes_to_bag = fsmde_ros.sources.convert:nuscenes_to_bag",
             "ddad_to_bag = fsmde_ros.sources.convert:ddad_to_bag",
             "check_rig = fsmde_ros.check_rig.__main__:main",
+            "chaos = fsmde_ros.chaos.__main__:main",
             "rig_from_bag = fsmde_ros.sources.convert:rig_from_bag",
         ],
     },

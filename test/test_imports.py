@@ -16,6 +16,7 @@ LAYERS = {
     "backends": 2,
     "estimator": 3,
     "rig_file": 1,
+    "chaos": 1,
     "sources": 1,
     "check_rig": 1,
     "node": 4,

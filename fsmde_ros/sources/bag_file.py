@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 
@@ -49,6 +50,19 @@ class BagFile:
                 yield connection.topic, logged_ns, data
         except _DAMAGE as error:
             raise SourceError(f"bag {self.path}: damaged, cannot be read to the end: {error!r}") from error
+
+    def all_messages(self) -> Iterator[tuple[str, int, bytes]]:
+        """Topic, log time in nanoseconds and serialised bytes of every message, in the order of log time."""
+        try:
+            for connection, time_ns, data in self._reader.messages():
+                yield connection.topic, time_ns, bytes(data)
+        except _DAMAGE as error:
+            raise SourceError(f"bag {self.path}: damaged, cannot be read to the end: {error!r}") from error
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Topic, type and QoS of everything in the bag."""
+        return self._reader.connections
 
     def first(self, topic: str) -> Any:
         """The first message of a topic, None where it has none."""
