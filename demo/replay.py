@@ -7,10 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rosbags.rosbag2 import Reader
-
 from demo.drives import DriveBag
 from demo.processes import Children
+from fsmde_ros.replay_settings import heard_topics, lossless
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_lidars
 
@@ -18,7 +17,6 @@ DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system give
 START_S = 120.0  # a cold start of the node imports torch and warms the network up
 RUN_S = 1800.0
 PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
-KEPT = 20  # messages that wait for a listener which is late
 
 
 @dataclass(frozen=True)
@@ -48,25 +46,6 @@ def recorded_topics(rig: Rig) -> list[str]:
     return [*depth, "/surround_depth/points", "/surround_depth/sweep", "/diagnostics"]
 
 
-def lossless(rig: Rig) -> dict[str, object]:
-    """QoS of the node for a measurement: live, a late image is worthless, here each one counts."""
-    overrides: dict[str, object] = {}
-    for name in rig.names:
-        overrides[f"qos_overrides./{name}/image_rect/compressed.subscription.reliability"] = "reliable"
-        overrides[f"qos_overrides./{name}/image_rect/compressed.subscription.depth"] = KEPT
-        for what in ("image_rect", "camera_info"):
-            overrides[f"qos_overrides./{name}/depth/{what}.publisher.depth"] = KEPT
-    return overrides | {"qos_overrides./surround_depth/points.publisher.depth": KEPT}
-
-
-def heard_topics(drive: DriveBag, rig: Rig) -> list[str]:
-    """What of the bag the node and the evaluator listen to; nothing is played before they do."""
-    wanted = [f"/{name}/{what}" for name in rig.names for what in ("image_rect/compressed", "camera_info")]
-    wanted += [*(f"/{frame}" for frame in read_lidars(drive.rig)), "/odom"]
-    with Reader(drive.bag) as reader:
-        return [topic for topic in wanted if topic in reader.topics]
-
-
 def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:
     """Play the drive through the node; leaves ``report.json``, ``output_bag`` and ``logs`` in ``out``.
 
@@ -75,12 +54,17 @@ def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:
     shutil.rmtree(out / "output_bag", ignore_errors=True)
     shutil.rmtree(out / "logs", ignore_errors=True)
     node: dict[str, object] = {"rig_file": drive.rig, "checkpoint": options.checkpoint, "device": options.device}
-    node |= lossless(rig)
+    node |= lossless(rig.names)
     parameters = [argument for key, value in node.items() for argument in ("-p", f"{key}:={value}")]
     hashes = ["--bag", drive.bag, "--checkpoint", options.checkpoint]
     scoring = ["--rig", drive.rig, "--out", out / "report.json", "--max-depth", drive.max_depth]
     pace = ["--pace", options.pace, "--rate", options.rate]
-    heard = ["--wait-for", *heard_topics(drive, rig), "--wait-for-subscribers", START_S]
+    heard = [
+        "--wait-for",
+        *heard_topics(drive.bag, rig.names, read_lidars(drive.rig)),
+        "--wait-for-subscribers",
+        START_S,
+    ]
     with Children(out / "logs", environment()) as children:
         children.start("node", "fsmde_ros.node.surround_depth_node", ["--ros-args", *parameters])
         children.start("evaluator", "fsmde_ros.node.evaluator_node", [*scoring, *hashes])

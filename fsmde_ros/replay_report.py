@@ -9,7 +9,7 @@ and taking the pixel comes to. Scores are averaged over images, then over camera
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.geometry import ground_plane_depth_at
+from fsmde_ros.geometry import ground_plane_depth_at, transform, unproject
 from fsmde_ros.metrics import ScoreBoard, median_scale, sample_bilinear, score_depth
 from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.rig import Camera, Rig
@@ -60,16 +60,34 @@ class DepthImage:
     depth: NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredPoints:
+    """The points of a scan that one depth image was compared with.
+
+    Attributes:
+        stamp_ns: of the image.
+        points_vehicle: [N, 3] metres, in the vehicle frame at that stamp.
+        truth, predicted: [N] metres along the optical axis; a prediction may be NaN (no value) or +inf.
+    """
+
+    stamp_ns: int
+    points_vehicle: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+
+
 @dataclass
 class ReplayScores:
     """Scores depth images against the scan nearest in time, once that scan must be there.
 
     Attributes:
         ground_z: height of the road in the vehicle frame, metres, for the baseline.
+        listener: is given the points of every image that is scored.
     """
 
     ground_z: float = 0.0
     config: ScoringConfig = field(default_factory=ScoringConfig)
+    listener: Callable[[ScoredPoints], None] | None = None
 
     def __post_init__(self) -> None:
         self.metric, self.baseline, self.median = ScoreBoard(), ScoreBoard(), ScoreBoard()
@@ -134,6 +152,9 @@ class ReplayScores:
         limits = (config.min_depth, config.max_depth)
         self.metric.add(name, score_depth(predicted, truth, *limits))
         camera = image.camera
+        if self.listener is not None:
+            points = transform(camera.camera_to_vehicle, unproject(camera.intrinsics, pixels, truth))
+            self.listener(ScoredPoints(image.stamp_ns, points, truth, predicted))
         plane = ground_plane_depth_at(
             camera.intrinsics, camera.camera_to_vehicle, pixels, self.ground_z, config.baseline_cap
         )

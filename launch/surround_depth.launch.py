@@ -7,15 +7,19 @@ ros2 launch fsmde_ros surround_depth.launch.py --show-args
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, GroupAction, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
+
+from fsmde_ros.rig_file import read_rig
+from fsmde_ros.rviz_layout import NUSCENES, RvizView, write_layout
 
 SHARE = Path(get_package_share_directory("fsmde_ros"))
 
@@ -36,37 +40,59 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "cameras", default_value="", description="Names of the cameras, comma separated; empty: those of the rig file."
     ),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of all nodes and topics."),
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, its topics and cameras."),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
-    DeclareLaunchArgument("bag", default_value="", description="Bag to play with `ros2 bag play --clock`."),
-    DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with the shipped layout."),
+    DeclareLaunchArgument(
+        "bag", default_value="", description="Bag to play, with /clock, under the topics it was recorded with."
+    ),
+    DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with a layout for the cameras."),
     DeclareLaunchArgument("evaluate", default_value="false", description="Compare the depth with the LiDAR."),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal."),
     DeclareLaunchArgument("respawn", default_value="false", description="Start the node again when it dies."),
 ]
 
 
+def value(context: LaunchContext, name: str) -> str:
+    """What the user gave for a launch argument, or its default."""
+    return LaunchConfiguration(name).perform(context)
+
+
+def is_true(context: LaunchContext, name: str) -> bool:
+    """A launch argument as a switch."""
+    return value(context, name).lower() in ("true", "1")
+
+
+def camera_names(context: LaunchContext) -> list[str]:
+    """Names of the launch argument ``cameras``; empty where it was not given."""
+    return [name.strip() for name in value(context, "cameras").split(",") if name.strip()]
+
+
 def overrides(context: LaunchContext) -> dict[str, Any]:
     """Parameters of the node that were given as launch arguments; the others keep their file's values."""
-
-    def value(name: str) -> str:
-        return LaunchConfiguration(name).perform(context)
-
-    given: dict[str, Any] = {name: value(name) for name in ("rig_file", "checkpoint") if value(name)}
-    given.update({name: value(name) for name in ("device", "backend") if value(name) != "auto"})
-    if value("cameras"):
-        given["cameras"] = [name.strip() for name in value("cameras").split(",")]
+    given: dict[str, Any] = {name: value(context, name) for name in ("rig_file", "checkpoint") if value(context, name)}
+    given.update({name: value(context, name) for name in ("device", "backend") if value(context, name) != "auto"})
+    if camera_names(context):
+        given["cameras"] = camera_names(context)
     # A bag brings its own time: without /clock its stamps would all look stale.
-    given["use_sim_time"] = value("use_sim_time").lower() == "true" or bool(value("bag"))
+    given["use_sim_time"] = is_true(context, "use_sim_time") or bool(value(context, "bag"))
     return given
+
+
+def rviz_layout(context: LaunchContext) -> Path:
+    """The shipped layout, or one for the cameras and the namespace that were given."""
+    rig = read_rig(value(context, "rig_file")) if value(context, "rig_file") else None
+    cameras = camera_names(context) or (list(rig.names) if rig else list(NUSCENES))
+    frame = rig.vehicle_frame if rig else "base_link"
+    view = RvizView(cameras, value(context, "namespace"), frame)
+    return write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "surround_depth.rviz")
 
 
 def nodes(context: LaunchContext) -> list[GroupAction]:
     """The processes that the arguments ask for."""
-    log_level = LaunchConfiguration("log_level")
     parameters = overrides(context)
     sim_time = {"use_sim_time": parameters["use_sim_time"]}
     rig = {name: parameters[name] for name in ("rig_file",) if name in parameters}
+    named = ["--cameras", *camera_names(context)] if camera_names(context) else []
     actions: list[Any] = [
         PushRosNamespace(LaunchConfiguration("namespace")),
         Node(
@@ -75,8 +101,8 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             name="surround_depth",
             output="screen",
             parameters=[LaunchConfiguration("params_file"), parameters],
-            arguments=["--ros-args", "--log-level", log_level],
-            respawn=LaunchConfiguration("respawn").perform(context).lower() == "true",
+            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            respawn=is_true(context, "respawn"),
             respawn_delay=2.0,
         ),
         Node(
@@ -84,22 +110,18 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             executable="evaluate_replay",
             name="evaluate_replay",
             output="screen",
+            arguments=named,
             parameters=[sim_time | rig],
             condition=IfCondition(LaunchConfiguration("evaluate")),
-        ),
-        Node(
-            package="rviz2",
-            executable="rviz2",
-            arguments=["-d", str(SHARE / "rviz" / "surround_depth.rviz")],
-            parameters=[sim_time],
-            condition=IfCondition(LaunchConfiguration("rviz")),
+            sigterm_timeout="30",  # it scores what is still queued before it prints its table
         ),
     ]
-    bag = LaunchConfiguration("bag").perform(context)
-    if bag:
-        actions.append(
-            ExecuteProcess(cmd=["ros2", "bag", "play", "--clock", "100", "--delay", "3", bag], output="screen")
-        )
+    if is_true(context, "rviz"):
+        layout = str(rviz_layout(context))
+        actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", layout], parameters=[sim_time]))
+    if value(context, "bag"):
+        play = [value(context, "bag"), "--clock", "--wait-for-subscribers", "120"]
+        actions.append(Node(package="fsmde_ros", executable="replay", output="screen", arguments=play))
     return [GroupAction(actions)]
 
 

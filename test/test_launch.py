@@ -1,18 +1,34 @@
-"""The launch files and the RViz layout against the code they start."""
+"""The launch files against the code they start, and against ROS 2's launch where that is installed."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from fsmde_ros.node.parameters import names
 
 ROOT = Path(__file__).parent.parent
 LAUNCH_FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+LAUNCH_OWN = {
+    "params_file",
+    "namespace",
+    "bag",
+    "rviz",
+    "evaluate",
+    "log_level",
+    "respawn",
+    "report",
+    "max_depth",
+    "pace",
+}
+BUILT_IN = {"use_sim_time"}  # declared by rclpy in every node
+
+
+def is_launch(path: Path, name: str) -> bool:
+    return path.name == f"{name}.launch.py"
 
 
 def strings(tree: ast.AST) -> list[str]:
@@ -27,6 +43,12 @@ def declared(tree: ast.AST) -> dict[str, ast.Call]:
     return {call.args[0].value: call for call in calls if isinstance(call.args[0], ast.Constant)}
 
 
+def started(tree: ast.AST) -> list[dict[str, ast.expr]]:
+    """Keywords of every ``Node(...)``."""
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") == "Node"]
+    return [{k.arg: k.value for k in call.keywords if k.arg} for call in calls]
+
+
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
 def test_every_argument_is_described_and_used(path: Path) -> None:
     tree = ast.parse(path.read_text())
@@ -39,55 +61,80 @@ def test_every_argument_is_described_and_used(path: Path) -> None:
         assert strings(tree).count(name) >= 2, f"{path.name} declares '{name}' and never uses it"
 
 
-def test_the_arguments_users_of_nav2_expect_are_there() -> None:
-    arguments = declared(ast.parse((ROOT / "launch" / "surround_depth.launch.py").read_text()))
-    assert set(arguments) == {
-        *("params_file", "rig_file", "checkpoint", "device", "backend", "cameras", "namespace"),
-        *("use_sim_time", "bag", "rviz", "evaluate", "log_level", "respawn"),
-    }
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "surround_depth",
+            "params_file rig_file checkpoint device backend cameras namespace use_sim_time bag rviz evaluate "
+            "log_level respawn",
+        ),
+        (
+            "replay_evaluation",
+            "bag rig_file params_file checkpoint device backend report max_depth pace rviz log_level",
+        ),
+    ],
+)
+def test_the_arguments_users_of_nav2_expect_are_there(name: str, expected: str) -> None:
+    arguments = declared(ast.parse((ROOT / "launch" / f"{name}.launch.py").read_text()))
+    assert set(arguments) == set(expected.split())
 
 
-def test_parameters_set_by_launch_exist() -> None:
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
+def test_parameters_set_by_launch_exist(path: Path) -> None:
     """Every launch argument that is a parameter of the node by name is one; the others are launch's own."""
-    arguments = set(declared(ast.parse((ROOT / "launch" / "surround_depth.launch.py").read_text())))
-    own = {"params_file", "namespace", "use_sim_time", "bag", "rviz", "evaluate", "log_level", "respawn"}
-    assert arguments - own <= set(names())
+    arguments = set(declared(ast.parse(path.read_text())))
+    assert arguments - LAUNCH_OWN - BUILT_IN <= set(names())
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
+def test_executables_are_entry_points(path: Path) -> None:
+    setup = (ROOT / "setup.py").read_text()
+    found = started(ast.parse(path.read_text()))
+    assert len(found) >= 3
+    for node in found:
+        package, executable = ast.literal_eval(node["package"]), ast.literal_eval(node["executable"])
+        assert (package, executable) == ("rviz2", "rviz2") or f'"{executable} = fsmde_ros.' in setup, executable
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
+def test_options_of_the_programs_exist(path: Path) -> None:
+    """Options that are passed on, such as ``--max-depth``, stand in the parser of the program."""
+    options = {text for text in strings(ast.parse(path.read_text())) if text.startswith("--") and text[2:].islower()}
+    known = "".join((ROOT / "fsmde_ros" / "node" / f"{name}.py").read_text() for name in ("player", "evaluator_node"))
+    for option in options - {"--log-level", "--show-args"}:
+        assert f'"{option}"' in known, option
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
+def test_modules_that_launch_files_import_exist(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fsmde_ros"):
+            assert importlib.util.find_spec(node.module), node.module
+            exported = {n.id for n in ast.walk(ast.parse(_source(node.module))) if isinstance(n, ast.Name)}
+            exported |= {
+                n.name for n in ast.parse(_source(node.module)).body if isinstance(n, (ast.FunctionDef, ast.ClassDef))
+            }
+            assert {alias.name for alias in node.names} <= exported, node.module
+
+
+def _source(module: str) -> str:
+    return (ROOT / (module.replace(".", "/") + ".py")).read_text()
 
 
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
 def test_launch_accepts_the_file(path: Path) -> None:
+    """The description, made by the real launch; what it would start is asked for without starting it."""
     pytest.importorskip("launch.actions", reason="ROS 2 launch is not installed (it has no wheel)")
     pytest.importorskip("launch_ros.actions", reason="launch_ros is not installed (it has no wheel)")
-    from launch import LaunchService
-    from launch.actions import IncludeLaunchDescription
+    ament = pytest.importorskip("ament_index_python.packages")
+    try:
+        ament.get_package_share_directory("fsmde_ros")
+    except ament.PackageNotFoundError:
+        pytest.skip("the package is not installed: colcon build, then source install/setup.bash")
+    from launch import LaunchContext
     from launch.launch_description_sources import PythonLaunchDescriptionSource
 
-    service = LaunchService()
-    source = PythonLaunchDescriptionSource(str(path))
-    IncludeLaunchDescription(source).execute(service.context)
-
-
-def displays() -> list[dict[str, Any]]:
-    layout = yaml.safe_load((ROOT / "rviz" / "surround_depth.rviz").read_text())
-    found: list[dict[str, Any]] = layout["Visualization Manager"]["Displays"]
-    return found
-
-
-def test_rviz_shows_what_the_node_publishes() -> None:
-    clouds = [d for d in displays() if d["Class"] == "rviz_default_plugins/PointCloud2"]
-    assert [d["Topic"]["Value"] for d in clouds] == ["/surround_depth/points"]
-    images = [d for d in displays() if d["Class"] == "rviz_default_plugins/Image"]
-    topics = [d["Topic"]["Value"] for d in images]
-    cameras = {topic.split("/")[1] for topic in topics}
-    assert len(cameras) == 6
-    assert set(topics) == {f"/{c}/{t}" for c in cameras for t in ("image_rect/compressed", "depth/image_rect")}
-
-
-def test_rviz_depth_is_not_black() -> None:
-    """RViz paints 32FC1 black when it normalises a range that holds +Inf."""
-    depth = [d for d in displays() if "/depth/" in d.get("Topic", {}).get("Value", "")]
-    assert depth
-    for display in depth:
-        assert display["Normalize Range"] is False
-        assert display["Max Value"] == 80
-        assert display["Topic"]["Reliability Policy"] == "Reliable"
+    description = PythonLaunchDescriptionSource(str(path)).get_launch_description(LaunchContext())
+    shown = {argument.name for argument in description.get_launch_arguments()}
+    assert shown == set(declared(ast.parse(path.read_text())))

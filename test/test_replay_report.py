@@ -10,6 +10,7 @@ from fsmde_ros.geometry import rigid
 from fsmde_ros.replay_report import (
     DepthImage,
     ReplayScores,
+    ScoredPoints,
     ScoringConfig,
     SweepReport,
     build_report,
@@ -123,6 +124,20 @@ def test_out_of_range_counts_as_the_end_of_the_range(rig: Rig) -> None:
     scores.finish()
     assert scores.metric.overall().n == 50
     assert scores.metric.overall().abs_rel == pytest.approx(3.0)
+
+
+def test_a_listener_is_given_the_points_in_the_vehicle_frame(rig: Rig) -> None:
+    heard: list[ScoredPoints] = []
+    scores = ReplayScores(listener=heard.append)
+    scan = wall(10.0)
+    scores.add_scan(0, scan)
+    scores.add_depth(image(rig, 8.0, 0))
+    scores.finish()
+    [scored] = heard
+    assert len(scored.truth) == scores.metric.overall().n > 0
+    np.testing.assert_allclose(scored.predicted, 8.0)
+    nearest = np.linalg.norm(scan[None] - scored.points_vehicle[:, None], axis=-1).min(1)
+    assert nearest.max() < 1e-9, "they are points of the scan"
 
 
 def test_cameras_count_alike_however_many_points_they_have(rig: Rig) -> None:

@@ -1,7 +1,8 @@
 """``evaluate_replay``: compare the published depth with the LiDAR of the same drive.
 
 Listens to every camera's depth and its camera_info, to the LiDAR, the odometry and the node's
-sweep reports; at the end it writes a report (JSON) and prints a table.
+sweep reports; at the end it writes a report (JSON) and prints a table. While somebody listens, the
+errors go out as a cloud on ``~/errors``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from fsmde_ros.cloud_layout import unpack_cloud
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, RigError
 from fsmde_ros.geometry import rigid, transform
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
+from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, stamp_ns
 from fsmde_ros.node.provenance import describe_inputs, describe_machine
 from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
@@ -98,7 +100,8 @@ class Evaluator:
 
     def __init__(self, node: Node, mounting: Mounting, options: EvaluatorOptions) -> None:
         self._node, self._mounting = node, mounting
-        self.scores = ReplayScores(mounting.extrinsics.ground_z, options.scoring)
+        self._errors = ErrorCloud(node, mounting.extrinsics.vehicle_frame)
+        self.scores = ReplayScores(mounting.extrinsics.ground_z, options.scoring, self._errors.take)
         self.reports: list[SweepReport] = []
         self.frames_in = dict.fromkeys(mounting.cameras, 0)
         self.messages = 0
@@ -149,6 +152,7 @@ class Evaluator:
             self._complain(f"{name}/depth: {error}")
             return
         self.scores.add_depth(DepthImage(camera, stamp, depth))
+        self._errors.publish()
 
     def _take_cloud(self, message: PointCloud2) -> None:
         self.messages += 1
@@ -159,12 +163,14 @@ class Evaluator:
             self._complain(f"LiDAR: {error}")
             return
         self.scores.add_scan(stamp_ns(message.header.stamp), transform(lidar_to_vehicle, points))
+        self._errors.publish()
 
     def _take_pose(self, message: Odometry) -> None:
         self.messages += 1
         q, t = message.pose.pose.orientation, message.pose.pose.position
         pose = rigid([q.w, q.x, q.y, q.z], [t.x, t.y, t.z])
         self.scores.add_pose(stamp_ns(message.header.stamp), pose)
+        self._errors.publish()
 
     def _take_sweep(self, message: DiagnosticArray) -> None:
         self.messages += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import array
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -202,15 +202,21 @@ def image_to_depth(message: Image) -> NDArray[np.float32]:
 
 def cloud_to_message(cloud: Cloud, header: Header) -> PointCloud2:
     """A fused cloud as an unorganised dense PointCloud2: ``x y z rgb stddev view``."""
-    columns, step, data = pack_cloud(cloud.columns())
+    return columns_to_message(cloud.columns(), header)
+
+
+def columns_to_message(columns: Mapping[str, NDArray[Any]], header: Header) -> PointCloud2:
+    """Columns [N], by the name of their field, as an unorganised dense PointCloud2."""
+    fields, step, data = pack_cloud(columns)
+    count = len(data) // step
     return PointCloud2(
         header=header,
         height=1,
-        width=len(cloud),
-        fields=[PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in columns],
+        width=count,
+        fields=[PointField(name=n, offset=o, datatype=t, count=c) for n, o, t, c in fields],
         is_bigendian=False,
         point_step=step,
-        row_step=step * len(cloud),
+        row_step=step * count,
         data=array.array("B", data),
         is_dense=True,
     )

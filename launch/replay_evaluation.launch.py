@@ -1,0 +1,118 @@
+"""Play a bag through the node without losing an image, compare with the LiDAR, write a report, end.
+
+ros2 launch fsmde_ros replay_evaluation.launch.py bag:=/path/to/bag rig_file:=/path/to/rig.yaml
+ros2 launch fsmde_ros replay_evaluation.launch.py bag:=... rig_file:=... report:=report.json rviz:=true
+ros2 launch fsmde_ros replay_evaluation.launch.py --show-args
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from fsmde_ros.replay_settings import heard_topics, lossless
+from fsmde_ros.rig_file import read_lidars, read_rig
+from fsmde_ros.rviz_layout import RvizView, write_layout
+
+SHARE = Path(get_package_share_directory("fsmde_ros"))
+
+ARGUMENTS = [
+    DeclareLaunchArgument("bag", description="Bag with the images, CameraInfo and a LiDAR (needed)."),
+    DeclareLaunchArgument("rig_file", description="Rig file (YAML) of that bag, by rig_from_bag (needed)."),
+    DeclareLaunchArgument(
+        "params_file",
+        default_value=str(SHARE / "config" / "surround_depth.yaml"),
+        description="Parameters of the node.",
+    ),
+    DeclareLaunchArgument(
+        "checkpoint", default_value="", description="Checkpoint (.safetensors); empty: the one in the package."
+    ),
+    DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
+    DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),
+    DeclareLaunchArgument("report", default_value="report.json", description="Report to write (JSON)."),
+    DeclareLaunchArgument("max_depth", default_value="80.0", description="Ground truth that counts, m."),
+    DeclareLaunchArgument(
+        "pace", default_value="node", description="node: as fast as the node keeps up; clock: real time."
+    ),
+    DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with depth, LiDAR and errors."),
+    DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal."),
+]
+
+
+def value(context: LaunchContext, name: str) -> str:
+    """What the user gave for a launch argument, or its default."""
+    return LaunchConfiguration(name).perform(context)
+
+
+def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[str, Any]:
+    """Parameters of the node that were given as launch arguments, and the QoS that loses nothing."""
+    given: dict[str, Any] = {"rig_file": value(context, "rig_file")}
+    if value(context, "checkpoint"):
+        given["checkpoint"] = value(context, "checkpoint")
+    given.update({name: value(context, name) for name in ("device", "backend") if value(context, name) != "auto"})
+    return given | lossless(cameras)
+
+
+def nodes(context: LaunchContext) -> list[Any]:
+    """Node, evaluator and player; when the player has ended, everything ends."""
+    rig = read_rig(value(context, "rig_file"))
+    lidars = tuple(read_lidars(value(context, "rig_file")))
+    log_level = ["--log-level", LaunchConfiguration("log_level")]
+    scoring = ["--rig", value(context, "rig_file"), "--out", value(context, "report")]
+    scoring += ["--max-depth", value(context, "max_depth"), "--bag", value(context, "bag")]
+    heard = heard_topics(Path(value(context, "bag")), rig.names, lidars)
+    player = Node(
+        package="fsmde_ros",
+        executable="replay",
+        output="screen",
+        arguments=[
+            value(context, "bag"),
+            *("--pace", value(context, "pace"), "--wait-for-subscribers", "300", "--wait-for", *heard),
+        ],
+    )
+    actions: list[Any] = [
+        SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(SHARE / "config" / "fastdds.xml")),
+        Node(
+            package="fsmde_ros",
+            executable="surround_depth",
+            name="surround_depth",
+            output="screen",
+            parameters=[LaunchConfiguration("params_file"), node_parameters(context, rig.names)],
+            ros_arguments=log_level,
+        ),
+        Node(
+            package="fsmde_ros",
+            executable="evaluate_replay",
+            name="evaluate_replay",
+            output="screen",
+            arguments=scoring,
+            ros_arguments=log_level,
+            sigterm_timeout="60",  # it scores what is still queued before it writes the report
+        ),
+        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[Shutdown(reason="the bag has ended")])),
+        player,
+    ]
+    if value(context, "rviz").lower() in ("true", "1"):
+        view = RvizView(rig.names, vehicle_frame=rig.vehicle_frame, lidars=lidars, errors=True)
+        layout = write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "replay_evaluation.rviz")
+        actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(layout)]))
+    return actions
+
+
+def generate_launch_description() -> LaunchDescription:
+    """All arguments, then the processes they ask for."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=nodes)])

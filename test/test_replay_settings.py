@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsmde_ros.errors import SourceError
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.replay_settings import heard_topics, lossless
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import Sweep, View
+
+
+def test_overrides_name_every_topic_in_full() -> None:
+    assert lossless(["left"], "/lorry/") == {
+        "qos_overrides./lorry/left/image_rect/compressed.subscription.reliability": "reliable",
+        "qos_overrides./lorry/left/image_rect/compressed.subscription.depth": 20,
+        "qos_overrides./lorry/left/depth/image_rect.publisher.depth": 20,
+        "qos_overrides./lorry/left/depth/camera_info.publisher.depth": 20,
+        "qos_overrides./lorry/surround_depth/points.publisher.depth": 20,
+    }
+    assert "qos_overrides./left/depth/image_rect.publisher.depth" in lossless(["left"])
+
+
+def test_only_what_the_bag_has_is_waited_for(tmp_path: Path) -> None:
+    camera = Camera("left", (8, 8), np.array([[8, 0, 3.5], [0, 8, 3.5], [0, 0, 1]]), np.eye(4))
+    view = View(encode_jpeg(np.zeros((8, 8, 3), np.uint8)), 1_000_000_000)
+    write_bag(tmp_path / "bag", [Sweep(Rig((camera,)), 1_000_000_000, {"left": view})])
+    heard = heard_topics(tmp_path / "bag", ["left", "right"], ["lidar_top"])
+    assert heard == ["/left/image_rect/compressed", "/left/camera_info"]
+    with pytest.raises(SourceError, match="cannot be opened"):
+        heard_topics(tmp_path / "none", ["left"], [])
