@@ -1,14 +1,14 @@
 """Score a checkpoint against the LiDAR of a drive.
 
     python -m training.evaluate --checkpoint fsmde_ros/models/small.safetensors --data town:7
-    python -m training.evaluate --checkpoint ... --data nuscenes:PATH --output out/evaluation
+    python -m training.evaluate --checkpoint ... --data nuscenes:PATH --teacher DIR --output out/evaluation
 
 Writes report.json and report.html, a page that stands alone, to the output folder.
 
 Protocol (SurroundDepth's): single LiDAR scan moved to each view's stamp; a score for each image, the
 mean over the images of a camera, the mean over the cameras; no crop, no mask. Rows: ``metric`` without
 any scaling, ``median`` scaled per image, ``median_sweep`` scaled once per sweep, ``affine`` with scale
-and shift fitted in disparity per image, and the flat ground plane.
+and shift fitted in disparity per image, the flat ground plane, and the rows of a teacher where one is given.
 """
 
 from __future__ import annotations
@@ -22,16 +22,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
-from fsmde_ros.estimator import Estimator
+from fsmde_ros.estimator import Estimator, PreparedSweep
 from training.data_source import DataSource, open_data
 from training.evaluation.page import render_page
 from training.evaluation.pictures import PictureBook, SweepPicture
 from training.evaluation.points import DepthRange
 from training.evaluation.report import FORMAT, DataHash, describe, table, verdict, without_folders
 from training.evaluation.tally import Tally
+from training.teachers.teacher import Teacher, TeacherSettings, metric_scale
+
+
+@dataclass(frozen=True, eq=False)
+class NamedTeacher:
+    """A teacher to be scored beside the student, and what the report calls it."""
+
+    name: str
+    network: Teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +54,9 @@ class Evaluation:
     pictures: list[tuple[str, SweepPicture]]
 
 
-def evaluate(checkpoint: Path, data: DataSource, device: str = "auto", pictures: int = 2) -> Evaluation:
+def evaluate(
+    checkpoint: Path, data: DataSource, device: str = "auto", pictures: int = 2, teacher: NamedTeacher | None = None
+) -> Evaluation:
     """Run a checkpoint over all sweeps of ``data`` and score it.
 
     A sweep none of whose images can be read is left out and counted.
@@ -52,12 +66,14 @@ def evaluate(checkpoint: Path, data: DataSource, device: str = "auto", pictures:
         data: what to score on.
         device: auto, cpu, cuda or cuda:N.
         pictures: how many sweeps are kept to be shown, besides the worst.
+        teacher: scored on the same images, at the size the student sees.
 
     Raises CheckpointError, BackendError, and SourceError where nothing could be scored.
     """
     estimator = Estimator.from_checkpoint(checkpoint, device=device)
     limits = DepthRange(data.min_depth, data.max_depth)
-    tally, book, digest = Tally(limits), PictureBook(pictures, len(data.sweeps), limits), DataHash()
+    tally = Tally(limits, teacher_is_metric=teacher is not None and teacher.network.kind != "disparity")
+    book, digest = PictureBook(pictures, len(data.sweeps), limits), DataHash()
     skipped: list[str] = []
     for index, sweep in enumerate(tqdm(data.sweeps, desc="evaluating", unit="sweep")):
         digest.add(sweep)
@@ -67,7 +83,8 @@ def evaluate(checkpoint: Path, data: DataSource, device: str = "auto", pictures:
             skipped.append(f"sweep {index}: {error}")
             continue
         estimate = estimator.infer(prepared)
-        book.add(index, prepared, estimate, tally.add(sweep, estimate))
+        said = None if teacher is None else teacher_disparity(teacher.network, prepared)
+        book.add(index, prepared, estimate, tally.add(sweep, estimate, said))
     if not tally.images:
         reason = (
             skipped[0] if skipped else f"no LiDAR point between {limits.min:g} and {limits.max:g} m fell into a view"
@@ -83,7 +100,19 @@ def evaluate(checkpoint: Path, data: DataSource, device: str = "auto", pictures:
         "skipped_because": skipped[:20],
         **figures,
     }
+    if teacher is not None:
+        network = teacher.network
+        report["made"]["teacher"] = {"name": teacher.name, "kind": network.kind, "identity": network.identity}
     return Evaluation(report, book.chosen())
+
+
+def teacher_disparity(teacher: Teacher, prepared: PreparedSweep) -> NDArray[np.float32]:
+    """Disparity [V, H, W] of the views of a sweep: 1 / metres where the teacher is metric."""
+    said = teacher.predict(torch.from_numpy(prepared.images.copy())).disparity.float().cpu()
+    focal = torch.from_numpy(prepared.rig.intrinsics()[:, 0, 0]).float()
+    scale = metric_scale(teacher.kind, focal, said.shape[-1])
+    disparity: NDArray[np.float32] = (said if scale is None else said * scale[:, None, None]).numpy()
+    return disparity
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:
@@ -107,11 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help=".safetensors file of fsmde_ros")
     parser.add_argument("--data", required=True, help="nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED, with options")
+    parser.add_argument("--teacher", help="transformers depth model, directory or hub name, to be scored as well")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--output", type=Path, default=Path("out/evaluation"), help="folder for the report")
     given = parser.parse_args(arguments)
     try:
-        evaluation = evaluate(given.checkpoint, open_data(given.data), given.device)
+        teacher = None if given.teacher is None else _load_teacher(given.teacher, given.device)
+        evaluation = evaluate(given.checkpoint, open_data(given.data), given.device, teacher=teacher)
         write_report(evaluation, given.output)
     except FsmdeError as error:
         print(f"evaluate: {error}", file=sys.stderr)
@@ -119,6 +150,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(table(evaluation.report))
     print(f"\n{evaluation.report['verdict']}\nreport: {given.output / 'report.html'}")
     return 0
+
+
+def _load_teacher(name: str, device: str) -> NamedTeacher:
+    from training.teachers.hub import load_teacher  # transformers takes seconds, and only a teacher needs it
+
+    return NamedTeacher(Path(name).name, load_teacher(TeacherSettings(name=name, device=device)))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fsmde_ros.metrics import align_affine, median_scale
 from training.evaluation.points import DepthRange, ImagePoints
+from training.teachers.alignment import align_to_lidar
 
 Array = NDArray[np.float64]
 
@@ -18,11 +20,16 @@ ROWS: Mapping[str, str] = {
     "median_sweep": "scaled to the median of the truth, once for the sweep",
     "affine": "scale and shift fitted in disparity, per image",
     "ground_plane": "flat ground to 20 m, no network",
+    "teacher_affine": "teacher, scale and shift fitted in disparity, per image",
+    "teacher_sweep": "teacher, one robust scale and shift for the sweep, as the student is taught",
+    "teacher_metric": "teacher, its own metres",
 }
 
 
-def rows_of_sweep(images: Sequence[ImagePoints], limits: DepthRange) -> dict[str, list[Array]]:
-    """Depth [N] in metres of each image, by row of ``ROWS``.
+def rows_of_sweep(
+    images: Sequence[ImagePoints], limits: DepthRange, teacher_is_metric: bool = False
+) -> dict[str, list[Array]]:
+    """Depth [N] in metres of each image, by row of ``ROWS``; the teacher's rows where the points have one.
 
     Predictions are clamped to the range before anything is fitted to them; where there is none (NaN) there
     is none in any row.
@@ -30,13 +37,20 @@ def rows_of_sweep(images: Sequence[ImagePoints], limits: DepthRange) -> dict[str
     predicted = [np.clip(image.predicted, limits.min, limits.max) for image in images]
     truth = [image.truth for image in images]
     sweep_scale = _median_scale(np.concatenate(predicted), np.concatenate(truth)) if images else 1.0
-    return {
+    rows = {
         "metric": predicted,
         "median": [p * _median_scale(p, g) for p, g in zip(predicted, truth, strict=True)],
         "median_sweep": [p * sweep_scale for p in predicted],
         "affine": [fit_disparity(1.0 / p, g) for p, g in zip(predicted, truth, strict=True)],
         "ground_plane": [image.ground_plane for image in images],
     }
+    disparities = [image.teacher for image in images if image.teacher is not None]
+    if disparities:
+        rows["teacher_affine"] = [fit_disparity(d, g) for d, g in zip(disparities, truth, strict=True)]
+        rows["teacher_sweep"] = _fit_sweep(disparities, truth)
+        if teacher_is_metric:
+            rows["teacher_metric"] = [_depth_of(d) for d in disparities]
+    return rows
 
 
 def fit_disparity(disparity: Array, truth: Array) -> Array:
@@ -46,6 +60,19 @@ def fit_disparity(disparity: Array, truth: Array) -> Array:
     if known.any():
         depth[known] = align_affine(disparity[known], truth[known])
     return depth
+
+
+def _fit_sweep(disparities: list[Array], truth: list[Array]) -> list[Array]:
+    """Depth [N] of each image by the alignment that training uses; NaN where no fit is possible."""
+    x, y = (torch.from_numpy(np.concatenate(values))[None, None, None] for values in (disparities, truth))
+    scale, shift = (float(value) for value in align_to_lidar(x, y))
+    return [_depth_of(scale * d + shift) for d in disparities]
+
+
+def _depth_of(disparity: Array) -> Array:
+    """1 / disparity, [N]: +inf where it is 0 or less, NaN where it is."""
+    safe = np.where(disparity > 0, disparity, 1.0)
+    return np.where(np.isnan(disparity), np.nan, np.where(disparity > 0, 1.0 / safe, np.inf))
 
 
 def _median_scale(predicted: Array, truth: Array) -> float:

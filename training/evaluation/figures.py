@@ -11,13 +11,13 @@ import cv2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from fsmde_ros.color import colorize
 from training.evaluation.pictures import ERROR_LIMIT, ERROR_MAP, NEAR
 
-COLOURS = {"metric": "#1f5fa8", "median": "#5b9bd5", "affine": "#9dc3e6", "ground_plane": "#b0601c"}
-STUDENT, PLANE = COLOURS["metric"], COLOURS["ground_plane"]
+STUDENT, PLANE = "#1f5fa8", "#b0601c"
 
 
 def data_uri(png: bytes) -> str:
@@ -72,6 +72,7 @@ def figure_range(report: Mapping[str, Any]) -> Figure:
     for axes in (left, right):
         axes.set_xscale("log")
         axes.set_xticks([2, 5, 10, 20, 40, 80], ["2", "5", "10", "20", "40", "80"])
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("true depth, m")
         axes.grid(alpha=0.3)
     return figure

@@ -40,7 +40,7 @@ def render_page(report: Mapping[str, Any], pictures: Sequence[tuple[str, SweepPi
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = format_number
     max_depth = report["range_m"][1]
     figures = {
         name: data_uri(png_of_figure(draw(report)))
@@ -57,5 +57,6 @@ def render_page(report: Mapping[str, Any], pictures: Sequence[tuple[str, SweepPi
     )
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
+    """Fixed point, and a dash where there is no number."""
     return "–" if value is None else f"{value:.{digits}f}"

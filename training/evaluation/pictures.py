@@ -71,9 +71,10 @@ class PictureBook:
 
     def chosen(self) -> list[tuple[str, SweepPicture]]:
         """Title and picture of each sweep that was kept, the worst last."""
-        titled = [(f"Sweep {index}", picture) for index, picture in sorted(self._kept.items())]
-        if self._worst is not None:
-            titled.append((f"Sweep {self._worst.index}, the one with the largest error", self._worst))
+        worst = self._worst
+        titled = [(f"Sweep {i}", p) for i, p in sorted(self._kept.items()) if worst is None or i != worst.index]
+        if worst is not None:
+            titled.append((f"Sweep {worst.index}, the one with the largest error", worst))
         return titled
 
 

@@ -37,6 +37,7 @@ class ImagePoints:
         stddev: [N] metres; NaN = none.
         ground_plane: [N] metres, of the baseline.
         shared: [N] bool: another view of the sweep sees the point too.
+        teacher: [N] disparity, higher is nearer, of a teacher, where there is one.
     """
 
     camera: str
@@ -46,6 +47,7 @@ class ImagePoints:
     stddev: Array
     ground_plane: Array
     shared: NDArray[np.bool_]
+    teacher: Array | None = None
 
 
 def at_size_of(sweep: Sweep, estimate: SurroundDepth) -> Sweep:
@@ -54,15 +56,19 @@ def at_size_of(sweep: Sweep, estimate: SurroundDepth) -> Sweep:
     return Sweep(estimate.rig, sweep.stamp_ns, {name: sweep.views[name] for name in names}, sweep.lidar)
 
 
-def points_of_sweep(sweep: Sweep, estimate: SurroundDepth, limits: DepthRange) -> tuple[ImagePoints, ...]:
+def points_of_sweep(
+    sweep: Sweep, estimate: SurroundDepth, limits: DepthRange, teacher: NDArray[np.float32] | None = None
+) -> tuple[ImagePoints, ...]:
     """The points of each estimated view that has any with a true depth within ``limits``.
+
+    ``teacher``: its disparity of the estimated views, [V, H, W].
 
     Depth is sampled between its pixels at the very place where the point is projected to, which is what
     enlarging it to the original size and taking the pixel comes to.
     """
     small = at_size_of(sweep, estimate)
     found = []
-    for camera in estimate.rig.cameras:
+    for index, camera in enumerate(estimate.rig.cameras):
         pixels, truth = lidar_in_view(small, camera.name, limits.min)
         counted = (truth >= limits.min) & (truth <= limits.max)
         if not counted.any():
@@ -81,6 +87,7 @@ def points_of_sweep(sweep: Sweep, estimate: SurroundDepth, limits: DepthRange) -
                 stddev=sample_bilinear(stddev, pixels),
                 ground_plane=plane,
                 shared=seen_by_another(small, camera.name, pixels, truth),
+                teacher=None if teacher is None else sample_bilinear(teacher[index], pixels),
             )
         )
     return tuple(found)

@@ -63,8 +63,9 @@ class Scores:
 class Tally:
     """Collects sweeps and what was estimated for them."""
 
-    def __init__(self, limits: DepthRange) -> None:
+    def __init__(self, limits: DepthRange, teacher_is_metric: bool = False) -> None:
         self.limits = limits
+        self.teacher_is_metric = teacher_is_metric
         self.bands = tuple((low, min(high, limits.max)) for low, high in BANDS if low < limits.max)
         self.sweeps = self.images = 0
         self.missing: dict[str, int] = {}
@@ -73,12 +74,14 @@ class Tally:
         self.range_error = {row: RangeError(limits.min, limits.max) for row in CURVES}
         self._agreement: dict[str, dict[str, list[tuple[float, float, float, int]]]] = {"at_lidar": {}, "dense": {}}
 
-    def add(self, sweep: Sweep, estimate: SurroundDepth) -> tuple[ImagePoints, ...]:
-        """Score one sweep; returns the points it was scored at."""
-        images = points_of_sweep(sweep, estimate, self.limits)
+    def add(
+        self, sweep: Sweep, estimate: SurroundDepth, teacher: NDArray[np.float32] | None = None
+    ) -> tuple[ImagePoints, ...]:
+        """Score one sweep; returns the points it was scored at. ``teacher``: its disparity [V, H, W]."""
+        images = points_of_sweep(sweep, estimate, self.limits, teacher)
         for name in set(sweep.rig.names) - set(estimate.rig.names):
             self.missing[name] = self.missing.get(name, 0) + 1
-        rows = rows_of_sweep(images, self.limits)
+        rows = rows_of_sweep(images, self.limits, self.teacher_is_metric)
         for row, depths in rows.items():
             for image, depth in zip(images, depths, strict=True):
                 self._score(row, image, depth)

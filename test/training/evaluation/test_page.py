@@ -11,11 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.sweep import EncodedImage, Sweep, View
 from training.data_source import DataName, DataSource, open_data
-from training.evaluate import Evaluation, evaluate, write_report
+from training.evaluate import Evaluation, NamedTeacher, evaluate, write_report
+from training.evaluation.page import render_page
+from training.teachers.teacher import TeacherOutput
 
 TOWN = "town:7,seconds=1,rate=2,size=72x128"
 
@@ -131,3 +134,26 @@ def test_a_drive_without_lidar_is_refused(small_student: Path, town: DataSource)
     source = DataSource(DataName("bag", "made_up"), [Sweep(good.rig, 0, good.views)], 0.1, 80.0)
     with pytest.raises(SourceError, match=r"bag:made_up: nothing could be scored: no LiDAR point between 0\.1"):
         evaluate(small_student, source, device="cpu")
+
+
+class TiltedTeacher:
+    """Says that every image shows the same slope, up to its own scale."""
+
+    identity, kind, batch = "slope", "depth", 6
+
+    def predict(self, images: torch.Tensor, with_features: bool = False) -> TeacherOutput:
+        assert images.dtype == torch.uint8
+        count, _, height, width = images.shape
+        rows = torch.linspace(0.02, 0.3, height)[:, None].expand(height, width)
+        return TeacherOutput(rows.expand(count, height, width), None)
+
+
+def test_a_teacher_gets_rows_of_its_own(small_student: Path, town: DataSource) -> None:
+    one = replace(town, sweeps=town.sweeps[:1])
+    done = evaluate(small_student, one, device="cpu", teacher=NamedTeacher("slope", TiltedTeacher()))
+    rows = done.report["rows"]
+    assert {"teacher_affine", "teacher_sweep", "teacher_metric"} < set(rows)
+    assert rows["teacher_affine"]["overall"]["rmse_log"] < rows["teacher_metric"]["overall"]["rmse_log"]
+    page = Page(render_page(done.report, done.pictures))
+    assert "teacher_sweep" in page.text
+    assert "slope (depth)" in page.text

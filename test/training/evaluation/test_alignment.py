@@ -1,0 +1,50 @@
+"""The rows of a teacher, on points whose truth it knows up to scale and shift."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.evaluation.alignment import rows_of_sweep
+from training.evaluation.points import DepthRange, ImagePoints
+
+
+def image(camera: str, truth: np.ndarray, teacher: np.ndarray | None) -> ImagePoints:
+    none = np.zeros(len(truth), dtype=bool)
+    return ImagePoints(camera, np.zeros((len(truth), 2)), truth, 1.1 * truth, truth, truth, none, teacher)
+
+
+def test_a_teacher_that_is_right_up_to_scale_and_shift_is_right_when_aligned() -> None:
+    truths = [np.geomspace(2, 60, 50), np.geomspace(3, 40, 40)]
+    images = [image(name, g, 5 / g + 0.3) for name, g in zip("ab", truths, strict=True)]
+    rows = rows_of_sweep(images, DepthRange())
+    assert "teacher_metric" not in rows
+    for row in ("teacher_affine", "teacher_sweep"):
+        for depth, truth in zip(rows[row], truths, strict=True):
+            np.testing.assert_allclose(depth, truth, rtol=1e-4)
+
+
+def test_views_that_differ_in_scale_are_mended_per_image_only() -> None:
+    truths = [np.geomspace(2, 60, 50), np.geomspace(3, 40, 40)]
+    images = [image(name, g, s / g) for name, g, s in zip("ab", truths, (5.0, 9.0), strict=True)]
+    rows = rows_of_sweep(images, DepthRange())
+    np.testing.assert_allclose(rows["teacher_affine"][1], truths[1], rtol=1e-6)
+    assert np.abs(rows["teacher_sweep"][1] / truths[1] - 1).max() > 0.1
+
+
+def test_a_metric_teacher_has_its_own_metres_and_no_value_stays_none() -> None:
+    truth = np.geomspace(2, 60, 30)
+    disparity = 1 / (1.2 * truth)
+    disparity[:2] = [np.nan, 0.0]
+    rows = rows_of_sweep([image("a", truth, disparity)], DepthRange(), teacher_is_metric=True)
+    depth = rows["teacher_metric"][0]
+    assert np.isnan(depth[0])
+    assert np.isinf(depth[1])
+    np.testing.assert_allclose(depth[2:], 1.2 * truth[2:])
+    assert all(np.isnan(rows[row][0][0]) for row in ("teacher_affine", "teacher_sweep"))
+
+
+def test_without_a_teacher_there_are_no_rows_of_one() -> None:
+    rows = rows_of_sweep([image("a", np.geomspace(2, 60, 30), None)], DepthRange())
+    assert not [row for row in rows if row.startswith("teacher")]
+    assert rows["median"][0] == pytest.approx(np.geomspace(2, 60, 30))

@@ -1,0 +1,106 @@
+"""``python -m training.scorecard``: the card, its merge with what is there, and the log of looks at real frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from training.scorecard import ROOT, drives_of, log_look, main, render_scorecard
+
+TOWN = "7,seconds=0.5,rate=2,size=48x80"
+
+
+def card_of(docs: Path) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((docs / "results" / "scorecard.json").read_text())
+    return card
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("card")
+    given = ["--town", TOWN, "--docs", path / "docs", "--output", path / "out", "--device", "cpu"]
+    assert main([str(word) for word in given]) == 0
+    return path
+
+
+def test_the_card_has_rows_cameras_ranges_and_the_baseline(folder: Path) -> None:
+    town = card_of(folder / "docs")["checkpoints"]["small"]["drives"]["town"]
+    assert set(town["rows"]) == {"metric", "median", "median_sweep", "affine", "ground_plane"}
+    assert len(town["rows"]["metric"]["views"]) == 6
+    assert set(town["rows"]["metric"]["ranges"]) == {"0-20", "20-40", "40-80"}
+    assert town["rows"]["metric"]["spread"]["abs_rel"] > 0
+    assert town["sigma"]["n"] > 0
+    text = (folder / "docs" / "scorecard.md").read_text()
+    assert town["verdict"] in text
+    for row in town["rows"].values():
+        assert f"{row['overall']['abs_rel']:.3f}" in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|"), line
+
+
+def test_pictures_of_the_town_stand_in_the_card_and_are_small(folder: Path) -> None:
+    text = (folder / "docs" / "scorecard.md").read_text()
+    for picture in card_of(folder / "docs")["checkpoints"]["small"]["drives"]["town"]["pictures"]:
+        assert f"]({picture['file']})" in text
+        assert (folder / "docs" / picture["file"]).stat().st_size < 1_500_000
+        assert cv2.imread(str(folder / "docs" / picture["file"])).shape[1] <= 640
+    assert (folder / "out" / "town" / "report.html").exists()
+
+
+def test_a_town_is_no_look_at_real_frames(folder: Path) -> None:
+    assert not (folder / "docs" / "results" / "real_looks.json").exists()
+
+
+def test_a_look_is_entered_behind_those_before(tmp_path: Path) -> None:
+    path = tmp_path / "results" / "looks.json"
+    log_look(path, "nuscenes", "small")
+    log_look(path, "ddad", "small")
+    assert [(look["data"], look["student"]) for look in json.loads(path.read_text())] == [
+        ("nuscenes", "small"),
+        ("ddad", "small"),
+    ]
+    assert "| ddad | small | scored by python -m training.scorecard |" in render_scorecard(
+        {"checkpoints": {}}, json.loads(path.read_text())
+    )
+
+
+@pytest.mark.parametrize(("is_same", "expected"), [(True, {"nuscenes", "town"}), (False, {"town"})])
+def test_figures_of_the_same_weights_stay_and_those_of_others_go(
+    folder: Path, is_same: bool, expected: set[str]
+) -> None:
+    known = card_of(folder / "docs")["checkpoints"]["small"]
+    weights, drives = known["weights_sha256"], {"nuscenes": known["drives"]["town"]}
+    cards = {"small": {"weights_sha256": weights if is_same else "other", "drives": drives}}
+    found = drives_of(cards, "small", weights)
+    found["town"] = known["drives"]["town"]
+    assert set(cards["small"]["drives"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to score: give --nuscenes PATH, --ddad PATH or --town"),
+        (["--nuscenes", "no/such"], "no/such"),
+        (["--town", "--checkpoint", "no/such.safetensors"], "no/such.safetensors"),
+    ],
+)
+def test_a_mistake_is_told_and_logs_no_look(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--docs", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_card_in_the_repository_is_that_of_its_figures() -> None:
+    docs = ROOT / "docs"
+    looks = json.loads((docs / "results" / "real_looks.json").read_text())
+    assert all(set(look) == {"date", "data", "student", "what"} for look in looks)
+    if not (docs / "results" / "scorecard.json").exists():
+        pytest.skip("no score card yet")
+    assert (docs / "scorecard.md").read_text() == render_scorecard(card_of(docs), looks)
