@@ -4,44 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import lightning
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
 from fsmde_ros.network.student import Student, StudentConfig, StudentOutput
-from training import losses
 from training.batch import SweepBatch
-from training.teachers.alignment import align_to_lidar, teacher_depth
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the terms of ``method.md``; a weight of 0 switches a term off and skips its work."""
-
-    silog: float = 2.0  # against the sparse LiDAR: the metric scale
-    ckd: float = 0.5  # towards the teacher's bin probabilities
-    vrkd: float = 0.2  # towards the teacher's relations between adjacent views
-    bins: float = 1.0  # a bin near every true depth: without it, CKD drives the centres out of range
-    out_of_range: float = 0.5  # sky, where the teacher or the LiDAR knows
-    gradient: float = 0.5  # edges of the teacher's log depth
-    smoothness: float = 0.0
-    overlap: float = 0.0
-    silog_lam: float = 0.85
-    ckd_temperature: float = 1.0
-    vrkd_temperature: float = 0.1
-    bin_sigma: float = 0.0  # width of the teacher's soft bins in log depth; 0 shares between two bins
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) >= 0:
-                raise ConfigError(f"losses.{field.name} must be >= 0, got {getattr(self, field.name)}")
+from training.shared_bins import TeacherAdapter, ask_teacher, teacher_logits
+from training.teachers.teacher import Teacher
+from training.terms import LossWeights, SharedBins, distillation_terms
 
 
 @dataclass(frozen=True)
@@ -64,18 +41,20 @@ class Optimisation:
             )
 
 
-class TeacherTargets(NamedTuple):
-    """Aligned teacher: depth [B, V, H, W] (m, +inf = beyond range, NaN = unknown), known [B, V, H, W] bool."""
-
-    depth: Tensor
-    known: Tensor
-
-
 class DistillModule(lightning.LightningModule):
-    """Distils a teacher and the LiDAR into a ``Student``."""
+    """Distils a teacher and the LiDAR into a ``Student``.
+
+    With a ``teacher``, whose features have ``teacher_channels``, by method A; without, by method B, from the
+    disparity in the batch.
+    """
 
     def __init__(
-        self, student: Student, weights: LossWeights | None = None, optimisation: Optimisation | None = None
+        self,
+        student: Student,
+        weights: LossWeights | None = None,
+        optimisation: Optimisation | None = None,
+        teacher: Teacher | None = None,
+        teacher_channels: int = 0,
     ) -> None:
         super().__init__()
         self.student = student
@@ -83,10 +62,23 @@ class DistillModule(lightning.LightningModule):
         self.weights = weights or LossWeights()
         self.optimisation = optimisation or Optimisation()
         self.board = ScoreBoard()
+        self.teacher = teacher  # no module: its weights are neither trained nor saved
+        self.adapter: TeacherAdapter | None = None
+        if teacher is not None:
+            self.adapter = TeacherAdapter(teacher_channels, student.config.decoder_widths[-1])
+        elif self.weights.vrkd_features > 0:
+            raise ConfigError("losses.vrkd_features needs a teacher's features: set method to a, or the weight to 0")
+        if teacher is not None and self.weights.cross <= 0:
+            raise ConfigError("losses.cross must be above 0 with method a: nothing else trains the teacher's adapter")
 
     def training_step(self, batch: SweepBatch, batch_index: int) -> Tensor:
         """Weighted sum of the losses of a batch."""
-        terms = distillation_terms(run_student(self.student, batch), batch, self.weights, self.student.config)
+        output = run_student(self.student, batch)
+        shared = None
+        if self.teacher is not None and self.adapter is not None:
+            view = ask_teacher(self.teacher, batch)
+            shared = SharedBins(teacher_logits(self.student, self.adapter, view, output, batch), view)
+        terms = distillation_terms(output, batch, self.weights, self.student.config, shared)
         total = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
         self.log_dict(logged, batch_size=len(batch.images))
@@ -123,7 +115,10 @@ class DistillModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a lower rate for the encoder and no decay for vectors; cosine by step."""
         settings = self.optimisation
-        optimizer = torch.optim.AdamW(parameter_groups(self.student, settings))
+        groups = parameter_groups(self.student, settings)
+        if self.adapter is not None:
+            groups.append({"params": list(self.adapter.parameters()), "lr": settings.rate, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups)
         total = max(int(self.trainer.max_steps), 1)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_share(step, total, settings.warmup_steps, settings.final_share)
@@ -137,66 +132,6 @@ def run_student(student: nn.Module, batch: SweepBatch) -> StudentOutput:
         batch.images, batch.intrinsics, batch.camera_to_vehicle, batch.ground_z, batch.present
     )
     return output
-
-
-def distillation_terms(
-    output: StudentOutput, batch: SweepBatch, weights: LossWeights, config: StudentConfig
-) -> dict[str, Tensor]:
-    """The loss terms whose weight is above 0, by name, unweighted scalars."""
-    present = batch.present[:, :, None, None]
-    lidar = batch.lidar_depth
-    lidar_known = present & (lidar >= config.d_min) & (lidar <= config.d_max)
-    terms: dict[str, Tensor] = {}
-    if weights.silog > 0:
-        terms["silog"] = losses.silog(output.depth, lidar, lidar_known, weights.silog_lam)
-    if weights.bins > 0:
-        terms["bins"] = losses.bin_coverage(output.centers, lidar, lidar_known)
-    if weights.ckd or weights.vrkd or weights.gradient or weights.out_of_range:
-        scale, shift = align_to_lidar(batch.teacher_disparity, torch.where(lidar_known, lidar, torch.nan))
-        targets = TeacherTargets(*teacher_depth(batch.teacher_disparity, scale, shift, config.d_max))
-        terms.update(_teacher_terms(output, batch, targets, weights, config))
-    if weights.smoothness > 0:
-        mask = present.expand_as(output.depth)
-        terms["smoothness"] = losses.edge_aware_smoothness(output.depth, batch.images, mask)
-    if weights.overlap > 0:
-        pairs = batch.adjacent.nonzero()
-        terms["overlap"] = losses.overlap_consistency(output.depth, batch.intrinsics, batch.camera_to_vehicle, pairs)
-    return terms
-
-
-def _teacher_terms(
-    output: StudentOutput, batch: SweepBatch, targets: TeacherTargets, weights: LossWeights, config: StudentConfig
-) -> dict[str, Tensor]:
-    present = batch.present[:, :, None, None]
-    in_range = present & targets.known & (targets.depth >= config.d_min) & torch.isfinite(targets.depth)
-    coarse_depth = at_bin_size(targets.depth, output.logits)
-    coarse_known = present & at_bin_size(targets.known, output.logits)
-    coarse_in_range = at_bin_size(in_range, output.logits)
-    depth_logits = output.logits[:, :, :-1]
-    terms: dict[str, Tensor] = {}
-    if weights.ckd > 0 or weights.vrkd > 0:
-        # The centres learn from the metric truth alone: the teacher's part must not move them.
-        teacher = losses.soft_bins(coarse_depth, output.centers.detach(), weights.bin_sigma)
-        if weights.ckd > 0:
-            terms["ckd"] = losses.ckd(teacher, depth_logits, coarse_in_range, weights.ckd_temperature)
-        if weights.vrkd > 0:
-            # both with the out-of-range pixels left out, so that the sky makes no relation
-            kept = coarse_in_range.unsqueeze(2)
-            student = torch.softmax(depth_logits.float(), dim=2) * kept
-            pairs = batch.adjacent.nonzero()
-            terms["vrkd"] = losses.vrkd(teacher * kept, student, pairs, temperature=weights.vrkd_temperature)
-    if weights.out_of_range > 0:
-        beyond = coarse_known & torch.isinf(coarse_depth)
-        terms["out_of_range"] = losses.out_of_range_loss(output.logits, beyond, coarse_known)
-    if weights.gradient > 0:
-        terms["gradient"] = losses.gradient_matching(output.depth, targets.depth, in_range)
-    return terms
-
-
-def at_bin_size(full: Tensor, logits: Tensor) -> Tensor:
-    """[B, V, H, W] at the size of the bin maps: the pixel nearest to each cell's centre, never a mixture."""
-    resized = F.interpolate(full.float(), size=logits.shape[-2:], mode="nearest-exact")
-    return resized > 0.5 if full.dtype == torch.bool else resized
 
 
 def score_views(depth: Tensor, batch: SweepBatch, config: StudentConfig) -> list[tuple[str, DepthScore]]:

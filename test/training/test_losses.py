@@ -182,6 +182,81 @@ def test_overlap_consistency_of_a_wall() -> None:
     assert losses.overlap_consistency(depth, *args).item() == 0
 
 
+def test_features_are_centred_over_present_views() -> None:
+    features = torch.tensor([1.0, 3.0, 100.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 2, 4, 5)
+    got = losses.centred(features, torch.tensor([[True, True, False]]))
+    torch.testing.assert_close(got[0, :, 0, 0, 0], torch.tensor([-1.0, 1.0, 98.0]))
+
+
+def test_relations_of_features_ignore_their_common_part_scale_and_size() -> None:
+    torch.manual_seed(3)
+    student = torch.randn(1, 3, 7, 12, 20)
+    pairs, present = torch.tensor([[0, 0, 1], [0, 2, 1]]), _full(1, 3)
+    teacher = 5 * torch.nn.functional.interpolate(student.flatten(0, 1), scale_factor=2).unflatten(0, (1, 3)) + 300
+    args = (losses.centred(teacher, present), losses.centred(student, present), pairs)
+    assert losses.vrkd(*args).item() == pytest.approx(0, abs=1e-4)
+    assert losses.vrkd(args[0], losses.centred(torch.randn_like(student), present), pairs) > 0.1
+
+
+def _identity_motion(height: int, width: int) -> losses.Reprojection:
+    intrinsics = torch.tensor([[[20.0, 0, 7.5], [0, 20.0, 5.5], [0, 0, 1]]])
+    return losses.reproject(torch.rand(1, height, width) + 3, intrinsics, intrinsics, torch.eye(4)[None])
+
+
+def test_reprojection_by_hand() -> None:
+    intrinsics = torch.tensor([[[20.0, 0, 7.5], [0, 20.0, 5.5], [0, 0, 1]]])
+    i_to_j = torch.eye(4)[None].clone()
+    i_to_j[0, 0, 3] = -0.5  # camera j stands half a metre to the right: at 10 m one pixel of 20 px focal length
+    i_to_j[0, 2, 3] = 0.0
+    moved = losses.reproject(torch.full((1, 12, 16), 10.0), intrinsics, intrinsics, i_to_j)
+    x = ((moved.grid[0, 4, :, 0] + 1) * 16 - 1) / 2
+    torch.testing.assert_close(x[1:], torch.arange(15.0), atol=1e-4, rtol=0)
+    assert not moved.inside[0, :, 0].any()  # it left the image
+    assert moved.inside[0, :, 1:].all()
+    i_to_j[0, 2, 3] = -20.0  # behind camera j
+    assert not losses.reproject(torch.full((1, 12, 16), 10.0), intrinsics, intrinsics, i_to_j).inside.any()
+
+
+def test_motion_of_the_vehicle_is_applied_between_the_cameras() -> None:
+    camera_i, camera_j, vehicle = (torch.eye(4) for _ in range(3))
+    camera_i[0, 3], camera_j[0, 3], vehicle[0, 3] = 1.0, 5.0, 10.0
+    turn = torch.tensor([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    got = losses.view_to_view(camera_i, camera_j, vehicle @ turn) @ torch.tensor([0.0, 2, 0, 1])
+    # camera i: (0, 2); vehicle then: (1, 2); turned (-2, 1), moved (8, 1); camera j: (3, 1)
+    torch.testing.assert_close(got, torch.tensor([3.0, 1, 0, 1]))
+
+
+def test_photometric_of_two_greys_by_hand() -> None:
+    a, b = 0.5, 0.25
+    luminance = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
+    images = [torch.full((1, 3, 12, 16), 255 * grey) for grey in (a, b)]
+    got = losses.photometric(*images, _identity_motion(12, 16))
+    assert got.item() == pytest.approx(0.85 * (1 - luminance) / 2 + 0.15 * 0.25, rel=1e-4)
+    assert losses.photometric(images[0], images[0], _identity_motion(12, 16)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_photometric_is_least_at_the_true_depth_and_pulls_towards_it() -> None:
+    torch.manual_seed(4)
+    intrinsics = torch.tensor([[[20.0, 0, 15.5], [0, 20.0, 9.5], [0, 0, 1]]])
+    coarse = torch.rand(1, 3, 5, 8) * 255
+    source = torch.nn.functional.interpolate(coarse, (20, 32), mode="bicubic").clamp(0, 255)
+    target = torch.roll(source, 2, dims=3)  # a wall at 10 m, seen from 1 m to the left
+    i_to_j = torch.eye(4)[None].clone()
+    i_to_j[0, 0, 3] = -1.0
+
+    def value(depth: float) -> tuple[float, float]:
+        z = torch.full((1, 20, 32), depth, requires_grad=True)
+        loss = losses.photometric(target, source, losses.reproject(z, intrinsics, intrinsics, i_to_j))
+        loss.backward()
+        return loss.item(), z.grad.sum().item()
+
+    assert value(10.0)[0] == pytest.approx(0, abs=1e-4)
+    (near, down), (far, up) = value(8.5), value(12.0)
+    assert near > 0.01
+    assert far > 0.01
+    assert down < 0 < up
+
+
 def test_empty_masks_and_no_pairs_give_zero_loss_and_zero_gradient() -> None:
     depth = (torch.rand(1, 2, 6, 8) + 1).requires_grad_()
     logits = torch.randn(1, 2, 5, 6, 8, requires_grad=True)
@@ -198,6 +273,11 @@ def test_empty_masks_and_no_pairs_give_zero_loss_and_zero_gradient() -> None:
         losses.gradient_matching(depth, nan, nothing),
         losses.edge_aware_smoothness(depth, torch.zeros(1, 2, 3, 6, 8), nothing),
         losses.overlap_consistency(depth, eye[..., :3, :3], eye, no_pairs),
+        losses.photometric(
+            torch.zeros(2, 3, 6, 8),
+            torch.ones(2, 3, 6, 8),
+            losses.reproject(depth[0], eye[0, :, :3, :3], eye[0, :, :3, :3], eye[0] - torch.eye(4) * 2),
+        ),
     ]
     assert [value.item() for value in values] == [0] * len(values)
     torch.stack(values).sum().backward()
@@ -224,6 +304,11 @@ def test_gradients_are_finite_for_half_precision_inputs_under_autocast(dtype: to
             + losses.gradient_matching(depth, gt, mask)
             + losses.edge_aware_smoothness(depth, torch.rand(1, 2, 3, 12, 20) * 255, mask)
             + losses.overlap_consistency(depth, intrinsics, camera_to_vehicle, pairs)
+            + losses.photometric(
+                torch.rand(1, 3, 12, 20) * 255,
+                (torch.rand(1, 3, 12, 20) * 255).to(dtype),
+                losses.reproject(depth[:, 0], intrinsics[:, 0], intrinsics[:, 1], torch.eye(4)[None]),
+            )
         )
     assert total.dtype == torch.float32
     total.backward()

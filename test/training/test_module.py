@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -11,19 +12,14 @@ import torch
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.network.student import Student, StudentConfig
 from training.batch import Sample, SweepBatch, collate, select_views
-from training.module import (
-    LossWeights,
-    Optimisation,
-    at_bin_size,
-    distillation_terms,
-    parameter_groups,
-    rate_share,
-    run_student,
-    score_views,
-)
+from training.module import DistillModule, Optimisation, parameter_groups, rate_share, run_student, score_views
+from training.shared_bins import TeacherAdapter, ask_teacher, teacher_logits
+from training.teachers.teacher import Kind, TeacherOutput
+from training.terms import LossWeights, SharedBins, at_bin_size, distillation_terms
 
-TERMS = ("silog", "ckd", "vrkd", "bins", "out_of_range", "gradient", "smoothness", "overlap")
-OFF = LossWeights(**dict.fromkeys(TERMS, 0.0))
+TERMS = ("silog", "ckd", "vrkd", "bins", "out_of_range", "gradient", "smoothness", "overlap", "photometric")
+METHOD_A = ("cross", "vrkd_features")
+OFF = LossWeights(**dict.fromkeys((*TERMS, *METHOD_A), 0.0))
 CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
 
 
@@ -87,6 +83,101 @@ def test_parameter_groups_hold_every_trainable_parameter_once(student: Student) 
     slow = {id(p) for group in groups if group["lr"] == Optimisation().encoder_rate for p in group["params"]}
     assert {id(p) for p in student.bin_centres.parameters()} <= slow
     assert not {id(p) for p in student.decoder.parameters()} & slow
+
+
+class Convolution:
+    """A teacher with features: two fixed random convolutions; its network can be looked at for gradients."""
+
+    identity = "convolution"
+    batch = 3
+    kind: Kind = "disparity"
+
+    def __init__(self) -> None:
+        torch.manual_seed(7)
+        self.model = torch.nn.Sequential(torch.nn.Conv2d(3, 6, 8, 8), torch.nn.Conv2d(6, 1, 1))
+        self.asked: list[int] = []
+
+    def predict(self, images: torch.Tensor, with_features: bool = False) -> TeacherOutput:
+        self.asked.append(len(images))
+        features = self.model[0](images.float() / 255)
+        disparity = torch.nn.functional.interpolate(self.model[1](features), images.shape[-2:])[:, 0]
+        return TeacherOutput(disparity.detach(), features.detach() if with_features else None)
+
+
+def _shared(student: Student, batch: SweepBatch) -> tuple[SharedBins, TeacherAdapter, Convolution]:
+    teacher, adapter = Convolution(), TeacherAdapter(6, CONFIG.decoder_widths[-1])
+    output, view = run_student(student, batch), ask_teacher(teacher, batch)
+    return SharedBins(teacher_logits(student, adapter, view, output, batch), view), adapter, teacher
+
+
+def test_a_teacher_is_asked_about_present_views_only(batch: SweepBatch) -> None:
+    teacher = Convolution()
+    view = ask_teacher(teacher, batch)
+    assert sum(teacher.asked) == int(batch.present.sum()) == 8
+    assert view.features.shape == (2, 5, 6, 8, 12)
+    assert torch.isnan(view.disparity[1, 3:]).all()
+    assert not view.features[1, 3:].any()
+    alone = teacher.predict(batch.images[1, 1:2], with_features=True)
+    torch.testing.assert_close(view.features[1, 1], alone.features[0])
+    torch.testing.assert_close(view.disparity[1, 1], alone.disparity[0])
+
+
+def test_method_a_trains_adapter_head_and_centres_and_not_the_teacher(batch: SweepBatch, student: Student) -> None:
+    shared, adapter, teacher = _shared(student, batch)
+    assert shared.logits.shape == (2, 5, 17, 16, 24)
+    only = replace(OFF, cross=1.0)
+    terms = distillation_terms(run_student(student, batch), batch, only, CONFIG, shared)
+    assert set(terms) == {"cross"}
+    terms["cross"].backward()
+    for part in (adapter, student.bin_logits, student.bin_centres):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters()), part
+    assert all(p.grad is None for p in teacher.model.parameters())
+    assert all(p.grad is None for p in student.decoder.parameters())  # the teacher's way does not pass the decoder
+
+
+def test_in_method_a_the_student_follows_the_teacher_and_not_the_other_way(batch: SweepBatch, student: Student) -> None:
+    shared, adapter, _ = _shared(student, batch)
+    for term in ("ckd", "vrkd", "vrkd_features"):
+        student.zero_grad()
+        weights = replace(OFF, **{term: 1.0})
+        terms = distillation_terms(run_student(student, batch), batch, weights, CONFIG, shared)
+        assert set(terms) == {term}
+        assert terms[term] > 0
+        terms[term].backward()
+        assert all(p.grad is None for p in adapter.parameters()), term
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in student.decoder.parameters()), term
+
+
+def test_two_steps_of_method_a_move_adapter_and_student_and_leave_the_teacher(batch: SweepBatch) -> None:
+    torch.manual_seed(0)
+    teacher = Convolution()
+    before = [p.detach().clone() for p in teacher.model.parameters()]
+    module = DistillModule(Student(CONFIG).train(), LossWeights(), Optimisation(), teacher, 6)
+    module.trainer = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    module.log = module.log_dict = lambda *_, **__: None  # type: ignore[method-assign,assignment]  # it runs no loop
+    groups = [*parameter_groups(module.student, Optimisation()), {"params": module.adapter.parameters()}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3)
+    start = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
+    values = []
+    for _ in range(2):
+        loss = module.training_step(batch, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert np.isfinite(values).all()
+    moved = {name for name, p in module.named_parameters() if name in start and not torch.equal(p, start[name])}
+    assert {name for name in start if name.startswith("adapter.")} <= moved
+    assert any(name.startswith("student.decoder.") for name in moved)
+    assert all(torch.equal(p, old) for p, old in zip(teacher.model.parameters(), before, strict=True))
+    assert not any(name.startswith("teacher") for name in module.state_dict())
+
+
+def test_features_are_refused_without_a_teacher_that_has_them(student: Student) -> None:
+    with pytest.raises(ConfigError, match="vrkd_features"):
+        DistillModule(student, LossWeights(vrkd_features=0.1))
+    with pytest.raises(ConfigError, match=r"losses\.cross"):
+        DistillModule(student, LossWeights(cross=0), None, Convolution(), 6)
 
 
 def test_rate_rises_then_falls_to_its_final_share() -> None:

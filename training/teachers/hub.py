@@ -26,7 +26,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES
 
 from fsmde_ros.errors import TeacherError
-from training.teachers.teacher import MIN_DEPTH, Kind, TeacherOutput, TeacherSettings
+from training.teachers.teacher import KINDS, MIN_DEPTH, Kind, TeacherOutput, TeacherSettings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _METRIC = ("zoedepth", "glpn", "tipsv2_dpt")
@@ -201,8 +201,9 @@ def _load_config(name: str, revision: str) -> Any:
 
 def _kind(config: Any, asked: str, name: str) -> Kind:
     """What the model's output means; DPT models fine-tuned to metres do not say so and need ``teacher.kind``."""
-    if asked == "disparity" or asked == "depth" or asked == "canonical":
-        return asked
+    for kind in KINDS:
+        if asked == kind:
+            return kind
     if config.model_type == "depth_pro":
         return "canonical"
     if config.model_type in _METRIC or getattr(config, "depth_estimation_type", "relative") == "metric":

@@ -1,0 +1,88 @@
+"""Method A: the teacher's decoder features feed the very bin head of the student.
+
+Our reading of the shared binning module of Hwang et al., RA-L 2026. An adapter takes the features to the width
+of the student's own; the student's ``bin_logits`` then give the teacher's probabilities p_T on the student's
+centres c_S. Three terms tie them together: SILog(sum p_T c_S, gt) trains adapter, head and centres, SILog(sum p_S
+c_S, gt) the student, and KL(p_T || p_S) lets the student follow. The teacher itself stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fsmde_ros.network.bins import depth_from_bins
+from fsmde_ros.network.decoder import NORM_GROUPS
+from fsmde_ros.network.rays import ray_maps
+from fsmde_ros.network.student import Student, StudentOutput
+from training import losses
+from training.batch import SweepBatch
+from training.teachers.teacher import Teacher, metric_scale
+
+LOGITS_STRIDE = 4  # input pixels per cell of the bin maps
+
+
+class TeacherView(NamedTuple):
+    """What a teacher says of a batch: disparity [B, V, H, W] (NaN where not present), features [B, V, C, h, w]."""
+
+    disparity: Tensor
+    features: Tensor
+
+
+class TeacherAdapter(nn.Module):
+    """1x1 convolution and GroupNorm from a teacher's features to those that the bin head expects."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(channels, width, 1, bias=False)
+        self.norm = nn.GroupNorm(NORM_GROUPS, width)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Features [B, V, C, h', w'] to [B, V, width, h, w] of ``size``."""
+        resized = F.interpolate(features.flatten(0, 1), size, mode="bilinear", align_corners=False)
+        return F.relu(self.norm(self.project(resized))).reshape(*features.shape[:2], -1, *size)
+
+
+def ask_teacher(teacher: Teacher, batch: SweepBatch) -> TeacherView:
+    """The teacher's view of the present images of a batch, as they are, in batches of its own size."""
+    shown = batch.images[batch.present]  # [M, 3, H, W]
+    answers = [teacher.predict(part, with_features=True) for part in torch.split(shown, teacher.batch)]
+    features = torch.cat([answer.features for answer in answers if answer.features is not None])
+    disparity = torch.cat([answer.disparity for answer in answers])
+    scale = metric_scale(teacher.kind, batch.intrinsics[batch.present][:, 0, 0], shown.shape[-1])
+    if scale is not None:
+        disparity = disparity * scale[:, None, None]
+    views = batch.present.shape
+    all_features = features.new_zeros((*views, *features.shape[1:]))
+    all_disparity = disparity.new_full((*views, *disparity.shape[1:]), torch.nan)
+    all_features[batch.present], all_disparity[batch.present] = features, disparity
+    return TeacherView(all_disparity.to(shown.device), all_features.to(shown.device))
+
+
+def teacher_logits(
+    student: Student, adapter: TeacherAdapter, view: TeacherView, output: StudentOutput, batch: SweepBatch
+) -> Tensor:
+    """The student's bin head on the teacher's features: logits [B, V, N + 1, h, w] like those of ``output``."""
+    size = (output.logits.shape[-2], output.logits.shape[-1])
+    rig = (batch.intrinsics, batch.camera_to_vehicle, batch.ground_z)
+    maps = ray_maps(*rig, size, LOGITS_STRIDE, student.config.depth_range)
+    logits: Tensor = student.bin_logits(
+        adapter(view.features, size), output.centers, maps.log_ground_depth, maps.meets_ground
+    )
+    return logits
+
+
+def cross_loss(logits: Tensor, centers: Tensor, lidar: Tensor, mask: Tensor, lam: float) -> Tensor:
+    """SILog(sum p_T c_S, gt): the teacher's probabilities on the student's centres against the LiDAR.
+
+    Args:
+        logits: [B, V, N + 1, h, w], of ``teacher_logits``. centers: [B, N] metres.
+        lidar: [B, V, H, W] metres. mask: [B, V, H, W] bool, where the LiDAR counts.
+        lam: of ``losses.silog``.
+    """
+    depth = depth_from_bins(logits, centers).depth  # [B, V, h, w]
+    full = F.interpolate(depth, lidar.shape[-2:], mode="bilinear", align_corners=False)
+    return losses.silog(full, lidar, mask, lam)

@@ -1,0 +1,160 @@
+"""The loss terms of a training step: which there are, how much they weigh, what each compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.network.student import StudentConfig, StudentOutput
+from training import losses
+from training.batch import SweepBatch
+from training.shared_bins import TeacherView, cross_loss
+from training.teachers.alignment import align_to_lidar, teacher_depth
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms of ``method.md``; a weight of 0 switches a term off and skips its work."""
+
+    silog: float = 2.0  # against the sparse LiDAR: the metric scale
+    ckd: float = 0.5  # towards the teacher's bin probabilities
+    vrkd: float = 0.2  # towards the teacher's relations between adjacent views
+    bins: float = 1.0  # a bin near every true depth: without it, CKD drives the centres out of range
+    out_of_range: float = 0.5  # sky, where the teacher or the LiDAR knows
+    gradient: float = 0.5  # edges of the teacher's log depth
+    cross: float = 1.0  # method a: the teacher's probabilities on the student's centres, against the LiDAR
+    vrkd_features: float = 0.0  # method a: the relations of features as well
+    smoothness: float = 0.0
+    overlap: float = 0.0  # depths of one point in two views
+    photometric: float = 0.0  # images of one point in two views
+    silog_lam: float = 0.85
+    ckd_temperature: float = 1.0
+    vrkd_temperature: float = 0.1
+    bin_sigma: float = 0.0  # width of the teacher's soft bins in log depth; 0 shares between two bins
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) >= 0:
+                raise ConfigError(f"losses.{field.name} must be >= 0, got {getattr(self, field.name)}")
+
+
+class TeacherTargets(NamedTuple):
+    """Aligned teacher: depth [B, V, H, W] (m, +inf = beyond range, NaN = unknown), known [B, V, H, W] bool."""
+
+    depth: Tensor
+    known: Tensor
+
+
+class SharedBins(NamedTuple):
+    """Method A: logits [B, V, N + 1, h, w] of the student's bin head on the teacher's features, and the latter."""
+
+    logits: Tensor
+    view: TeacherView
+
+
+def distillation_terms(
+    output: StudentOutput,
+    batch: SweepBatch,
+    weights: LossWeights,
+    config: StudentConfig,
+    shared: SharedBins | None = None,
+) -> dict[str, Tensor]:
+    """The loss terms whose weight is above 0, by name, unweighted scalars; with ``shared`` those of method A."""
+    present = batch.present[:, :, None, None]
+    lidar = batch.lidar_depth
+    lidar_known = present & (lidar >= config.d_min) & (lidar <= config.d_max)
+    terms: dict[str, Tensor] = {}
+    if weights.silog > 0:
+        terms["silog"] = losses.silog(output.depth, lidar, lidar_known, weights.silog_lam)
+    if weights.bins > 0:
+        terms["bins"] = losses.bin_coverage(output.centers, lidar, lidar_known)
+    if shared is not None and weights.cross > 0:
+        terms["cross"] = cross_loss(shared.logits, output.centers, lidar, lidar_known, weights.silog_lam)
+    if weights.ckd or weights.vrkd or weights.gradient or weights.out_of_range:
+        disparity = batch.teacher_disparity
+        if shared is not None:  # what the cache holds was said of the clean image
+            disparity = torch.where(torch.isnan(disparity), shared.view.disparity, disparity)
+        scale, shift = align_to_lidar(disparity, torch.where(lidar_known, lidar, torch.nan))
+        targets = TeacherTargets(*teacher_depth(disparity, scale, shift, config.d_max))
+        terms.update(_teacher_terms(output, batch, targets, weights, config, shared))
+    if shared is not None and weights.vrkd_features > 0:
+        teacher, student = (losses.centred(f, batch.present) for f in (shared.view.features, output.features))
+        pairs = batch.adjacent.nonzero()
+        terms["vrkd_features"] = losses.vrkd(teacher, student, pairs, temperature=weights.vrkd_temperature)
+    terms.update(_geometric_terms(output, batch, weights))
+    return terms
+
+
+def _teacher_terms(
+    output: StudentOutput,
+    batch: SweepBatch,
+    targets: TeacherTargets,
+    weights: LossWeights,
+    config: StudentConfig,
+    shared: SharedBins | None,
+) -> dict[str, Tensor]:
+    present = batch.present[:, :, None, None]
+    in_range = present & targets.known & (targets.depth >= config.d_min) & torch.isfinite(targets.depth)
+    coarse_depth = at_bin_size(targets.depth, output.logits)
+    coarse_known = present & at_bin_size(targets.known, output.logits)
+    terms: dict[str, Tensor] = {}
+    if weights.ckd > 0 or weights.vrkd > 0:
+        if shared is None:
+            # The centres learn from the metric truth alone: the teacher's part must not move them.
+            teacher = losses.soft_bins(coarse_depth, output.centers.detach(), weights.bin_sigma)
+            kept = at_bin_size(in_range, output.logits)
+        else:
+            # it needs no alignment: also where that fails it says something, but not of what lies beyond the bins
+            teacher = torch.softmax(shared.logits[:, :, :-1].detach().float(), dim=2)
+            kept = present & ~torch.isinf(coarse_depth)
+        terms.update(_bin_terms(output, teacher, kept, batch.adjacent.nonzero(), weights))
+    if weights.out_of_range > 0:
+        beyond = coarse_known & torch.isinf(coarse_depth)
+        terms["out_of_range"] = losses.out_of_range_loss(output.logits, beyond, coarse_known)
+    if weights.gradient > 0:
+        terms["gradient"] = losses.gradient_matching(output.depth, targets.depth, in_range)
+    return terms
+
+
+def _bin_terms(
+    output: StudentOutput, teacher: Tensor, kept: Tensor, pairs: Tensor, weights: LossWeights
+) -> dict[str, Tensor]:
+    """CKD and VRKD towards teacher probabilities [B, V, N, h, w] where ``kept`` [B, V, h, w]."""
+    depth_logits = output.logits[:, :, :-1]
+    terms: dict[str, Tensor] = {}
+    if weights.ckd > 0:
+        terms["ckd"] = losses.ckd(teacher, depth_logits, kept, weights.ckd_temperature)
+    if weights.vrkd > 0:
+        # both with the out-of-range pixels left out, so that the sky makes no relation
+        inside = kept.unsqueeze(2)
+        student = torch.softmax(depth_logits.float(), dim=2) * inside
+        terms["vrkd"] = losses.vrkd(teacher * inside, student, pairs, temperature=weights.vrkd_temperature)
+    return terms
+
+
+def _geometric_terms(output: StudentOutput, batch: SweepBatch, weights: LossWeights) -> dict[str, Tensor]:
+    """What needs no teacher and no LiDAR: smoothness, and agreement of the views where they overlap."""
+    terms: dict[str, Tensor] = {}
+    if weights.smoothness > 0:
+        mask = batch.present[:, :, None, None].expand_as(output.depth)
+        terms["smoothness"] = losses.edge_aware_smoothness(output.depth, batch.images, mask)
+    pairs = batch.adjacent.nonzero()
+    if weights.overlap > 0:
+        terms["overlap"] = losses.overlap_consistency(output.depth, batch.intrinsics, batch.camera_to_vehicle, pairs)
+    if weights.photometric > 0:
+        b, i, j = pairs.unbind(1)
+        i_to_j = losses.view_to_view(batch.camera_to_vehicle[b, i], batch.camera_to_vehicle[b, j])
+        moved = losses.reproject(output.depth[b, i], batch.intrinsics[b, i], batch.intrinsics[b, j], i_to_j)
+        terms["photometric"] = losses.photometric(batch.images[b, i], batch.images[b, j], moved)
+    return terms
+
+
+def at_bin_size(full: Tensor, logits: Tensor) -> Tensor:
+    """[B, V, H, W] at the size of the bin maps: the pixel nearest to each cell's centre, never a mixture."""
+    resized = F.interpolate(full.float(), size=logits.shape[-2:], mode="nearest-exact")
+    return resized > 0.5 if full.dtype == torch.bool else resized
