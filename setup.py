@@ -33,6 +33,7 @@ setup(
             "evaluate_replay = fsmde_ros.node.evaluator_node:main",
             "nuscenes_to_bag = fsmde_ros.sources.convert:nuscenes_to_bag",
             "ddad_to_bag = fsmde_ros.sources.convert:ddad_to_bag",
+            "bag_to_video = fsmde_ros.bag_to_video:main",
             "check_rig = fsmde_ros.check_rig.__main__:main",
             "chaos = fsmde_ros.chaos.__main__:main",
             "rig_from_bag = fsmde_ros.sources.convert:rig_from_bag",

@@ -18,13 +18,13 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from demo.drives import DriveName, TownSize, prepare
-from demo.picture import draw
-from demo.recording import read_snapshot
 from demo.replay import RunOptions, run
 from fsmde_ros.checkpoint import default_checkpoint
 from fsmde_ros.errors import FsmdeError
+from fsmde_ros.picture import draw
 from fsmde_ros.replay_report import format_report
 from fsmde_ros.rig_file import read_rig
+from fsmde_ros.sources.recorded_depth import middle_of_fullest, snapshots
 
 Result = TypeVar("Result")
 
@@ -78,7 +78,8 @@ def _picture(bag: Path, out: Path, drive: str, report: dict[str, Any]) -> None:
         f"ground plane, no network: AbsRel {plane['abs_rel']:.3f}, delta1 {plane['d1']:.3f}",
         f"sweeps: {sweeps['in']} in, {sweeps['complete']} complete, {sweeps['partial']} partial, {sweeps['lost']} lost",
     ]
-    draw(read_snapshot(bag, out / "output_bag", rig), out / "surround.png", lines)
+    snapshot = next(snapshots(out / "output_bag", bag, rig, middle_of_fullest))
+    draw(snapshot, out / "surround.png", lines)
 
 
 def _stage(title: str, work: Callable[[], Result]) -> Result:

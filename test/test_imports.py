@@ -19,6 +19,7 @@ LAYERS = {
     "chaos": 1,
     "sources": 1,
     "check_rig": 1,
+    "bag_to_video": 1,
     "node": 4,
 }
 ROS_ROOTS = {

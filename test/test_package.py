@@ -23,6 +23,7 @@ COMMANDS = (
     "ddad_to_bag",
     "rig_from_bag",
     "check_rig",
+    "bag_to_video",
     "chaos",
 )
 

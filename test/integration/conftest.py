@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from rosbags.rosbag2 import Reader
 
 from demo.drives import DriveBag, DriveName, TownSize, prepare
-from demo.recording import messages
 from demo.replay import RunOptions, environment, run
 from fsmde_ros.checkpoint import default_checkpoint, save_checkpoint
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_rig
+from fsmde_ros.sources.bag_file import open_bag
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TOWN = TownSize(image=(108, 192), duration=0.5, workers=2)
@@ -36,11 +35,10 @@ class Replayed:
 
 
 def recorded_by_topic(bag: Path) -> dict[str, list[Any]]:
-    with Reader(bag) as reader:
-        topics = set(reader.topics)
-    found: dict[str, list[Any]] = {topic: [] for topic in topics}
-    for topic, message in messages(bag, topics):
-        found[topic].append(message)
+    with open_bag(bag) as file:
+        found: dict[str, list[Any]] = {topic: [] for topic in file.types}
+        for topic, data in file.messages(found):
+            found[topic].append(file.decode(topic, data))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from demo.drives import DriveBag, DriveName, TownSize, prepare
-from demo.recording import messages, stamp_ns
 from fsmde_ros.cloud_layout import unpack_cloud
 from fsmde_ros.geometry import invert, project, rigid, transform
 from fsmde_ros.pose_track import PoseTrack
+from fsmde_ros.sources.bag_file import open_bag
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
@@ -24,6 +24,16 @@ Replayed = Any  # of conftest.py, which cannot be imported
 Replay = Callable[..., Replayed]
 SharedData = Callable[[str], Path]
 CAMERAS = ("cam_front", "cam_front_right", "cam_back_right", "cam_back", "cam_back_left", "cam_front_left")
+
+
+def messages(bag: Path, topics: set[str]) -> Iterator[tuple[str, Any]]:
+    with open_bag(bag) as file:
+        for topic, data in file.messages(topics):
+            yield topic, file.decode(topic, data)
+
+
+def stamp_ns(message: Any) -> int:
+    return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
 
 
 def depth_of(message: Any) -> np.ndarray:

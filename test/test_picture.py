@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from demo.picture import Snapshot, draw, from_left_to_right
 from fsmde_ros.geometry import rigid
+from fsmde_ros.picture import Snapshot, draw, from_left_to_right
 from fsmde_ros.rig import Camera, Rig
 
 # Yaw of the optical axis in the vehicle frame, degrees, as nuScenes has them.

@@ -29,6 +29,7 @@ class Snapshot:
     """One sweep, to be drawn.
 
     Attributes:
+        stamp_ns: its reference time, nanoseconds.
         rig: cameras at any size; only their poses are used.
         images: [h, w, 3] uint8 RGB by camera.
         depths: [H, W] metres by camera, NaN = no value, +inf = out of range.
@@ -41,10 +42,11 @@ class Snapshot:
     depths: Mapping[str, NDArray[np.float32]]
     points: NDArray[np.float32]
     colors: Picture
+    stamp_ns: int = 0
 
 
-def draw(snapshot: Snapshot, path: Path, lines: Sequence[str]) -> None:
-    """Write the picture as PNG; ``lines`` of text stand beside the view from above."""
+def compose(snapshot: Snapshot, lines: Sequence[str]) -> Picture:
+    """The picture [h, w, 3], BGR; ``lines`` of text stand below. Its size depends on the rig and their number."""
     names = from_left_to_right(snapshot.rig)
     height = round(TILE_WIDTH * _aspect(snapshot))
     columns = [_column(snapshot, name, (height, TILE_WIDTH)) for name in names]
@@ -57,8 +59,16 @@ def draw(snapshot: Snapshot, path: Path, lines: Sequence[str]) -> None:
     width = max(views.shape[1], 2 * side)
     canvas = [_widen(views, width), _widen(_color_bar(width), width), _widen(np.concatenate(above, axis=1), width)]
     canvas.append(_text_block(lines, width))
+    return np.concatenate(canvas)
+
+
+def draw(snapshot: Snapshot, path: Path, lines: Sequence[str]) -> None:
+    """Write the picture as PNG. Raises OSError where it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.concatenate(canvas))
+    done, data = cv2.imencode(".png", compose(snapshot, lines))
+    if not done:
+        raise OSError(f"{path}: the picture cannot be encoded")
+    path.write_bytes(data.tobytes())
 
 
 def from_left_to_right(rig: Rig) -> list[str]:

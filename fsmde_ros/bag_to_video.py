@@ -1,0 +1,125 @@
+"""``bag_to_video``: a recorded drive with its depth as a video, or one sweep of it as a picture.
+
+bag_to_video drive_with_depth out.mp4 --rig rig.yaml
+bag_to_video depth_only out.mp4 --rig rig.yaml --images drive      the images are in another bag
+bag_to_video drive_with_depth out.png --rig rig.yaml               the sweep in the middle
+
+It needs no ROS and no screen. Record with ``ros2 bag record`` the images, ``<camera>/depth/image_rect``
+and ``/surround_depth/points``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
+from fsmde_ros.images import resize
+from fsmde_ros.picture import Snapshot, compose, draw
+from fsmde_ros.rig_file import read_rig
+from fsmde_ros.sources.recorded_depth import POINTS, middle_of_fullest, snapshots
+
+SUFFIXES = (".mp4", ".avi", ".png")
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
+WIDTH = 1600  # pixels
+LOOK_AHEAD = 10  # sweeps from whose stamps the speed of the video is taken
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit status: 0 written, 2 cannot be done."""
+    options = _parser().parse_args(argv)
+    try:
+        made = make(options)
+    except FsmdeError as error:
+        print(f"bag_to_video: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"bag_to_video: {options.out}: cannot be written: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.out}: {made} {'sweep' if made == 1 else 'sweeps'}")
+    return 0
+
+
+def make(options: argparse.Namespace) -> int:
+    """Write the picture or video; returns the number of sweeps in it."""
+    out: Path = options.out
+    if out.suffix not in SUFFIXES:
+        raise ConfigError(f"{out}: the name must end in {', '.join(SUFFIXES)}")
+    rig = read_rig(options.rig)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    images = options.images or options.bag
+    if out.suffix == ".png":
+        snapshot = next(snapshots(options.bag, images, rig, middle_of_fullest, options.points))
+        draw(snapshot, out, [title(snapshot, snapshot.stamp_ns)])
+        return 1
+    return write_video(snapshots(options.bag, images, rig, points=options.points), out, options.fps, options.width)
+
+
+def write_video(drive: Iterable[Snapshot], path: Path, fps: float | None = None, width: int = WIDTH) -> int:
+    """Write the sweeps as a video; returns their number.
+
+    Args:
+        drive: the sweeps, in the order of time.
+        path: its ending chooses the codec: .mp4 MPEG-4, .avi Motion JPEG.
+        fps: frames a second; by default as many as the drive had.
+        width: of the video, pixels.
+
+    Raises SourceError where there are no sweeps, ConfigError where OpenCV cannot write such a video.
+    """
+    iterator = iter(drive)
+    first = list(islice(iterator, LOOK_AHEAD))
+    if not first:
+        raise SourceError("no sweeps to show")
+    writer: cv2.VideoWriter | None = None
+    count = 0
+    try:
+        for snapshot in chain(first, iterator):
+            picture = compose(snapshot, [title(snapshot, first[0].stamp_ns)])
+            height = 2 * round(picture.shape[0] * width / picture.shape[1] / 2)  # codecs want even sizes
+            if writer is None:
+                codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
+                writer = cv2.VideoWriter(str(path), codec, fps or _rate(first), (width, height))
+                if not writer.isOpened():
+                    raise ConfigError(f"{path}: OpenCV cannot write such a video here; try .avi")
+            writer.write(resize(picture, (height, width)))
+            count += 1
+    finally:
+        if writer is not None:
+            writer.release()
+    return count
+
+
+def title(snapshot: Snapshot, start_ns: int) -> str:
+    """The line below the picture."""
+    seconds = (snapshot.stamp_ns - start_ns) / 1e9
+    return f"{seconds:7.2f} s   {len(snapshot.depths)} of {len(snapshot.rig)} cameras   {len(snapshot.points)} points"
+
+
+def _rate(sweeps: Sequence[Snapshot]) -> float:
+    """Sweeps a second; 10 where there is only one."""
+    steps = np.diff([sweep.stamp_ns for sweep in sweeps]) / 1e9
+    return float(np.clip(1 / np.median(steps), 1, 60)) if len(steps) and np.median(steps) > 0 else 10.0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bag_to_video", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bag", type=Path, help="bag with the depth")
+    parser.add_argument("out", type=Path, help="video (.mp4, .avi) or picture (.png) to write")
+    parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
+    parser.add_argument("--images", type=Path, help="bag with the images (the same one)")
+    parser.add_argument("--points", default=POINTS, help=f"topic of the cloud ({POINTS})")
+    parser.add_argument("--fps", type=float, help="frames a second (as the drive)")
+    parser.add_argument("--width", type=int, default=WIDTH, help=f"of the video, pixels ({WIDTH})")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Videos and pictures of a recording that is written here, message by message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
+
+from fsmde_ros.bag_to_video import main
+from fsmde_ros.cloud_layout import pack_cloud
+from fsmde_ros.errors import SourceError
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sources.recorded_depth import middle_of_fullest, snapshots
+from fsmde_ros.sweep import Sweep, View
+
+STORE = get_typestore(Stores.ROS2_JAZZY)
+START, STEP = 1_600_000_000_000_000_000, 100_000_000
+LATE = {"front": 0, "back": 20_000_000}
+FORWARD = np.array([[0, 0, 1, 1.0], [-1, 0, 0, 0.0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+COUNT, WITHOUT_BACK = 5, 3
+
+
+@pytest.fixture
+def rig() -> Rig:
+    k = np.array([[30, 0, 23.5], [0, 30, 15.5], [0, 0, 1]])
+    return Rig((Camera("front", (32, 48), k, FORWARD), Camera("back", (32, 48), k, np.diag([-1, -1, 1, 1]) @ FORWARD)))
+
+
+def header(stamp: int, frame: str) -> Any:
+    time = STORE.types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
+    return STORE.types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
+
+
+def depth_message(stamp: int, values: np.ndarray, encoding: str) -> Any:
+    height, width = values.shape
+    data = values.astype("<f4" if encoding == "32FC1" else "<u2").tobytes()
+    kind = STORE.types["sensor_msgs/msg/Image"]
+    step = len(data) // height
+    return kind(header(stamp, "front"), height, width, encoding, 0, step, np.frombuffer(data, np.uint8))
+
+
+def cloud_message(stamp: int) -> Any:
+    rgb = np.array([0x00FF8000], np.uint32).view(np.float32)
+    columns = {"x": np.float32([5]), "y": np.float32([1]), "z": np.float32([0.5]), "rgb": rgb}
+    fields, step, data = pack_cloud({name: np.asarray(column) for name, column in columns.items()})
+    field, kind = STORE.types["sensor_msgs/msg/PointField"], STORE.types["sensor_msgs/msg/PointCloud2"]
+    described = [field(*one) for one in fields]
+    return kind(header(stamp, "base_link"), 1, 1, described, False, step, step, np.frombuffer(data, np.uint8), True)
+
+
+@pytest.fixture
+def bags(rig: Rig, tmp_path: Path) -> tuple[Path, Path]:
+    """Images in one bag; in the other depth of 1, 2, ... metres, the cloud, and one sweep without the back."""
+    sweeps = []
+    for i in range(COUNT):
+        at = START + i * STEP
+        views = {n: View(encode_jpeg(np.full((32, 48, 3), 40 * i, np.uint8)), at + LATE[n]) for n in rig.names}
+        sweeps.append(Sweep(rig, at, views))
+    write_bag(tmp_path / "images", sweeps)
+    with Writer(tmp_path / "depth", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topics = {n: f"/{n}/depth/image_rect" for n in rig.names}
+        images = {n: writer.add_connection(t, "sensor_msgs/msg/Image", typestore=STORE) for n, t in topics.items()}
+        points = writer.add_connection("/surround_depth/points", "sensor_msgs/msg/PointCloud2", typestore=STORE)
+        for i in range(COUNT):
+            at = START + i * STEP
+            for name in rig.names:
+                if (name, i) == ("back", WITHOUT_BACK):
+                    continue
+                values = np.full((8, 12), 1.0 + i) if name == "front" else np.full((8, 12), 1000 * (1 + i))
+                message = depth_message(at + LATE[name], values, "32FC1" if name == "front" else "16UC1")
+                data = STORE.serialize_cdr(message, "sensor_msgs/msg/Image")
+                writer.write(images[name], at + LATE[name] + 50_000_000, data)
+            cloud = STORE.serialize_cdr(cloud_message(at + 10_000_000), "sensor_msgs/msg/PointCloud2")
+            writer.write(points, at + 75_000_000, cloud)
+    return tmp_path / "depth", tmp_path / "images"
+
+
+def test_every_sweep_has_its_depth_images_and_cloud(rig: Rig, bags: tuple[Path, Path]) -> None:
+    found = list(snapshots(*bags, rig))
+    assert len(found) == COUNT
+    for i, snapshot in enumerate(found):
+        names = {"front"} if i == WITHOUT_BACK else {"front", "back"}
+        assert set(snapshot.depths) == set(snapshot.images) == names
+        for name in names:
+            np.testing.assert_allclose(snapshot.depths[name], 1.0 + i)
+            assert abs(int(snapshot.images[name].mean()) - 40 * i) <= 2
+        np.testing.assert_allclose(snapshot.points, [[5, 1, 0.5]])
+        np.testing.assert_array_equal(snapshot.colors, [[255, 128, 0]])
+
+
+def test_the_middle_one_of_the_fullest(rig: Rig, bags: tuple[Path, Path]) -> None:
+    [snapshot] = snapshots(*bags, rig, middle_of_fullest)  # of 0, 1, 2 and 4
+    np.testing.assert_allclose(snapshot.depths["front"], 3.0)
+
+
+def test_a_bag_without_depth_is_refused(rig: Rig, bags: tuple[Path, Path]) -> None:
+    with pytest.raises(SourceError, match=r"no depth of any camera of the rig.*/front/depth/image_rect"):
+        list(snapshots(bags[1], bags[1], rig))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_video(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rig(rig, tmp_path / "rig.yaml")
+    out = tmp_path / "videos" / f"drive{suffix}"
+    where = [str(bags[0]), str(out), "--rig", str(tmp_path / "rig.yaml"), "--images", str(bags[1])]
+    assert main([*where, "--width", "480"]) == 0
+    assert f"{COUNT} sweeps" in capsys.readouterr().out
+    video = cv2.VideoCapture(str(out))
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10, abs=0.1)
+    frames = []
+    while (read := video.read())[0]:
+        frames.append(read[1])
+    assert len(frames) == COUNT
+    assert frames[0].shape[1] == 480
+    left_tile = [frame[20:60, 20:200].mean() for frame in frames]
+    assert left_tile == sorted(left_tile), "the images get brighter"
+
+
+def test_a_picture(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:
+    write_rig(rig, tmp_path / "rig.yaml")
+    out = tmp_path / "drive.png"
+    assert main([str(bags[0]), str(out), "--rig", str(tmp_path / "rig.yaml"), "--images", str(bags[1])]) == 0
+    picture = cv2.imread(str(out))
+    assert (picture == (0, 128, 255)).all(-1).any(), "the point of the cloud, in its colour (BGR)"
+
+
+def test_what_cannot_be_done_is_said(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rig(rig, tmp_path / "rig.yaml")
+    known = ["--rig", str(tmp_path / "rig.yaml")]
+    assert main([str(bags[0]), "out.gif", *known]) == 2
+    assert "the name must end in .mp4, .avi, .png" in capsys.readouterr().err
+    assert main([str(tmp_path / "none"), str(tmp_path / "out.mp4"), *known]) == 2
+    assert "cannot be opened" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main([str(bags[0]), str(tmp_path / "file" / "out.mp4"), *known]) == 2
+    assert "cannot be written" in capsys.readouterr().err
