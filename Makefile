@@ -12,7 +12,7 @@ TEST := $(VENV)/.installed-test
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit town train clean
+.PHONY: help demo test lint types unit coverage train clean
 
 help:
 	@sed -n '1,3s/^# //p' Makefile
@@ -39,6 +39,9 @@ types: $(TEST)
 
 unit: $(TEST)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+coverage: $(TEST)
+	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 train: $(TEST)
 	$(VENV)/bin/python -m training.distill --config training/configs/town.yaml
