@@ -1,0 +1,51 @@
+"""The fit of sigma on errors of a known law, and the command on a town."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fsmde_ros.checkpoint import default_checkpoint
+from fsmde_ros.errors import SourceError
+from training.calibrate import MIN_POINTS, fit_power, main, shares_inside
+
+
+@pytest.mark.parametrize(("scale", "exponent"), [(0.3, 1.0), (0.2, 1.4), (2.0, 0.8)])
+def test_a_power_law_is_found(scale: float, exponent: float) -> None:
+    rng = np.random.default_rng(0)
+    stddev = np.exp(rng.uniform(np.log(0.1), np.log(30), 60_000))
+    error = rng.normal(0, scale * stddev**exponent)
+    power = fit_power(error, stddev)
+    assert power.exponent == pytest.approx(exponent, abs=0.03)
+    assert power.scale == pytest.approx(scale, rel=0.06)
+    after = shares_inside(error, power(stddev))
+    assert after == pytest.approx({"0.5": 0.383, "1": 0.683, "2": 0.954, "3": 0.997}, abs=0.01)
+
+
+def test_one_sigma_for_all_points_is_scaled_only() -> None:
+    error = np.random.default_rng(1).normal(0, 2.0, 20_000)
+    power = fit_power(error, np.full(20_000, 5.0))
+    assert power.exponent == 1.0
+    assert power.scale == pytest.approx(0.4, rel=0.03)
+
+
+def test_too_few_points_are_refused() -> None:
+    with pytest.raises(SourceError, match=f"cannot be fitted to 10 points, at least {MIN_POINTS}"):
+        fit_power(np.ones(10), np.ones(10))
+
+
+def test_the_command_tells_the_shares_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
+    drives = ("town:101,seconds=0.1,rate=10,size=48x80", "town:7,seconds=0.1,rate=10,size=48x80")
+    given = ["--checkpoint", str(default_checkpoint()), "--fit", drives[0], "--check", drives[1], "--device", "cpu"]
+    assert main(given) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["fit"]["after"]["1"] == pytest.approx(report["expected"]["1"], abs=0.001)
+    assert report["check"]["n"] > MIN_POINTS
+    assert set(report["check"]["before"]) == {"0.5", "1", "2", "3"}
+
+
+def test_a_mistake_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--checkpoint", "no/such.safetensors", "--fit", "town:101"]) == 1
+    assert "no/such.safetensors" in capsys.readouterr().err

@@ -1,0 +1,118 @@
+"""Fit what turns a checkpoint's sigma into the size of its errors.
+
+    python -m training.calibrate --checkpoint fsmde_ros/models/small.safetensors \\
+        --fit town:101 town:102 --check town:7
+
+The spread of the bins tells where the student is unsure, but not by how many metres. Two numbers mend that
+without touching the depth: sigma' = scale * sigma ^ exponent (metres). They are fitted on drives of the
+validation town and checked on another; the shares inside k sigma are printed before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from fsmde_ros.errors import FsmdeError, SourceError
+from fsmde_ros.estimator import Estimator
+from training.data_source import open_data
+from training.evaluation.points import DepthRange, points_of_sweep
+from training.evaluation.sigma import KS, ONE_SIGMA, expected_inside
+
+Array = NDArray[np.float64]
+
+CELLS = 20  # of equal numbers of points, by sigma
+MIN_POINTS = 50 * CELLS
+
+
+@dataclass(frozen=True)
+class SigmaPower:
+    """sigma' = scale * sigma ^ exponent, both in metres."""
+
+    scale: float
+    exponent: float
+
+    def __call__(self, stddev: Array) -> Array:
+        """Calibrated standard deviations, metres."""
+        return np.asarray(self.scale * stddev**self.exponent)
+
+
+def fit_power(error: Array, stddev: Array) -> SigmaPower:
+    """Fit errors [N] and standard deviations [N] above 0, metres.
+
+    The exponent is the slope of a straight line, in logarithms, through the 68.3 % quantile of the errors in
+    cells of sigma; the scale then brings 68.3 % of all errors inside 1 sigma'. Raises SourceError for too few
+    points to fit.
+    """
+    if len(error) < MIN_POINTS:
+        raise SourceError(f"sigma cannot be fitted to {len(error)} points, at least {MIN_POINTS} are needed")
+    cells = np.array_split(np.argsort(stddev), CELLS)
+    x = np.log([np.median(stddev[cell]) for cell in cells])
+    y = np.log([max(np.quantile(np.abs(error[cell]), ONE_SIGMA), 1e-6) for cell in cells])
+    # One sigma for all points leaves no slope to be seen: then only the scale is fitted.
+    exponent = float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 0.1 else 1.0
+    scale = float(np.quantile(np.abs(error) / stddev**exponent, ONE_SIGMA))
+    return SigmaPower(scale, exponent)
+
+
+def shares_inside(error: Array, stddev: Array) -> dict[str, float]:
+    """Share of the errors inside k sigma, for the k of ``sigma.KS``."""
+    return {f"{k:g}": float(np.mean(np.abs(error) <= k * stddev)) for k in KS}
+
+
+def errors_of(estimator: Estimator, names: Sequence[str]) -> tuple[Array, Array]:
+    """Errors [N] and standard deviations [N], metres, at the LiDAR points of all sweeps of the drives."""
+    errors, stddevs = [np.zeros(0)], [np.zeros(0)]
+    for name in names:
+        data = open_data(name)
+        for sweep in tqdm(data.sweeps, desc=name, unit="sweep"):
+            for image in points_of_sweep(sweep, estimator(sweep), DepthRange(data.min_depth, data.max_depth)):
+                used = np.isfinite(image.predicted) & (image.stddev > 0)
+                errors.append(image.predicted[used] - image.truth[used])
+                stddevs.append(image.stddev[used])
+    return np.concatenate(errors), np.concatenate(stddevs)
+
+
+def calibrate(checkpoint: Path, fit: Sequence[str], check: str, device: str = "auto") -> dict[str, Any]:
+    """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
+
+    Raises CheckpointError, BackendError, ConfigError or SourceError for what cannot be used.
+    """
+    estimator = Estimator.from_checkpoint(checkpoint, device=device)
+    error, stddev = errors_of(estimator, fit)
+    power = fit_power(error, stddev)
+    report: dict[str, Any] = {"weights_sha256": estimator.card.weights_sha256, **asdict(power)}
+    report["expected"] = {f"{k:g}": expected_inside(k) for k in KS}
+    for kind, (e, s) in {"fit": (error, stddev), "check": errors_of(estimator, [check])}.items():
+        report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, power(s))}
+    return report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; a user's mistake is told without a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True, help=".safetensors file of fsmde_ros")
+    parser.add_argument("--fit", nargs="+", required=True, help="drives to fit on, such as town:101 town:102")
+    parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    given = parser.parse_args(arguments)
+    try:
+        report = calibrate(given.checkpoint, given.fit, given.check, given.device)
+    except FsmdeError as error:
+        print(f"calibrate: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(report, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
