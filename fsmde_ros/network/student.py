@@ -34,9 +34,12 @@ class StudentConfig:
     use_rays: bool = True  # the three flags exist for the ablation
     use_surround_attention: bool = True
     use_ground_prior: bool = True
+    # Scale and exponent that make of the spread of the bins (metres) the size of the errors; fitted after training.
+    stddev_power: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoder_widths", tuple(self.decoder_widths))
+        object.__setattr__(self, "stddev_power", tuple(self.stddev_power))
         if not 2 <= self.bins <= 1024:
             raise ConfigError(f"bins must be 2 to 1024, got {self.bins}")
         if not 0 < self.d_min < self.d_max <= 1e4:
@@ -49,6 +52,8 @@ class StudentConfig:
             )
         if not 0 <= self.attention_blocks <= 64:
             raise ConfigError(f"attention_blocks must be 0 to 64, got {self.attention_blocks}")
+        if len(self.stddev_power) != 2 or not all(0 < number < 100 for number in self.stddev_power):
+            raise ConfigError(f"stddev_power must be a scale and an exponent above 0, got {self.stddev_power}")
         if len(self.decoder_widths) != 3 or any(w % NORM_GROUPS or not 0 < w <= 4096 for w in self.decoder_widths):
             raise ConfigError(
                 f"decoder_widths must be three multiples of {NORM_GROUPS} up to 4096, got {self.decoder_widths}"
@@ -66,7 +71,7 @@ class StudentOutput(NamedTuple):
     Attributes:
         depth: [B, V, H, W] metres along the optical axis, always finite: the expectation over the
             depth bins, also where ``out_of_range`` is high.
-        stddev: [B, V, H, W] metres.
+        stddev: [B, V, H, W] metres: the spread of the bins, brought to the size of the errors by ``stddev_power``.
         out_of_range: [B, V, H, W] probability of sky or of a depth beyond d_max.
         logits: [B, V, N + 1, H / 4, W / 4], the last channel "out of range".
         centers: [B, N] metres, ascending.
@@ -133,7 +138,11 @@ class Student(nn.Module):
         logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
         coarse = depth_from_bins(logits, centers)
         full = self.upsampling(features, *(part.flatten(0, 1) for part in coarse)).unflatten(0, shape)
-        return StudentOutput(full[:, :, 0], full[:, :, 1], full[:, :, 2], logits, centers, features.unflatten(0, shape))
+        scale, exponent = self.config.stddev_power
+        stddev = full[:, :, 1] if exponent == 1 else full[:, :, 1].pow(exponent)
+        return StudentOutput(
+            full[:, :, 0], scale * stddev, full[:, :, 2], logits, centers, features.unflatten(0, shape)
+        )
 
     def _rays(self, rig: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], stride: int) -> RayMaps:
         return ray_maps(*rig, size, stride, self.config.depth_range)

@@ -185,3 +185,18 @@ def test_impossible_shapes_are_refused(change: dict[str, Any]) -> None:
 
 def test_a_config_is_a_value() -> None:
     assert StudentConfig(encoder=EncoderConfig()) == StudentConfig()
+
+
+@torch.no_grad()
+def test_stddev_power_scales_the_spread_and_leaves_the_depth(student: Student) -> None:
+    fitted = Student(replace(student.config, stddev_power=(0.5, 2.0))).double().eval()
+    fitted.load_state_dict(student.state_dict())
+    before, after = student(*sweep()), fitted(*sweep())
+    torch.testing.assert_close(after.depth, before.depth)
+    torch.testing.assert_close(after.stddev, 0.5 * before.stddev**2)
+
+
+@pytest.mark.parametrize("power", [(0.0, 1.0), (1.0, -1.0), (1.0,), (float("nan"), 1.0)])
+def test_a_stddev_power_without_a_meaning_is_refused(power: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match="stddev_power"):
+        StudentConfig(stddev_power=power)  # type: ignore[arg-type]
