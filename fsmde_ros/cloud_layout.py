@@ -21,6 +21,7 @@ Field = tuple[str, int, int, int]
 DATATYPES: dict[int, str] = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _DATATYPE_OF = {code: number for number, code in DATATYPES.items()}
 
+MAX_POINT_BYTES = 2**16  # real points have some tens of bytes
 MAX_POINTS = 2**24  # 16.8 million; a turn of the largest LiDARs is below a million
 
 
@@ -117,6 +118,9 @@ def _record_type(fields: Iterable[Field], point_step: int, byte_order: str) -> n
         names.append(name)
         formats.append((byte_order + code, (count,) if count > 1 else ()))
         offsets.append(offset)
-    if point_step < 1 or not names:
-        raise SourceError(f"the cloud has points of {point_step} bytes with {len(names)} fields, expected some")
+    if not 1 <= point_step <= MAX_POINT_BYTES or not names:
+        raise SourceError(
+            f"the cloud has points of {point_step} bytes with {len(names)} fields, expected 1 to {MAX_POINT_BYTES} "
+            "bytes and at least one field; check its publisher"
+        )
     return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": point_step})

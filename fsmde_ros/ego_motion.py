@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from fsmde_ros.geometry import compose, invert
 from fsmde_ros.rig import Rig
 
+MAX_MOVE_M = 50.0  # within a sweep; farther is a localisation that jumped, not a motion
+
 Array = NDArray[np.float64]
 PoseAt = Callable[[int], Array | None]
 """``vehicle_to_map [4, 4]`` at a stamp in nanoseconds; None where it is not known."""
@@ -32,7 +34,7 @@ def rig_at_reference(rig: Rig, stamps_ns: Mapping[str, int], reference_ns: int, 
 
     Returns:
         the rig with ``camera_to_vehicle = invert(pose(reference)) pose(stamp) camera_to_vehicle``,
-        or None where the pose is not known at one of these times.
+        or None where the pose is not known at one of these times, or jumps between them.
     """
     reference = pose_at(reference_ns)
     if reference is None:
@@ -43,6 +45,8 @@ def rig_at_reference(rig: Rig, stamps_ns: Mapping[str, int], reference_ns: int, 
         if pose is None:
             return None
         moved = compose(invert(reference), pose, camera.camera_to_vehicle)
+        if not np.linalg.norm(moved[:3, 3] - camera.camera_to_vehicle[:3, 3]) <= MAX_MOVE_M:
+            return None
         cameras.append(replace(camera, camera_to_vehicle=moved))
     return replace(rig, cameras=tuple(cameras))
 

@@ -91,7 +91,7 @@ class ModelCard:
         """Read a card strictly: raises CheckpointError naming the field that is wrong."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(f"model card: not JSON ({error}); the file was not written by fsmde_ros") from error
         try:
             card: ModelCard = _parse(ModelCard, data, "model card")

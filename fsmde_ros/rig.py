@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,12 @@ DISTORTION_LENGTHS: dict[str, tuple[int, ...]] = {
     "rational_polynomial": (8,),
     "equidistant": (4,),
 }
+
+
+# What no camera on a vehicle has: beyond these the network's numbers would overflow and spoil other views.
+MAX_SIDE = 65_535  # pixels; also the limit of JPEG
+MIN_FOCAL, MAX_INTRINSIC = 1e-3, 1e6  # pixels
+MAX_DISTANCE = 1e4  # metres from the origin of the vehicle frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +63,8 @@ class Camera:
         where = f"camera '{self.name}'"
         if not self.name:
             raise RigError("a camera must have a name, got an empty one")
-        if min(self.size) < 1:
-            raise RigError(f"{where}: size must be (height, width) of at least 1 pixel, got {self.size}")
+        if min(self.size) < 1 or max(self.size) > MAX_SIDE:
+            raise RigError(f"{where}: size must be (height, width) of 1 to {MAX_SIDE} pixels, got {self.size}")
         k = self.intrinsics
         if k.shape != (3, 3) or not np.isfinite(k).all():
             raise RigError(f"{where}: intrinsics must be a finite 3x3 matrix, got {k.tolist()}")
@@ -66,21 +73,32 @@ class Camera:
                 f"{where}: uncalibrated: focal lengths must be above 0 and the last row 0 0 1, got {k.tolist()}; "
                 "calibrate the camera and publish its CameraInfo, or give its intrinsics in the rig file"
             )
+        if min(k[0, 0], k[1, 1]) < MIN_FOCAL or np.abs(k).max() > MAX_INTRINSIC:
+            raise RigError(
+                f"{where}: intrinsics must be pixels, focal lengths from {MIN_FOCAL} and all values up to "
+                f"{MAX_INTRINSIC:g}, got {k.tolist()}; calibrate the camera anew"
+            )
         t = self.camera_to_vehicle
         if t.shape != (4, 4) or not np.isfinite(t).all() or not np.allclose(t[3], [0, 0, 0, 1]):
             raise RigError(f"{where}: camera_to_vehicle must be a finite rigid 4x4 transform, got {t.tolist()}")
+        if np.abs(t[:3, 3]).max() > MAX_DISTANCE:
+            raise RigError(
+                f"{where}: camera_to_vehicle must be metres on a vehicle, up to {MAX_DISTANCE:g}, got "
+                f"{t[:3, 3].tolist()}"
+            )
         rotation = t[:3, :3]
         if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
             raise RigError(f"{where}: camera_to_vehicle must have a right-handed rotation, got {rotation.tolist()}")
         lengths = DISTORTION_LENGTHS.get(self.distortion_model)
         if lengths is None:
             raise RigError(
-                f"{where}: distortion_model must be one of {sorted(DISTORTION_LENGTHS)}, got '{self.distortion_model}'"
+                f"{where}: distortion_model must be one of {sorted(DISTORTION_LENGTHS)}, got "
+                f"{reprlib.repr(self.distortion_model)}"
             )
         if self.distortion.size not in lengths or not np.isfinite(self.distortion).all():
             raise RigError(
                 f"{where}: distortion_model '{self.distortion_model}' takes {' or '.join(map(str, lengths))} "
-                f"finite coefficients, got {self.distortion.tolist()}"
+                f"finite coefficients, got {reprlib.repr(self.distortion.tolist())}"
             )
 
     @property

@@ -21,7 +21,7 @@ from fsmde_ros.errors import RigError
 from fsmde_ros.geometry import quaternion_from_rotation, rigid
 from fsmde_ros.rig import Camera, Rig
 
-MAX_BYTES = 1_000_000  # a camera takes about 600
+MAX_BYTES = 100_000  # a camera takes about 600; PyYAML takes seconds for this much
 MAX_SIDE = 65_535  # pixels; also the limit of JPEG
 
 _RIG_FIELDS = ("vehicle_frame", "ground_z", "cameras", "lidars")

@@ -46,3 +46,9 @@ def test_a_pose_that_is_not_known_leaves_the_sweep_as_it_is(rig):
     stamps = {"first": 0, "last": 42}
     assert rig_at_reference(rig, stamps, 0, lambda stamp: None) is None
     assert rig_at_reference(rig, stamps, 0, lambda stamp: straight(stamp) if stamp < 10 else None) is None
+
+
+@pytest.mark.parametrize("far", [60.0, 1e12, 1e308])
+def test_a_localisation_that_jumps_is_no_motion(rig, far):
+    jump = {0: rigid([1, 0, 0, 0], [0, 0, 0]), 42: rigid([1, 0, 0, 0], [far, -far, 0])}
+    assert rig_at_reference(rig, {"first": 0, "last": 42}, 0, jump.get) is None

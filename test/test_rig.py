@@ -33,7 +33,11 @@ def test_fields_cannot_be_changed_in_place() -> None:
     [
         ({"name": ""}, "must have a name"),
         ({"size": (0, 640)}, "size must be"),
+        ({"size": (480, 70_000)}, "size must be .* 1 to 65535"),
         ({"intrinsics": np.zeros((3, 3))}, "uncalibrated"),
+        ({"intrinsics": np.diag([1e-300, 1e-300, 1])}, "focal lengths from 0.001"),
+        ({"intrinsics": [[1e300, 0, 0], [0, 9, 0], [0, 0, 1]]}, "all values up to 1e"),
+        ({"camera_to_vehicle": np.array([[1, 0, 0, 1e9], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])}, "on a vehicle"),
         ({"intrinsics": np.full((3, 3), np.nan)}, "finite 3x3"),
         ({"intrinsics": np.eye(4)}, "finite 3x3"),
         ({"camera_to_vehicle": np.diag([1.0, 1, -1, 1])}, "right-handed"),

@@ -127,7 +127,7 @@ def camera_from_info(
     if not rectified:
         if message.distortion_model not in _DISTORTION_MODELS:
             raise RigError(
-                f"the CameraInfo of '{name}' has distortion_model '{message.distortion_model}', expected one of "
+                f"the CameraInfo of '{name}' has distortion_model '{message.distortion_model[:80]}', expected one of "
                 f"{sorted(filter(None, _DISTORTION_MODELS))}"
             )
         model, distortion = _DISTORTION_MODELS[message.distortion_model], np.array(message.d)

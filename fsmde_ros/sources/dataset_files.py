@@ -14,6 +14,7 @@ from fsmde_ros.geometry import rigid
 from fsmde_ros.images import encoded_size
 from fsmde_ros.sweep import EncodedImage
 
+MAX_NAME = 1000  # characters of a file name in a table; real ones are below 200
 MAX_FILE_BYTES = 256 * 2**20  # one image or one scan; real ones are below 10 MB
 
 
@@ -24,8 +25,10 @@ def path_inside(root: Path, name: object, where: str) -> Path:
     ``where`` names the table. Links that the user has put into the dataset are followed.
     """
     pure = PurePosixPath(name) if isinstance(name, str) else None
+    if isinstance(name, str) and len(name) > MAX_NAME:
+        raise SourceError(f"{where}: a file name of {len(name)} characters, expected at most {MAX_NAME}")
     if pure is None or not pure.parts or pure.is_absolute() or ".." in pure.parts or "\0" in str(pure):
-        raise SourceError(f"{where}: the file name {name!r} leads out of the dataset, expected one inside {root}")
+        raise SourceError(f"{where}: the file name {name!r:.200} leads out of the dataset, expected one inside {root}")
     return root / pure
 
 

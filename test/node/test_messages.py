@@ -152,7 +152,7 @@ def test_a_rectified_camera_without_p_and_distortion_takes_k():
         ({"binning_x": 2}, True, "binned or cropped"),
         ({"distortion_model": "thin_prism"}, False, "thin_prism"),
         ({"d": [0.1]}, False, "coefficients"),
-        ({"height": 0}, True, "at least 1 pixel"),
+        ({"height": 0}, True, "1 to 65535 pixels"),
         ({"k": [float("nan")] * 9, "p": [float("nan")] * 12}, True, "finite"),
     ],
 )
