@@ -171,6 +171,8 @@ def _corrupt(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Me
         data = np.array(content.data)[: len(content.data) // 2]
         places = r.integers(0, max(1, len(data)), size=max(1, round(f.size * len(data))))
         data[places] = r.integers(0, 256, size=len(places), dtype=np.uint8)
+        ends = np.flatnonzero((data[:-1] == 0xFF) & (data[1:] == 0xD9))  # no end of a JPEG by chance
+        data[ends + 1] = 0
         return [message.encoded(replace(content, data=data))]
 
     return _each(m, c, f, r, corrupted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from fsmde_ros.errors import SourceError
@@ -17,7 +18,6 @@ from fsmde_ros.sources.bag_messages import TYPESTORE
 
 COMPRESSED, RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
 INFO = "sensor_msgs/msg/CameraInfo"
-TF, CLOCK = "tf2_msgs/msg/TFMessage", "rosgraph_msgs/msg/Clock"
 IMAGES = (COMPRESSED, RAW)
 
 
@@ -52,7 +52,7 @@ class Message:
     @property
     def stamp_ns(self) -> int | None:
         """Stamp of the header, nanoseconds; None for a type without one."""
-        if self.msgtype in (TF, CLOCK):
+        if not _has_header(self.msgtype):
             return None
         order = "<" if self.data[1] & 1 else ">"
         seconds, nanoseconds = struct.unpack_from(order + "iI", self.data, 4)
@@ -81,6 +81,13 @@ class Message:
     def encoded(self, content: Any) -> Message:
         """The same message with another content of its type."""
         return replace(self, data=bytes(TYPESTORE.serialize_cdr(content, self.msgtype)))
+
+
+@cache
+def _has_header(msgtype: str) -> bool:
+    """Whether messages of a type begin with a ``std_msgs/Header``; of types that are not known: no."""
+    _, fields = TYPESTORE.fielddefs.get(msgtype, ([], []))
+    return bool(fields) and fields[0][0] == "header"
 
 
 def in_order(messages: Iterable[Message]) -> list[Message]:
