@@ -72,6 +72,11 @@ class DistillModule(lightning.LightningModule):
         if teacher is not None and self.weights.cross <= 0:
             raise ConfigError("losses.cross must be above 0 with method a: nothing else trains the teacher's adapter")
 
+    def on_fit_start(self) -> None:
+        """Have the teacher on the device of this process; each of several processes has its own."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
     def training_step(self, batch: SweepBatch, batch_index: int) -> Tensor:
         """Weighted sum of the losses of a batch."""
         output = run_student(self.student, batch)

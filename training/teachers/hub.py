@@ -29,6 +29,7 @@ from fsmde_ros.errors import TeacherError
 from training.teachers.teacher import KINDS, MIN_DEPTH, Kind, TeacherOutput, TeacherSettings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PIL_BILINEAR = 2  # in the files of transformers: PIL's numbers
 _METRIC = ("zoedepth", "glpn", "tipsv2_dpt")
 _REFUSED = {"chmv2": "it estimates the height of trees seen from above"}
 # What from_pretrained raises for missing files, an unreachable hub, unknown or contradicting configurations
@@ -46,6 +47,7 @@ class Preprocessing:
         multiple: of which both sides must be: the network's patches.
         factor: takes 0..255 to what mean and std are of.
         mean, std: of the three channels.
+        mode: how pixels are interpolated, bicubic or bilinear.
     """
 
     size: tuple[int, int] | None
@@ -54,6 +56,7 @@ class Preprocessing:
     factor: float = 1 / 255
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    mode: str = "bicubic"
 
     def input_size(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """(H, W) that the network sees of an image of ``image_size``."""
@@ -72,7 +75,7 @@ class Preprocessing:
         pixels = images.float()
         size = self.input_size((images.shape[-2], images.shape[-1]))
         if size != tuple(images.shape[-2:]):
-            pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
+            pixels = F.interpolate(pixels, size, mode=self.mode, antialias=True, align_corners=False).clamp(0, 255)
         mean, std = (torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std))
         return (pixels * self.factor - mean) / std
 
@@ -246,6 +249,7 @@ def _preprocessing(config: Any, settings: TeacherSettings) -> Preprocessing:
         float(raw.get("rescale_factor", 1 / 255)) if raw.get("do_rescale", True) else 1.0,
         tuple(mean) if normalise and mean is not None else (0.0, 0.0, 0.0),
         tuple(std) if normalise and std is not None else (1.0, 1.0, 1.0),
+        "bilinear" if raw.get("resample") == PIL_BILINEAR else "bicubic",
     )
 
 

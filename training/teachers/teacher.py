@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from fsmde_ros.errors import ConfigError
@@ -46,6 +47,9 @@ class Teacher(Protocol):
 
     @property
     def batch(self) -> int: ...
+
+    def to(self, device: torch.device) -> Teacher:
+        """Move the network to a device."""
 
     def predict(self, images: Tensor, with_features: bool = False) -> TeacherOutput:
         """Disparity of images [M, 3, H, W] uint8 RGB, and the decoder's features if asked for; no gradient."""

@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("transformers", reason="needs the training libraries: requirements/setup.sh .venv train")
 
 from transformers import AutoModelForDepthEstimation, BertConfig, BertModel
+from transformers.models.dpt.image_processing_pil_dpt import DPTImageProcessorPil
 
 from fsmde_ros.errors import ConfigError, TeacherError
 from training.teachers.hub import HubTeacher, Preprocessing, load_teacher
@@ -91,6 +92,23 @@ def test_without_a_recipe_the_models_own_size_and_imagenet_statistics_are_taken(
 def test_input_sizes_by_hand(keep: bool, multiple: int, expected: tuple[int, int]) -> None:
     # 900 x 1600 to 518: the height changes by 0.576, the width by 0.324, so the height decides: 1600 * 0.5756 = 920.9
     assert Preprocessing((518, 518), keep, multiple).input_size((900, 1600)) == expected
+
+
+@pytest.mark.parametrize("size", [(48, 80), (90, 160), (200, 71)])
+def test_images_are_prepared_as_by_the_processor_of_transformers(
+    depth_anything: Path, size: tuple[int, int], tmp_path: Path
+) -> None:
+    recipe = json.loads((depth_anything / "preprocessor_config.json").read_text())
+    coarse = torch.rand(1, 3, 6, 8, generator=torch.manual_seed(2)) * 255
+    image = torch.nn.functional.interpolate(coarse, size, mode="bilinear").to(torch.uint8)
+    for number, mode in ((2, "bilinear"), (3, "bicubic")):
+        folder = shutil.copytree(depth_anything, tmp_path / mode)
+        (folder / "preprocessor_config.json").write_text(json.dumps({**recipe, "resample": number}))
+        expected = DPTImageProcessorPil(**recipe, resample=number)(images=image[0].numpy(), return_tensors="pt")
+        got = _load(folder).preprocessing(image)
+        assert got.shape == expected["pixel_values"].shape
+        # PIL rounds to whole grey levels: 1 / 255 / 0.225 is 0.017
+        torch.testing.assert_close(got, expected["pixel_values"], atol=0.04, rtol=0)
 
 
 def test_an_asked_input_size_must_fit_the_patches(depth_anything: Path) -> None:
