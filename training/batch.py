@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsmde_ros.adjacency import adjacent_pairs
+from fsmde_ros.errors import ImageError
 from fsmde_ros.images import decode, resize
+from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
 
@@ -76,20 +79,19 @@ class SweepBatch(NamedTuple):
 
 
 def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[np.float32] | None = None) -> Sample:
-    """Decode, resize and project the LiDAR of a sweep, each view at its own stamp.
+    """Decode, rectify and resize the views of a sweep and project its LiDAR, each view at its own stamp.
 
     ``dense_depth`` [V, H, W] (m, +inf = sky) must have ``size`` already. Raises ImageError for a view
-    that cannot be decoded or has another size than its camera's aspect allows.
+    that cannot be decoded or has another size than its camera.
     """
-    rig = sweep.rig.resized(size)
+    rig = sweep.rig.rectified().resized(size)
     resized = Sweep(rig, sweep.stamp_ns, sweep.views, sweep.lidar)
     images = np.zeros((len(rig), *size, 3), dtype=np.uint8)
     points = [np.zeros((0, 4), dtype=np.float32)]
     for index, name in enumerate(rig.names):
         if name not in sweep.views:
             continue
-        image = sweep.views[name].image
-        images[index] = resize(decode(image) if isinstance(image, EncodedImage) else image, size)
+        images[index] = resize(_rectified_image(sweep, name), size)
         pixels, depth = lidar_in_view(resized, name)
         points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
     nothing = np.full((len(rig), *size), np.nan, dtype=np.float32)
@@ -101,6 +103,21 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
         dense_depth=nothing if dense_depth is None else dense_depth.astype(np.float32),
         teacher_disparity=nothing,
     )
+
+
+def _rectified_image(sweep: Sweep, name: str) -> NDArray[np.uint8]:
+    image, camera = sweep.views[name].image, sweep.rig[name]
+    pixels = decode(image) if isinstance(image, EncodedImage) else image
+    if pixels.shape[:2] != camera.size:
+        raise ImageError(
+            f"view '{name}': the image is {pixels.shape[1]}x{pixels.shape[0]} pixels, but its camera is "
+            f"{camera.size[1]}x{camera.size[0]}; correct the CameraInfo or the rig file"
+        )
+    return pixels if camera.is_rectified else undistort(pixels, _undistortion_maps(camera))
+
+
+# by the camera object: the sweeps of a drive share theirs
+_undistortion_maps = lru_cache(maxsize=16)(undistortion_maps)
 
 
 def select_views(sample: Sample, order: Sequence[int]) -> Sample:

@@ -1,8 +1,9 @@
-"""Sweeps for training: a cache of rendered town drives, and any other iterable of sweeps.
+"""Samples for training: a cache of rendered town drives, and the augmented draws of any cached samples.
 
 Rendering costs more than a training step, so that drives are rendered once, in parallel processes,
 into a folder whose name is the hash of everything that decides what is rendered. Each drive is a
-folder that appears complete or not at all; a second run renders only what is missing.
+folder that appears complete or not at all; a second run renders only what is missing. Drives that
+were recorded are cached by ``mixture``.
 
     python -m training.distill --config training/configs/town.yaml --render-only      fills the cache ahead
 """
@@ -15,24 +16,23 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 import training.town
-from fsmde_ros.errors import ConfigError, SourceError
-from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sweep import Sweep
+from fsmde_ros.errors import ConfigError
 from training.augment import AugmentSettings, augment
 from training.batch import Sample, sample_from_sweep
+from training.sample_file import has_dense_depth, load_sample, save_sample
+from training.teachers.cache import CachedTeacher
 from training.teachers.town import town_teacher
 from training.town.drive import TownDrive
 from training.town.lidar import DDAD_LIDAR, HDL32E
@@ -122,48 +122,6 @@ def fill_cache(data: TownData, root: Path, workers: int = 2) -> list[Path]:
     ]
 
 
-def save_sample(path: Path, sample: Sample) -> None:
-    """Write a sample as uncompressed npz: depth as float16, which keeps it to 0.05 %."""
-    np.savez(
-        path,
-        images=sample.images,
-        present=sample.present,
-        lidar=sample.lidar,
-        dense_depth=sample.dense_depth.astype(np.float16),
-        intrinsics=sample.rig.intrinsics(),
-        camera_to_vehicle=sample.rig.camera_to_vehicle(),
-        ground_z=np.float64(sample.rig.ground_z),
-        names=np.array(sample.rig.names),
-    )
-
-
-def load_sample(path: Path) -> Sample:
-    """Read a sample of ``save_sample``; raises SourceError where the file cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise SourceError(
-            f"cached sweep {path} cannot be read ({error}); delete its folder to render it again"
-        ) from error
-    size = data["images"].shape[1:3]
-    cameras = tuple(
-        Camera(str(name), size, intrinsics, camera_to_vehicle)
-        for name, intrinsics, camera_to_vehicle in zip(
-            data["names"], data["intrinsics"], data["camera_to_vehicle"], strict=True
-        )
-    )
-    dense = data["dense_depth"].astype(np.float32)
-    return Sample(
-        rig=Rig(cameras, ground_z=float(data["ground_z"])),
-        images=data["images"],
-        present=data["present"],
-        lidar=data["lidar"],
-        dense_depth=dense,
-        teacher_disparity=np.full_like(dense, np.nan),
-    )
-
-
 class CachedSweeps(Dataset[Sample]):
     """Samples of cache files, augmented anew at every draw.
 
@@ -171,37 +129,36 @@ class CachedSweeps(Dataset[Sample]):
     the very samples it would have seen.
     """
 
-    def __init__(self, files: Sequence[Path], augmentation: AugmentSettings | None, blur_px: float, seed: int) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        augmentation: AugmentSettings | None,
+        blur_px: float,
+        seed: int,
+        teacher: CachedTeacher | None = None,
+    ) -> None:
         self.files = list(files)
         self.augmentation = augmentation
         self.blur_px = blur_px
         self.seed = seed
+        self.teacher = teacher
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         index, draw = key
-        return prepare(load_sample(self.files[index]), self.augmentation, self.blur_px, [self.seed, draw])
+        sample = load_sample(self.files[index])
+        if self.teacher is not None and not has_dense_depth(sample):
+            sample = with_teacher(sample, self.teacher)
+        return prepare(sample, self.augmentation, self.blur_px, [self.seed, draw])
 
 
-class SurroundSweeps(Dataset[Sample]):
-    """Samples of sweeps from any source (nuScenes, DDAD, a bag): the LiDAR supervises, no dense depth."""
-
-    def __init__(
-        self, sweeps: Sequence[Sweep], size: tuple[int, int], augmentation: AugmentSettings | None, seed: int
-    ) -> None:
-        self.sweeps = sweeps
-        self.size = size
-        self.augmentation = augmentation
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.sweeps)
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        index, draw = key
-        return prepare(sample_from_sweep(self.sweeps[index], self.size), self.augmentation, 0.0, [self.seed, draw])
+def with_teacher(sample: Sample, teacher: CachedTeacher) -> Sample:
+    """The sample, not augmented, with what the teacher said of it; without it where the cache has lost that."""
+    focal_px = sample.rig.intrinsics()[:, 0, 0]
+    disparity = teacher.lookup(sample.images, sample.present, focal_px)
+    return sample if disparity is None else replace(sample, teacher_disparity=disparity)
 
 
 def prepare(sample: Sample, augmentation: AugmentSettings | None, blur_px: float, seed: Sequence[int]) -> Sample:
@@ -209,29 +166,9 @@ def prepare(sample: Sample, augmentation: AugmentSettings | None, blur_px: float
     rng = np.random.default_rng(list(seed))
     if augmentation is not None:
         sample = augment(sample, augmentation, rng)
-    if np.isnan(sample.dense_depth).all():
+    if not has_dense_depth(sample):
         return sample
     return replace(sample, teacher_disparity=town_teacher(sample.dense_depth, rng, blur_px))
-
-
-class Draws(Sampler[tuple[int, int]]):
-    """Endless (index, draw) keys: every epoch in another order, from draw ``start`` on."""
-
-    def __init__(self, length: int, seed: int, start: int = 0) -> None:
-        if length < 1:
-            raise SourceError("there is no sweep to train on; check the data settings")
-        self.length = length
-        self.seed = seed
-        self.start = start
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        draw = self.start
-        while True:
-            epoch, first = divmod(draw, self.length)
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
-            for index in order[first:]:
-                yield int(index), draw
-                draw += 1
 
 
 @functools.cache

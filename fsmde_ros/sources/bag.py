@@ -7,10 +7,13 @@ the vehicle at each stamp is interpolated.
 
 from __future__ import annotations
 
+import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -108,9 +111,10 @@ def sweeps(
 
 
 class BagDrive:
-    """The sweeps of a bag, each read when it is asked for, in any order and by several threads.
+    """The sweeps of a bag, each read when it is asked for, in any order, by any thread of this process.
 
-    Opening reads the bag once, for the stamps. Arguments and errors are those of ``sweeps``.
+    Opening reads the bag once, for the stamps; it stays open as long as the object lives. Arguments and
+    errors are those of ``sweeps``.
     """
 
     def __init__(
@@ -122,11 +126,13 @@ class BagDrive:
         lidar_topic: str = "",
         anchor: str = "",
     ) -> None:
-        self.path = Path(path)
-        with open_bag(path) as bag:
-            tree = read_transforms(bag)
-            self.rig = rig_of_bag(bag, tree, vehicle_frame) if rig is None else rig
-            self._plan = _plan(bag, tree, self.rig, lidars or {}, lidar_topic, anchor)
+        opened = ExitStack()
+        self._bag = opened.enter_context(open_bag(path))  # takes a good part of a second, so not for every sweep
+        weakref.finalize(self, opened.close)
+        self._reading = Lock()
+        tree = read_transforms(self._bag)
+        self.rig = rig_of_bag(self._bag, tree, vehicle_frame) if rig is None else rig
+        self._plan = _plan(self._bag, tree, self.rig, lidars or {}, lidar_topic, anchor)
 
     def __len__(self) -> int:
         """Number of sweeps."""
@@ -137,15 +143,17 @@ class BagDrive:
         stamp_ns, needed = self._plan.sweeps[index]
         logged = self._plan.logged_ns
         times = [logged[topic][place] for topic, place in needed.items()]
+        first, last = min(times), max(times)
+        with self._reading:
+            messages = list(self._bag.logged_messages(list(needed), first, last + 1))
+        places = {topic: bisect_left(logged[topic], first) for topic in needed}
         found: dict[tuple[str, int], View | LidarScan] = {}
-        with open_bag(self.path) as bag:
-            places = {topic: bisect_left(logged[topic], min(times)) for topic in needed}
-            for topic, _, data in bag.logged_messages(list(needed), min(times), max(times) + 1):
-                if places[topic] == needed[topic]:
-                    found[topic, needed[topic]] = _convert(bag, self._plan, topic, data)
-                places[topic] += 1
+        for topic, _, data in messages:
+            if places[topic] == needed[topic]:
+                found[topic, needed[topic]] = _convert(self._bag, self._plan, topic, data)
+            places[topic] += 1
         if len(found) != len(needed):
-            raise SourceError(f"bag {self.path}: has changed since it was opened; open it again")
+            raise SourceError(f"bag {self._bag.path}: has changed since it was opened; open it again")
         return _sweep(self._plan, stamp_ns, needed, found)
 
 

@@ -68,3 +68,8 @@ def make_sample(views: int = 5, seed: int = 0) -> Sample:
 @pytest.fixture
 def sample() -> Sample:
     return make_sample()
+
+
+@pytest.fixture
+def made_up_rig() -> Rig:
+    return make_rig()

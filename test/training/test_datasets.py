@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsmde_ros.errors import ConfigError, SourceError
-from fsmde_ros.sweep import Sweep
+from fsmde_ros.errors import ConfigError
 from training.augment import AugmentSettings
 from training.batch import collate
-from training.datasets import CachedSweeps, SurroundSweeps, TownData, fill_cache, load_sample
+from training.datasets import CachedSweeps, TownData, fill_cache
+from training.sample_file import load_sample
 
 DATA = TownData(drives=2, sweeps_per_drive=2, spacing_s=0.5, first_seed=5, size=(64, 96))
 
@@ -66,26 +66,11 @@ def test_a_draw_gives_the_same_sample_again_and_another_draw_another(files: list
     assert batch.images.shape[0] == 2
 
 
-def test_sweeps_of_a_source_have_lidar_but_no_dense_depth() -> None:
-    drive = replace(DATA, nuscenes_share=1.0, ddad_share=0.0).drive(0)
-    sweep: Sweep = drive.sweep(0)
-    sample = SurroundSweeps([sweep], (64, 96), AugmentSettings(), seed=0)[0, 0]
-    assert np.isfinite(sample.lidar_depth()).sum() > 500
-    assert np.isnan(sample.dense_depth).all()
-    assert np.isnan(sample.teacher_disparity).all()
-
-
 def test_rigs_are_mixed_as_asked() -> None:
     names = [replace(DATA, first_seed=0).drive(index).rig.names[0] for index in range(24)]
     assert {"cam_front", "camera_01", "camera_0"} == set(names)
     all_ddad = replace(DATA, nuscenes_share=0.0, ddad_share=1.0)
     assert all_ddad.drive(3).rig.names[0] == "camera_01"
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "0.npz").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(SourceError, match=r"0\.npz"):
-        load_sample(tmp_path / "0.npz")
 
 
 @pytest.mark.parametrize("change", [{"drives": 0}, {"spacing_s": 0.0}, {"ddad_share": 0.9}])

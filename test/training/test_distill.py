@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,8 +16,9 @@ import yaml
 from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.errors import ConfigError
 from training.batch import Sample
-from training.datasets import Draws, TownData, load_sample, save_sample
-from training.distill import DistillConfig, config_hash, read_command_line
+from training.configuration import DistillConfig, config_hash, read_command_line
+from training.datasets import TownData
+from training.sample_file import save_sample
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -132,23 +132,3 @@ def test_a_wrong_setting_or_missing_state_ends_with_a_message_and_no_traceback(t
         assert process.returncode != 0
         assert named in errors
         assert "Traceback" not in errors
-
-
-def test_draws_see_every_sweep_once_an_epoch_and_continue_anywhere() -> None:
-    keys = iter(Draws(7, seed=3))
-    first = [next(keys) for _ in range(21)]
-    assert [draw for _, draw in first] == list(range(21))
-    for epoch in range(3):
-        assert sorted(index for index, _ in first[7 * epoch : 7 * epoch + 7]) == list(range(7))
-    later = iter(Draws(7, seed=3, start=11))
-    assert [next(later) for _ in range(10)] == first[11:]
-
-
-def test_samples_survive_the_cache(tmp_path: Path, sample: Sample) -> None:
-    save_sample(tmp_path / "a.npz", sample)
-    back = load_sample(tmp_path / "a.npz")
-    np.testing.assert_array_equal(back.images, sample.images)
-    np.testing.assert_array_equal(back.lidar, sample.lidar)
-    np.testing.assert_allclose(back.dense_depth, sample.dense_depth, rtol=1e-3)
-    assert back.rig.names == sample.rig.names
-    np.testing.assert_array_equal(back.rig.intrinsics(), sample.rig.intrinsics())

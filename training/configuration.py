@@ -1,0 +1,117 @@
+"""Everything a distillation depends on; a YAML file and the command line fill the same fields."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.network.student import STRIDE, StudentConfig
+from training.augment import AugmentSettings
+from training.datasets import TownData
+from training.mixture import Part, parse_mixture
+from training.module import LossWeights, Optimisation
+from training.teachers.teacher import TeacherSettings
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true"]
+# Where things lie and how often something is written: these do not change the weights.
+PLACES = {"output", "work", "cache", "render_workers", "loader_workers", "threads", "save_every", "val_every"}
+PLACES |= {"log_every", "tensorboard", "accelerator", "strategy"}
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Settings of a run."""
+
+    output: Path = Path("out/student.safetensors")  # the checkpoint; its card is written beside it
+    work: Path = Path("out/distill")  # state to resume from, logs, pictures
+    cache: Path = Path(".cache/town")  # rendered and decoded sweeps, shared by all runs
+    data: str | list[str] = "town"  # drives to train on: see training.mixture; "town" is what `train` says
+    val_data: str | list[str] = "town"  # drives to validate with; "town" is what `val` says
+    size: tuple[int, int] | None = None  # (H, W) of the network's input; none: that of `train` and `val`
+    train: TownData = field(default_factory=TownData)
+    val: TownData = field(default_factory=lambda: TownData(drives=12, first_seed=2_000_000, held_out=True))
+    student: StudentConfig = field(default_factory=StudentConfig)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    losses: LossWeights = field(default_factory=LossWeights)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)  # of drives without dense depth
+    teacher_blur_px: float = 0.7  # of the town's stand-in teacher: no foundation model is sharper
+    imagenet: bool = True  # begin with ImageNet weights in the encoder
+    steps: int = 3000
+    batch_size: int = 2  # sweeps of each process
+    accumulate: int = 1  # batches whose gradients make one step
+    val_every: int = 500  # steps; the size of the validation set decides what that costs
+    save_every: int = 100  # steps
+    log_every: int = 10  # steps
+    tensorboard: bool = False  # also write TensorBoard's files, with pictures
+    render_workers: int = 2
+    loader_workers: int = 1
+    threads: int = 0  # of torch; 0 leaves the choice to torch
+    precision: Precision = "32-true"  # bf16-mixed on a GPU; losses are float32 in any case
+    accelerator: str = "auto"
+    devices: int = 1  # processes on this machine; with several, start them with torchrun
+    num_nodes: int = 1  # machines
+    strategy: str = "auto"  # Lightning's; auto takes ddp for several processes
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "accumulate", "val_every", "save_every", "log_every", "render_workers")
+        for name in (*positive, "devices", "num_nodes"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("loader_workers", "threads", "teacher_blur_px"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.size is not None:
+            object.__setattr__(self, "train", replace(self.train, size=self.size))
+            object.__setattr__(self, "val", replace(self.val, size=self.size))
+        if self.train.size != self.val.size or any(side % STRIDE or side < STRIDE for side in self.train.size):
+            raise ConfigError(
+                f"size, or train.size and val.size, must be equal multiples of {STRIDE}, got {self.train.size}, "
+                f"{self.val.size}"
+            )
+        self.mixtures()
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(H, W) of the network's input."""
+        return self.train.size
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together, on all machines."""
+        return self.devices * self.num_nodes
+
+    @property
+    def draws_per_step(self) -> int:
+        """Samples that one step of the optimiser sees, of all processes."""
+        return self.batch_size * self.accumulate * self.processes
+
+    def mixtures(self) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+        """What is trained on, and what is validated with."""
+        return parse_mixture(self.data), parse_mixture(self.val_data)
+
+
+def config_hash(config: DistillConfig) -> str:
+    """sha256 of all settings that decide the weights; places and process counts do not."""
+    settings = {name: value for name, value in asdict(config).items() if name not in PLACES}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def read_command_line(arguments: Sequence[str] | None = None) -> tuple[DistillConfig, Namespace]:
+    """Configuration from YAML (``--config``) and the command line, the latter wins; and all that was given."""
+    parser = ArgumentParser(prog="python -m training.distill", description="Distil a student, export its checkpoint.")
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--render-only", action="store_true", help="fill the caches of drives and teacher and stop")
+    parser.add_argument("--export-only", action="store_true", help="write the checkpoint of the saved state and stop")
+    parser.add_class_arguments(DistillConfig)
+    given = parser.parse_args(arguments)
+    made = parser.instantiate(given)
+    return DistillConfig(**{field.name: made[field.name] for field in fields(DistillConfig)}), given

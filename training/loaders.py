@@ -1,0 +1,105 @@
+"""The data of a run: caches filled before the first step, then endless training draws and fixed validation sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from training.batch import collate
+from training.configuration import DistillConfig
+from training.datasets import CachedSweeps
+from training.draws import Draws, Shard
+from training.mixture import SampleFiles, gather
+from training.sample_file import has_dense_depth, load_sample
+from training.teachers.cache import CachedTeacher, fill_teacher_cache
+from training.teachers.teacher import TeacherSettings
+
+
+class Loaders(lightning.LightningDataModule):
+    """Training draws, continued at the step the trainer is at, and the validation sweeps, never augmented.
+
+    Each of several processes has its own share of both.
+    """
+
+    def __init__(self, config: DistillConfig, with_training: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        self.with_training = with_training
+        self.training = SampleFiles((), ())
+        self.validation = SampleFiles((), ())
+        self.teacher: CachedTeacher | None = None
+        self._is_filled = False
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Why sweeps could not be used, one reason each."""
+        return self.validation.left_out + self.training.left_out
+
+    def prepare_data(self) -> None:
+        """Fill the caches; the trainer has one process of each machine do it while the others wait."""
+        self.fill(tell=True)
+
+    def setup(self, stage: str) -> None:
+        """Find everything in the caches."""
+        self.fill(tell=False)
+
+    def fill(self, tell: bool) -> None:
+        """Render, read, and ask the teacher, as far as the caches lack it; ``tell`` names what is left out."""
+        if self._is_filled:
+            return
+        config = self.config
+        train, val = config.mixtures()
+        self.validation = gather(val, config.val, config.cache, config.render_workers, tell)
+        if self.with_training:
+            self.training = gather(train, config.train, config.cache, config.render_workers, tell)
+            self.teacher = ask_teacher(config.teacher, self.training.files)
+        self._is_filled = True
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """From the first draw that the saved state has not seen."""
+        assert self.trainer is not None
+        config = self.config
+        shard = Shard(self.trainer.global_rank, self.trainer.world_size, config.batch_size)
+        start = self.trainer.global_step * config.draws_per_step
+        keys = Draws(self.training.lengths, config.seed, start, self.training.weights, shard)
+        dataset = CachedSweeps(
+            self.training.files, config.augment, config.teacher_blur_px, config.seed, teacher=self.teacher
+        )
+        return self._loader(dataset, keys)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Every validation sweep once."""
+        assert self.trainer is not None
+        dataset = CachedSweeps(self.validation.files, None, self.config.teacher_blur_px, self.config.seed)
+        own = range(self.trainer.global_rank, len(dataset), self.trainer.world_size)
+        return self._loader(dataset, [(index, 0) for index in own])
+
+    def _loader(self, dataset: CachedSweeps, keys: Any) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=self.config.batch_size,
+            sampler=keys,
+            num_workers=self.config.loader_workers,
+            collate_fn=collate,
+            persistent_workers=False,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+def ask_teacher(settings: TeacherSettings, files: list[Path]) -> CachedTeacher | None:
+    """The teacher's cache with an entry for every sample that has no dense depth; none without a teacher.
+
+    Raises TeacherError where the teacher cannot be loaded.
+    """
+    if not settings.name:
+        return None
+    from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
+
+    samples = (load_sample(file) for file in tqdm(files, desc="looking up the teacher", unit="sweep", delay=5))
+    images = (sample.images[sample.present] for sample in samples if not has_dense_depth(sample))
+    return fill_teacher_cache(load_teacher(settings), images, settings.cache, total=len(files))

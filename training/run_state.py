@@ -1,0 +1,85 @@
+"""What a run leaves behind while it goes: a state to continue from, and its log."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from fsmde_ros.errors import CheckpointError
+
+
+class KeepState(Callback):
+    """Saves the state of the run every few steps and on SIGTERM or Ctrl-C; never a half-written file."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path = path
+        self.every = every
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save at every ``every``-th step."""
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if stepped and trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Save where the user or the machine ends the run; not after an error, which may have spoilt it."""
+        # Several processes are not stopped at the same step; the state of the last regular save counts.
+        if isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.world_size == 1:
+            self.save(trainer)
+            print(f"state saved at step {trainer.global_step}; run the same command to continue", file=sys.stderr)
+
+    def save(self, trainer: Any) -> None:
+        """Write beside the last state, then take its place."""
+        scratch = self.path.with_suffix(".tmp")
+        trainer.save_checkpoint(scratch)
+        for logger in trainer.loggers:  # what is logged up to a state must not be lost with the process
+            logger.save()
+        if trainer.is_global_zero:
+            os.replace(scratch, self.path)
+
+
+def saved_step(state: Path) -> int:
+    """Step at which a state was saved, 0 where there is none. Raises CheckpointError where it cannot be read."""
+    if not state.exists():
+        return 0
+    try:
+        return int(torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        raise CheckpointError(
+            f"{state}: the state of the run cannot be read ({error}); delete it to begin anew"
+        ) from error
+
+
+def make_loggers(work: Path, first_step: int, tensorboard: bool) -> list[Logger]:
+    """Logs of a run that begins or continues at ``first_step``: ``log/metrics.csv``, and TensorBoard's if asked for.
+
+    What an earlier part of the run logged stays, up to that step; what it logged beyond is done again.
+    """
+    kept = _rows_before(work / "log" / "metrics.csv", first_step)
+    table = CSVLogger(work, name="log", version="")
+    if rank_zero_only.rank == 0:  # the others write no log
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Experiment logs directory")  # it is written again at once
+            table.experiment.metrics.extend(kept)
+            table.experiment.save()
+    loggers: list[Logger] = [table]
+    if tensorboard:
+        loggers.append(TensorBoardLogger(work, name="tensorboard", version="", purge_step=first_step))
+    return loggers
+
+
+def _rows_before(path: Path, step: int) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("step")]
+    return [{name: value for name, value in row.items() if value} for row in rows if int(row["step"]) < step]

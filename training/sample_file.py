@@ -1,0 +1,68 @@
+"""Samples as files: decoded, resized and projected once, so that a training step does none of it again."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from fsmde_ros.errors import SourceError
+from fsmde_ros.rig import Camera, Rig
+from training.batch import Sample
+
+FORMAT = 1  # to be raised when the files change their meaning
+
+
+def save_sample(path: Path, sample: Sample) -> None:
+    """Write a sample as uncompressed npz: dense depth, where there is any, as float16, which keeps it to 0.05 %.
+
+    The file appears whole or not at all.
+    """
+    arrays = {
+        "images": sample.images,
+        "present": sample.present,
+        "lidar": sample.lidar,
+        "intrinsics": sample.rig.intrinsics(),
+        "camera_to_vehicle": sample.rig.camera_to_vehicle(),
+        "ground_z": np.float64(sample.rig.ground_z),
+        "names": np.array(sample.rig.names),
+    }
+    if has_dense_depth(sample):
+        arrays["dense_depth"] = sample.dense_depth.astype(np.float16)
+    scratch = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    with scratch.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(scratch, path)
+
+
+def load_sample(path: Path) -> Sample:
+    """Read a sample of ``save_sample``; raises SourceError where the file cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            data = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SourceError(f"cached sweep {path} cannot be read ({error}); delete its folder to remake it") from error
+    size = data["images"].shape[1:3]
+    cameras = tuple(
+        Camera(str(name), size, intrinsics, camera_to_vehicle)
+        for name, intrinsics, camera_to_vehicle in zip(
+            data["names"], data["intrinsics"], data["camera_to_vehicle"], strict=True
+        )
+    )
+    nothing = np.full(data["images"].shape[:3], np.nan, dtype=np.float32)
+    return Sample(
+        rig=Rig(cameras, ground_z=float(data["ground_z"])),
+        images=data["images"],
+        present=data["present"],
+        lidar=data["lidar"],
+        dense_depth=data["dense_depth"].astype(np.float32) if "dense_depth" in data else nothing,
+        teacher_disparity=nothing,
+    )
+
+
+def has_dense_depth(sample: Sample) -> bool:
+    """Whether anything is known of a sample's depth beside the LiDAR."""
+    return not bool(np.isnan(sample.dense_depth).all())
