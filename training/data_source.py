@@ -4,6 +4,7 @@ read when they are asked for.
 Options follow the place, each ``,name=value``:
 
     nuscenes:/data/nuscenes,version=v1.0-trainval,split=val
+    nuscenes:/data/nuscenes,lidar_sweeps=10         the points of ten turns of the LiDAR, see accumulated_lidar
     nuscenes:/data/nuscenes,tokens=val.txt          a sample token at the beginning of each line, as SurroundDepth's
     ddad:/data/ddad,split=train,scenes=0:10         ten scenes
     bag:/data/drive,rig=rig.yaml,every=4            every fourth sweep
@@ -32,7 +33,7 @@ from training.town.settings import TownSettings
 
 EXAMPLES = "nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED"
 OPTIONS = {
-    "nuscenes": ("version", "split", "scenes", "tokens"),
+    "nuscenes": ("version", "split", "scenes", "tokens", "lidar_sweeps"),
     "ddad": ("split", "scenes"),
     "bag": ("rig", "vehicle_frame", "lidar", "anchor"),
     "town": ("seconds", "rate", "size"),
@@ -170,7 +171,8 @@ def _open_nuscenes(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         rows: list[Row] = [drives.keyframe(token) for token in _read_tokens(files[-1])]
     else:
         rows = [row for scene in _scenes(name, _split_scenes(name, drives)) for row in drives.keyframes(scene)]
-    return LazySweeps(rows, drives.sweep), tuple(files)
+    turns = int(name.number("lidar_sweeps", 1, lowest=1))
+    return LazySweeps(rows, lambda row: drives.sweep(row, turns)), tuple(files)
 
 
 def _split_scenes(name: DataName, drives: NuScenesDrives) -> Sequence[str]:

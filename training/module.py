@@ -87,13 +87,18 @@ class DistillModule(lightning.LightningModule):
         terms = distillation_terms(output, batch, self.weights, self.student.config, shared)
         total = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()
         logged = {f"train/{name}": value.detach() for name, value in terms.items()}
-        self.log_dict(logged, batch_size=len(batch.images))
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch.images))
+        together = self.trainer.world_size > 1
+        self.log_dict(logged, batch_size=len(batch.images), sync_dist=together)
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch.images), sync_dist=together)
         return total
 
-    def on_train_batch_end(self, outputs: Any, batch: SweepBatch, batch_index: int) -> None:
-        """Move the averaged weights towards the trained ones."""
-        step = self.trainer.global_step
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, then move the averaged weights towards the trained ones.
+
+        Not in ``on_train_batch_end``: a state saved there would miss the last move.
+        """
+        super().optimizer_step(*arguments, **options)
+        step = self.trainer.global_step + 1  # it is counted when this returns
         # a short memory at first, or the untrained weights would linger
         decay = min(self.optimisation.average_decay, (1 + step) / (10 + step))
         with torch.no_grad():
@@ -113,10 +118,11 @@ class DistillModule(lightning.LightningModule):
             self.board.add(name, score)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the protocol's means: image, camera, cameras."""
+        """Log the protocol's means over the images of all processes: image, camera, cameras."""
+        self.board = board_of_all(self.board)
         overall = self.board.overall()
         for name in ("abs_rel", "rmse", "d1"):
-            self.log(f"val/{name}", getattr(overall, name), prog_bar=name != "rmse")
+            self.log(f"val/{name}", getattr(overall, name), prog_bar=name != "rmse", rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a lower rate for the encoder and no decay for vectors; cosine by step."""
@@ -148,6 +154,20 @@ def score_views(depth: Tensor, batch: SweepBatch, config: StudentConfig) -> list
         score = score_depth(predicted[b, v], truth[b, v], config.d_min, config.d_max)
         scores.append((f"view_{v}", score))
     return scores
+
+
+def board_of_all(board: ScoreBoard) -> ScoreBoard:
+    """The scores of all processes that train together; the same in each of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return board
+    boards: list[ScoreBoard] = [board] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(boards, board)
+    whole = ScoreBoard()
+    for part in boards:
+        for camera, scores in part.images.items():
+            for score in scores:
+                whole.add(camera, score)
+    return whole
 
 
 def parameter_groups(student: Student, settings: Optimisation) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ of nuScenes are rectified.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.geometry import transform
+from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sources.accumulated_lidar import ObjectTrack, accumulate
 from fsmde_ros.sources.dataset_files import path_inside, pose_from_table, read_bytes, read_image
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sources.nuscenes_tables import open_tables
@@ -57,6 +60,7 @@ class NuScenesDrives:
         self.tables = self.root / self._tables.version  # the folder of the tables
         self._rig = lru_cache(maxsize=64)(self._make_rig)
         self._mounts = lru_cache(maxsize=64)(self._make_mounts)
+        self._tracks = lru_cache(maxsize=4)(self._make_tracks)
 
     @property
     def scenes(self) -> tuple[str, ...]:
@@ -93,14 +97,22 @@ class NuScenesDrives:
         """Names of the scenes that the keyframes belong to, each once."""
         return tuple(dict.fromkeys(self._get("scene", row["scene_token"])["name"] for row in keyframes))
 
-    def sweep(self, keyframe: Row) -> Sweep:
-        """The sweep of a row of table ``sample``, with its stamp that of the front camera."""
+    def sweep(self, keyframe: Row, lidar_sweeps: int = 1) -> Sweep:
+        """The sweep of a row of table ``sample``, with its stamp that of the front camera.
+
+        With ``lidar_sweeps`` above 1 the LiDAR scan has the points of that many turns, the nearest in time of
+        the same scene; see ``accumulated_lidar``. A dataset without the folder ``sweeps`` has single turns.
+        """
         data = {channel: self._get("sample_data", token) for channel, token in keyframe["data"].items()}
         cameras = {name: row for name, row in data.items() if row["sensor_modality"] == "camera"}
         if not cameras:
             raise SourceError(f"{self.root}: sample {keyframe['token']} has no camera image")
         reference = cameras.get(ANCHOR, next(iter(cameras.values())))
-        return self._sweep(keyframe["scene_token"], _stamp_ns(reference), cameras, data.get(LIDAR))
+        sweep = self._sweep(keyframe["scene_token"], _stamp_ns(reference), cameras, data.get(LIDAR))
+        if lidar_sweeps < 2 or sweep.lidar is None or not (self.root / "sweeps").is_dir():
+            return sweep
+        turns = [self._scan(row) for row in self._turns_around(keyframe, data[LIDAR], lidar_sweeps - 1)]
+        return replace(sweep, lidar=accumulate(sweep.lidar, turns, self._tracks(keyframe["scene_token"])))
 
     def all_frames(self, keyframes: Sequence[Row]) -> Iterator[Sweep]:
         """Every sweep of the cameras (12 Hz) that belongs to the keyframes, scene by scene.
@@ -122,6 +134,32 @@ class NuScenesDrives:
         """Most frames that one camera has around the keyframes: about the number of all sweeps."""
         channels = self._channels({row["token"] for row in keyframes})
         return max((len(rows) for name, rows in channels.items() if name != LIDAR), default=0)
+
+    def _turns_around(self, keyframe: Row, turn: Row, count: int) -> list[Row]:
+        """The ``count`` other turns of the LiDAR nearest in time, within the time that is annotated."""
+        key_stamps = [_stamp_ns(row) for row in self._chain(self._get("scene", keyframe["scene_token"]))]
+        found = []
+        for link in ("prev", "next"):
+            row = turn
+            for _ in range(count):
+                row = self._get("sample_data", row[link]) if row[link] else {}
+                if not row or not min(key_stamps) <= _stamp_ns(row) <= max(key_stamps):
+                    break
+                found.append(row)
+        return sorted(found, key=lambda row: abs(_stamp_ns(row) - _stamp_ns(turn)))[:count]
+
+    def _make_tracks(self, scene: str) -> list[ObjectTrack]:
+        """All annotated objects of a scene."""
+        tracks: dict[str, ObjectTrack] = {}
+        for sample in self._chain(self._get("scene", scene)):
+            for token in sample["anns"]:
+                row = self._get("sample_annotation", token)
+                width, length, height = row["size"]
+                track = tracks.setdefault(
+                    row["instance_token"], ObjectTrack(np.array([length, width, height]), PoseTrack())
+                )
+                track.box_to_map.add(_stamp_ns(sample), self._pose("sample_annotation", token))
+        return list(tracks.values())
 
     def _channels(self, sample_tokens: set[str]) -> dict[str, list[Row]]:
         """Rows of cameras and LiDAR that belong to the samples, by channel, in the order of time."""
