@@ -19,6 +19,7 @@ from training.mixture import Part, parse_mixture
 from training.module import LossWeights, Optimisation
 from training.teachers.teacher import TeacherSettings
 
+Method = Literal["a", "b"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true"]
 # Where things lie and how often something is written: these do not change the weights.
 PLACES = {"output", "work", "cache", "render_workers", "loader_workers", "threads", "save_every", "val_every"}
@@ -42,8 +43,10 @@ class DistillConfig:
     losses: LossWeights = field(default_factory=LossWeights)
     optimisation: Optimisation = field(default_factory=Optimisation)
     teacher: TeacherSettings = field(default_factory=TeacherSettings)  # of drives without dense depth
+    method: Method = "b"  # a: shared bins on the teacher's features; b: bins from its cached depth
     teacher_blur_px: float = 0.7  # of the town's stand-in teacher: no foundation model is sharper
     imagenet: bool = True  # begin with ImageNet weights in the encoder
+    start_from: Path | None = None  # checkpoint whose weights to begin with, instead
     steps: int = 3000
     batch_size: int = 2  # sweeps of each process
     accumulate: int = 1  # batches whose gradients make one step
@@ -77,6 +80,8 @@ class DistillConfig:
                 f"size, or train.size and val.size, must be equal multiples of {STRIDE}, got {self.train.size}, "
                 f"{self.val.size}"
             )
+        if self.method == "a" and not self.teacher.name:
+            raise ConfigError("method a needs a teacher: give teacher.name a hub name or a local directory")
         self.mixtures()
 
     @property

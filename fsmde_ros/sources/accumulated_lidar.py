@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.sweep import LidarScan
 
 Array = NDArray[np.float64]
+Value = TypeVar("Value", bound=np.generic)
 
 BOX_MARGIN = 0.15  # metres on each side: annotations are drawn close, and points are noisy
 STANDS_STILL = 0.1  # metres: a box that moved less is left alone, its points are sharper than its annotations
@@ -114,10 +116,11 @@ def _moved(scan: LidarScan, target: LidarScan, tracks: Sequence[ObjectTrack]) ->
 
 
 def _joined(
-    values: Sequence[NDArray[np.generic] | None], chosen: Sequence[NDArray[np.bool_]], kept: NDArray[np.bool_]
-) -> NDArray[np.generic] | None:
+    values: Sequence[NDArray[Value] | None], chosen: Sequence[NDArray[np.bool_]], kept: NDArray[np.bool_]
+) -> NDArray[Value] | None:
     """A column of all scans, where all have it."""
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return None
-    return np.concatenate([value[keep] for value, keep in zip(known, chosen, strict=True)])[kept]
+    joined: NDArray[Value] = np.concatenate([value[keep] for value, keep in zip(known, chosen, strict=True)])[kept]
+    return joined
