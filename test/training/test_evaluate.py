@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from fsmde_ros.checkpoint import default_checkpoint
-from training.evaluate import main
+from fsmde_ros.sources.convert import nuscenes_to_bag
+from training.data_source import open_data
+from training.evaluate import evaluate, main
 from training.evaluation.report import verdict, without_folders
+from training.town.drive import TownDrive
+from training.town.lidar import SpinningLidar
+from training.town.nuscenes_writer import write_nuscenes
+from training.town.rigs import nuscenes_rig
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +31,22 @@ def test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep(tmp_path
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.json", "report.html"}
     assert "better than a flat ground plane (" in done.stdout
     assert str(tmp_path / "out" / "report.html") in done.stdout
+
+
+def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:
+    pytest.importorskip("nuscenes.nuscenes", reason="nuscenes-devkit is not installed")
+    drive = TownDrive(3, rig=nuscenes_rig((45, 80)), duration_s=0.1, lidar=SpinningLidar(columns=360, packet=5))
+    write_nuscenes(drive, tmp_path / "drive")
+    assert nuscenes_to_bag([str(tmp_path / "drive"), str(tmp_path / "bag")]) == 0
+    reports = [
+        evaluate(default_checkpoint(), open_data(f"{name},samples=0:1"), device="cpu").report
+        for name in (f"nuscenes:{tmp_path / 'drive'}", f"bag:{tmp_path / 'bag'}")
+    ]
+    of_dataset, of_bag = reports
+    assert of_dataset["images"] == of_bag["images"] == 6
+    for row, scores in of_dataset["rows"].items():
+        assert of_bag["rows"][row]["overall"] == pytest.approx(scores["overall"], rel=2e-3), row
+    assert str(tmp_path) not in str(reports)
 
 
 @pytest.mark.parametrize(
