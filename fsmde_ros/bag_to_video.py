@@ -1,8 +1,9 @@
-"""``bag_to_video``: a recorded drive with its depth as a video, or one sweep of it as a picture.
+"""``bag_to_video``: a recorded drive with its depth as a video or a recording, or one sweep as a picture.
 
 bag_to_video drive_with_depth out.mp4 --rig rig.yaml
 bag_to_video depth_only out.mp4 --rig rig.yaml --images drive      the images are in another bag
 bag_to_video drive_with_depth out.png --rig rig.yaml               the sweep in the middle
+bag_to_video drive_with_depth out.rrd --rig rig.yaml               for the viewer Rerun, in 3D
 
 It needs no ROS and no screen. Record with ``ros2 bag record`` the images, ``<camera>/depth/image_rect``
 and ``/surround_depth/points``.
@@ -22,10 +23,11 @@ import numpy as np
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.images import resize
 from fsmde_ros.picture import Snapshot, compose, draw
+from fsmde_ros.rerun_recording import write_recording
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.sources.recorded_depth import POINTS, middle_of_fullest, snapshots
 
-SUFFIXES = (".mp4", ".avi", ".png")
+SUFFIXES = (".mp4", ".avi", ".png", ".rrd")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 WIDTH = 1600  # pixels
 LOOK_AHEAD = 10  # sweeps from whose stamps the speed of the video is taken
@@ -58,7 +60,8 @@ def make(options: argparse.Namespace) -> int:
         snapshot = next(snapshots(options.bag, images, rig, middle_of_fullest, options.points))
         draw(snapshot, out, [title(snapshot, snapshot.stamp_ns)])
         return 1
-    return write_video(snapshots(options.bag, images, rig, points=options.points), out, options.fps, options.width)
+    drive = snapshots(options.bag, images, rig, points=options.points)
+    return write_recording(drive, out) if out.suffix == ".rrd" else write_video(drive, out, options.fps, options.width)
 
 
 def write_video(drive: Iterable[Snapshot], path: Path, fps: float | None = None, width: int = WIDTH) -> int:
@@ -112,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="bag_to_video", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bag", type=Path, help="bag with the depth")
-    parser.add_argument("out", type=Path, help="video (.mp4, .avi) or picture (.png) to write")
+    parser.add_argument("out", type=Path, help="video (.mp4, .avi), picture (.png) or Rerun recording (.rrd) to write")
     parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--images", type=Path, help="bag with the images (the same one)")
     parser.add_argument("--points", default=POINTS, help=f"topic of the cloud ({POINTS})")

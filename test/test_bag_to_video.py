@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -134,13 +135,43 @@ def test_a_picture(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:
     assert (picture == (0, 128, 255)).all(-1).any(), "the point of the cloud, in its colour (BGR)"
 
 
+def test_a_recording_for_rerun(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:
+    """Read back with Rerun's own reader."""
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed (requirements/viewer.txt)")
+    from rerun.dataframe import load_recording
+
+    write_rig(rig, tmp_path / "rig.yaml")
+    out = tmp_path / "drive.rrd"
+    assert main([str(bags[0]), str(out), "--rig", str(tmp_path / "rig.yaml"), "--images", str(bags[1])]) == 0
+    view = load_recording(out).view(index="stamp", contents="vehicle/**")
+    table = view.select().read_all()
+    buffers = [value[0] for value in table["/vehicle/front/depth:ImageBuffer"].to_pylist()]
+    assert [float(np.frombuffer(bytes(b), np.float32).mean()) for b in buffers] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    behind = table["/vehicle/back/depth:ImageBuffer"].to_pylist()
+    assert [i for i, value in enumerate(behind) if value is None] == [WITHOUT_BACK]
+    for value in table["/vehicle/points:Position3D"].to_pylist():
+        np.testing.assert_allclose(value, [[5, 1, 0.5]])
+    place = table["/vehicle/front:Translation3D"].to_pylist()[0]
+    np.testing.assert_allclose(place, [[1.0, 0.0, 1.5]])
+
+
+def test_without_rerun_the_way_to_it_is_said(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if importlib.util.find_spec("rerun"):
+        pytest.skip("rerun is installed")
+    write_rig(rig, tmp_path / "rig.yaml")
+    assert main([str(bags[0]), str(tmp_path / "drive.rrd"), "--rig", str(tmp_path / "rig.yaml")]) == 2
+    assert "pip install -r requirements/viewer.txt" in capsys.readouterr().err
+
+
 def test_what_cannot_be_done_is_said(
     rig: Rig, bags: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_rig(rig, tmp_path / "rig.yaml")
     known = ["--rig", str(tmp_path / "rig.yaml")]
     assert main([str(bags[0]), "out.gif", *known]) == 2
-    assert "the name must end in .mp4, .avi, .png" in capsys.readouterr().err
+    assert "the name must end in .mp4, .avi, .png, .rrd" in capsys.readouterr().err
     assert main([str(tmp_path / "none"), str(tmp_path / "out.mp4"), *known]) == 2
     assert "cannot be opened" in capsys.readouterr().err
     (tmp_path / "file").touch()
