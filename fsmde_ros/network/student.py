@@ -138,11 +138,10 @@ class Student(nn.Module):
         logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
         coarse = depth_from_bins(logits, centers)
         full = self.upsampling(features, *(part.flatten(0, 1) for part in coarse)).unflatten(0, shape)
+        depth, spread, out_of_range = full.unbind(dim=2)
         scale, exponent = self.config.stddev_power
-        stddev = full[:, :, 1] if exponent == 1 else full[:, :, 1].pow(exponent)
-        return StudentOutput(
-            full[:, :, 0], scale * stddev, full[:, :, 2], logits, centers, features.unflatten(0, shape)
-        )
+        stddev = scale * (spread if exponent == 1 else spread.pow(exponent))
+        return StudentOutput(depth, stddev, out_of_range, logits, centers, features.unflatten(0, shape))
 
     def _rays(self, rig: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], stride: int) -> RayMaps:
         return ray_maps(*rig, size, stride, self.config.depth_range)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from fsmde_ros.network.student import Student, StudentConfig
+from training.batch import Sample, collate
+from training.module import run_student
+from training.stddev_fit import with_fitted_stddev
+
+CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
+
+
+def test_as_many_errors_lie_inside_one_sigma_as_of_a_normal_distribution(sample: Sample) -> None:
+    torch.manual_seed(0)
+    student = Student(replace(CONFIG, stddev_power=(3.0, 0.5))).eval()  # an earlier fit must not remain
+    batch = collate([sample])
+    fitted = with_fitted_stddev(student, [batch])
+    output = run_student(fitted, batch)
+    known = (batch.lidar_depth > CONFIG.d_min) & batch.present[:, :, None, None]
+    assert known.sum() > 1000
+    inside = ((output.depth - batch.lidar_depth).abs() <= output.stddev)[known].double().mean()
+    np.testing.assert_allclose(inside, 0.683, atol=0.01)
+    torch.testing.assert_close(output.depth, run_student(student, batch).depth)
+
+
+def test_too_few_points_leave_the_spread_of_the_bins(sample: Sample) -> None:
+    torch.manual_seed(0)
+    few = replace(sample, lidar=sample.lidar[:50])
+    assert with_fitted_stddev(Student(CONFIG), [collate([few])]).config.stddev_power == (1.0, 1.0)
