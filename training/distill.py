@@ -18,6 +18,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import lightning
@@ -36,6 +37,7 @@ from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
 from training.run_state import KeepState, make_loggers, saved_step
+from training.stddev_fit import with_fitted_stddev
 
 
 def distill(config: DistillConfig, export_only: bool = False) -> None:
@@ -59,7 +61,8 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
         steps = trainer.global_step
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        save_checkpoint(config.output, module.average, model_card(config, steps, metrics))
+        student = with_fitted_stddev(module.average, loaders.val_dataloader())
+        save_checkpoint(config.output, student, model_card(config, steps, metrics))
         print(f"wrote {config.output}")
         if loaders.left_out:
             print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
@@ -73,7 +76,7 @@ def make_module(config: DistillConfig) -> DistillModule:
     student = Student(config.student)
     if config.start_from is not None:
         first, _ = load_checkpoint(config.start_from)
-        if first.config != config.student:
+        if replace(first.config, stddev_power=config.student.stddev_power) != config.student:
             raise ConfigError(
                 f"start_from: {config.start_from} holds another student ({first.config}) than the settings describe "
                 f"({config.student}); make the settings under student equal to it"
