@@ -1,0 +1,129 @@
+"""The ablation: what each arm changes, and a smoke run that stops, continues and writes its table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fsmde_ros.errors import ConfigError
+from training.ablate import ARMS, TEACHER_TERMS, AblationConfig, RunScore, main, read_command_line, summary
+from training.batch import Sample
+from training.configuration import DistillConfig
+from training.sample_file import save_sample
+from training.teachers.teacher import TeacherSettings
+
+CONFIGS = Path(__file__).parents[2] / "training" / "configs"
+BASE = DistillConfig(teacher=TeacherSettings("some/model"))
+
+
+def _teacher_terms(name: str) -> set[str]:
+    losses = ARMS[name].change(BASE).losses
+    return {term for term in TEACHER_TERMS if getattr(losses, term) > 0}
+
+
+def test_arms_differ_in_what_their_names_say() -> None:
+    assert _teacher_terms("supervised") == set()
+    assert _teacher_terms("ckd_b") == {"ckd"}
+    assert _teacher_terms("ckd_a") == {"ckd", "cross"}
+    assert _teacher_terms("vrkd") == {"vrkd"}
+    assert _teacher_terms("ckd_b_vrkd") == {"ckd", "vrkd"}
+    assert [name for name in ARMS if ARMS[name].change(BASE).method == "a"] == ["ckd_a"]
+    for name, part in (
+        ("no_rays", "use_rays"),
+        ("no_attention", "use_surround_attention"),
+        ("no_ground_prior", "use_ground_prior"),
+    ):
+        changed = ARMS[name].change(BASE)
+        assert changed == replace(BASE, student=replace(BASE.student, **{part: False}))
+    for name, arm in ARMS.items():
+        changed = arm.change(BASE)
+        assert changed.losses.silog == BASE.losses.silog, name
+        assert (changed.steps, changed.train, changed.val) == (BASE.steps, BASE.train, BASE.val), name
+
+
+def test_mean_and_spread_by_hand() -> None:
+    scores = [RunScore(0.1, 0.8, 0.2, 0.03), RunScore(0.2, 0.9, 0.4, None)]
+    row = summary(scores, AblationConfig(seeds=(4, 5)))
+    assert row["abs_rel_mean"] == pytest.approx(0.15)
+    assert row["abs_rel_std"] == pytest.approx(0.1 / 2**0.5, abs=1e-5)
+    assert row["d1_mean"] == pytest.approx(0.85)
+    assert row["stripes"] == pytest.approx(0.03)
+    assert row["seeds"] == [4, 5]
+    assert summary(scores[:1], AblationConfig(seeds=(4,)))["abs_rel_std"] is None
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("ablation*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path: Path) -> None:
+    config = read_command_line(["--config", str(path)])
+    assert config.arms == tuple(ARMS)
+    assert config.base.val.held_out
+
+
+@pytest.mark.parametrize("changes", [{"arms": ("nothing",)}, {"arms": ()}, {"seeds": (1, 1)}, {"seeds": ()}])
+def test_wrong_arms_and_seeds_are_refused_by_name(changes: dict[str, tuple[object, ...]]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(changes))):
+        AblationConfig(**changes)
+
+
+@pytest.mark.slow
+def test_a_small_ablation_trains_scores_and_is_not_repeated(
+    tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"drives": 1, "sweeps_per_drive": 1, "size": [64, 96]}
+    settings = {
+        "arms": ["supervised", "ckd_a", "ckd_b"],
+        "seeds": [3],
+        "work": str(tmp_path / "work"),
+        "results": str(tmp_path / "docs" / "ablation.json"),
+        "table": str(tmp_path / "docs" / "ablation.md"),
+        "base": {
+            "cache": str(tmp_path / "cache"),
+            "train": data,
+            "val": {**data, "held_out": True},
+            "student": {"bins": 16, "attention_dim": 32, "attention_blocks": 1, "decoder_widths": [32, 16, 16]},
+            "steps": 2,
+            "val_every": 2,
+            "loader_workers": 0,
+            "imagenet": False,
+            "accelerator": "cpu",
+        },
+    }
+    path = tmp_path / "ablation.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    base = read_command_line(["--config", str(path)]).base
+    for town in (base.train, base.val):
+        drive = town.cache_folder(base.cache) / "drive-00000"
+        drive.mkdir(parents=True)
+        save_sample(drive / "0.npz", sample)
+
+    assert main(["--config", str(path)]) == 0
+    figures = json.loads((tmp_path / "docs" / "ablation.json").read_text())
+    assert set(figures["arms"]) == {"supervised", "ckd_b"}
+    assert "teacher.name" in figures["left_out"]["ckd_a"]
+    for row in figures["arms"].values():
+        assert 0 < row["abs_rel_mean"] < 10
+        assert 0 <= row["d1_mean"] <= 1
+        assert (row["seeds"], row["steps"]) == ([3], 2)
+    table = (tmp_path / "docs" / "ablation.md").read_text()
+    assert "| `ckd_b` |" in table
+    assert "LiDAR only" in table
+
+    made = {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*.safetensors")}
+    assert len(made) == 2
+    capsys.readouterr()
+    assert main(["--config", str(path)]) == 0
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*.safetensors")} == made
+    assert json.loads((tmp_path / "docs" / "ablation.json").read_text())["arms"] == figures["arms"]
+
+
+def test_a_mistake_is_told_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "ablation.yaml"
+    path.write_text(yaml.safe_dump({"seeds": [1, 1]}))
+    with pytest.raises(SystemExit) as ended:
+        raise SystemExit(main(["--config", str(path)]))
+    assert ended.value.code in (1, 2)
+    assert "seeds" in capsys.readouterr().err
