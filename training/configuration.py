@@ -16,8 +16,9 @@ from fsmde_ros.network.student import STRIDE, StudentConfig
 from training.augment import AugmentSettings
 from training.datasets import TownData
 from training.mixture import Part, parse_mixture
-from training.module import LossWeights, Optimisation
+from training.module import Optimisation
 from training.teachers.teacher import TeacherSettings
+from training.terms import LossWeights
 
 Method = Literal["a", "b"]
 Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true"]

@@ -18,8 +18,7 @@ from fsmde_ros.network.student import Student, StudentConfig, StudentOutput
 from training.batch import SweepBatch
 from training.shared_bins import TeacherAdapter, ask_teacher, teacher_logits
 from training.teachers.teacher import Teacher
-from training.terms import LossWeights as LossWeights
-from training.terms import SharedBins, distillation_terms
+from training.terms import LossWeights, SharedBins, distillation_terms
 
 
 @dataclass(frozen=True)
