@@ -216,10 +216,10 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
             evaluator = Evaluator(node, mounting, options)
             node.get_logger().info(f"ready: listening to {len(mounting.cameras)} cameras")
             spin_until_stopped(node, stop, lambda: evaluator.messages, options.idle_timeout)
+            evaluator.scores.finish()  # while the errors can still be published
             node.destroy_node()
         finally:
             try_shutdown()
-    evaluator.scores.finish()
     report = build_report(evaluator.scores, evaluator.reports, evaluator.frames_in)
     report |= {"inputs": inputs, "machine": describe_machine()}
     if options.out is not None:
