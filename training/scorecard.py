@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
 from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from training.data_source import open_data
 from training.evaluate import Evaluation, evaluate, write_report
-from training.evaluation.figures import png_of_picture
 from training.evaluation.page import COLUMNS, format_number
 from training.evaluation.pictures import draw_sweep
 
@@ -125,13 +125,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write_pictures(evaluation: Evaluation, docs: Path, name: str) -> list[dict[str, Any]]:
-    """PNG files of the chosen sweeps below ``docs``; the card's list of them."""
+    """PNG files of the chosen sweeps below ``docs``, instead of those of an earlier run; the card's list of them."""
+    for old in (docs / "images" / "scorecard").glob(f"{name}-town-*.png"):
+        old.unlink()
     listed = []
     for title, picture in evaluation.pictures:
         file = Path("images") / "scorecard" / f"{name}-town-{picture.index:02d}.png"
         (docs / file).parent.mkdir(parents=True, exist_ok=True)
         max_depth = evaluation.report["range_m"][1]
-        (docs / file).write_bytes(png_of_picture(draw_sweep(picture, max_depth, PICTURE_WIDTH)))
+        # 256 colours: a third of the size, and these files stay in the history of the repository for ever
+        drawn = Image.fromarray(draw_sweep(picture, max_depth, PICTURE_WIDTH)).quantize(256)
+        drawn.save(docs / file, optimize=True)
         listed.append({"title": title, "file": file.as_posix(), "abs_rel": picture.abs_rel})
     return listed
 

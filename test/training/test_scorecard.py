@@ -47,7 +47,7 @@ def test_pictures_of_the_town_stand_in_the_card_and_are_small(folder: Path) -> N
     text = (folder / "docs" / "scorecard.md").read_text()
     for picture in card_of(folder / "docs")["checkpoints"]["small"]["drives"]["town"]["pictures"]:
         assert f"]({picture['file']})" in text
-        assert (folder / "docs" / picture["file"]).stat().st_size < 1_500_000
+        assert (folder / "docs" / picture["file"]).stat().st_size < 300_000
         assert cv2.imread(str(folder / "docs" / picture["file"])).shape[1] <= 640
     assert (folder / "out" / "town" / "report.html").exists()
 
