@@ -1,11 +1,12 @@
 """Fit what turns a checkpoint's sigma into the size of its errors.
 
     python -m training.calibrate --checkpoint fsmde_ros/models/small.safetensors \\
-        --fit town:101 town:102 --check town:7
+        --fit town:101 town:102 --check town:7 --output calibrated.safetensors
 
 The spread of the bins tells where the student is unsure, but not by how many metres. Two numbers mend that
-without touching the depth: sigma' = scale * sigma ^ exponent (metres). They are fitted on drives of the
-validation town and checked on another; the shares inside k sigma are printed before and after.
+without touching the depth: sigma = scale * spread ^ exponent (metres), ``stddev_power`` of the student. They are
+fitted on drives of the validation town, or of a rig of one's own, and checked on another; the shares inside k
+sigma are printed before and after.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.estimator import Estimator
+from fsmde_ros.network.student import Student
 from training.data_source import open_data
 from training.evaluation.points import DepthRange, points_of_sweep
 from training.evaluation.sigma import KS, ONE_SIGMA, expected_inside
@@ -36,14 +39,18 @@ MIN_POINTS = 50 * CELLS
 
 @dataclass(frozen=True)
 class SigmaPower:
-    """sigma' = scale * sigma ^ exponent, both in metres."""
+    """sigma = scale * spread ^ exponent, both in metres."""
 
     scale: float
     exponent: float
 
-    def __call__(self, stddev: Array) -> Array:
-        """Calibrated standard deviations, metres."""
-        return np.asarray(self.scale * stddev**self.exponent)
+    def __call__(self, spread: Array) -> Array:
+        """Standard deviations of spreads, metres."""
+        return np.asarray(self.scale * spread**self.exponent)
+
+    def undo(self, stddev: Array) -> Array:
+        """Spreads of standard deviations, metres."""
+        return np.asarray((stddev / self.scale) ** (1 / self.exponent))
 
 
 def fit_power(error: Array, stddev: Array) -> SigmaPower:
@@ -82,19 +89,34 @@ def errors_of(estimator: Estimator, names: Sequence[str]) -> tuple[Array, Array]
     return np.concatenate(errors), np.concatenate(stddevs)
 
 
-def calibrate(checkpoint: Path, fit: Sequence[str], check: str, device: str = "auto") -> dict[str, Any]:
+def calibrate(
+    checkpoint: Path, fit: Sequence[str], check: str, device: str = "auto", output: Path | None = None
+) -> dict[str, Any]:
     """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
 
-    Raises CheckpointError, BackendError, ConfigError or SourceError for what cannot be used.
+    ``output``: the same student with the fit is written there. Raises CheckpointError, BackendError, ConfigError
+    or SourceError for what cannot be used.
     """
     estimator = Estimator.from_checkpoint(checkpoint, device=device)
+    published = SigmaPower(*estimator.card.student.stddev_power)
     error, stddev = errors_of(estimator, fit)
-    power = fit_power(error, stddev)
+    power = fit_power(error, published.undo(stddev))
     report: dict[str, Any] = {"weights_sha256": estimator.card.weights_sha256, **asdict(power)}
     report["expected"] = {f"{k:g}": expected_inside(k) for k in KS}
     for kind, (e, s) in {"fit": (error, stddev), "check": errors_of(estimator, [check])}.items():
-        report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, power(s))}
+        after = power(published.undo(s))
+        report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, after)}
+    if output is not None:
+        write_calibrated(checkpoint, output, power)
     return report
+
+
+def write_calibrated(checkpoint: Path, output: Path, power: SigmaPower) -> None:
+    """Write the student of ``checkpoint``, same weights, with ``power`` in its configuration."""
+    student, card = load_checkpoint(checkpoint)
+    calibrated = Student(replace(student.config, stddev_power=(power.scale, power.exponent)))
+    calibrated.load_state_dict(student.state_dict())
+    save_checkpoint(output, calibrated, card)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,10 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True, help=".safetensors file of fsmde_ros")
     parser.add_argument("--fit", nargs="+", required=True, help="drives to fit on, such as town:101 town:102")
     parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")
+    parser.add_argument("--output", type=Path, help="write the calibrated checkpoint here (.safetensors)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
     try:
-        report = calibrate(given.checkpoint, given.fit, given.check, given.device)
+        report = calibrate(given.checkpoint, given.fit, given.check, given.device, given.output)
     except FsmdeError as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from fsmde_ros.checkpoint import default_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
 from fsmde_ros.errors import SourceError
-from training.calibrate import MIN_POINTS, fit_power, main, shares_inside
+from training.calibrate import MIN_POINTS, SigmaPower, fit_power, main, shares_inside
 
 
 @pytest.mark.parametrize(("scale", "exponent"), [(0.3, 1.0), (0.2, 1.4), (2.0, 0.8)])
@@ -36,14 +38,27 @@ def test_too_few_points_are_refused() -> None:
         fit_power(np.ones(10), np.ones(10))
 
 
-def test_the_command_tells_the_shares_before_and_after(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_power_is_undone() -> None:
+    spread = np.geomspace(0.1, 30, 7)
+    power = SigmaPower(0.3, 1.4)
+    np.testing.assert_allclose(power.undo(power(spread)), spread)
+
+
+def test_the_command_tells_the_shares_and_writes_the_calibrated_student(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     drives = ("town:101,seconds=0.1,rate=10,size=48x80", "town:7,seconds=0.1,rate=10,size=48x80")
     given = ["--checkpoint", str(default_checkpoint()), "--fit", drives[0], "--check", drives[1], "--device", "cpu"]
-    assert main(given) == 0
+    assert main([*given, "--output", str(tmp_path / "calibrated.safetensors")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["fit"]["after"]["1"] == pytest.approx(report["expected"]["1"], abs=0.001)
     assert report["check"]["n"] > MIN_POINTS
     assert set(report["check"]["before"]) == {"0.5", "1", "2", "3"}
+    before, _ = load_checkpoint(default_checkpoint())
+    after, card = load_checkpoint(tmp_path / "calibrated.safetensors")
+    assert card.student.stddev_power == after.config.stddev_power == (report["scale"], report["exponent"])
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]), name
 
 
 def test_a_mistake_is_told(capsys: pytest.CaptureFixture[str]) -> None:
