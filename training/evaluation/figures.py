@@ -18,6 +18,7 @@ from fsmde_ros.color import colorize
 from training.evaluation.pictures import ERROR_LIMIT, ERROR_MAP, NEAR
 
 STUDENT, PLANE = "#1f5fa8", "#b0601c"
+DEPTH_TICKS = (2, 5, 10, 20, 40, 80, 200)  # metres
 
 
 def data_uri(png: bytes) -> str:
@@ -71,7 +72,8 @@ def figure_range(report: Mapping[str, Any]) -> Figure:
     right.set_title("(estimate - truth) / truth: median, 10 % to 90 %")
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.set_xticks([2, 5, 10, 20, 40, 80], ["2", "5", "10", "20", "40", "80"])
+        ticks = [t for t in DEPTH_TICKS if t <= report["range_m"][1]]
+        axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("true depth, m")
         axes.grid(alpha=0.3)
@@ -106,7 +108,7 @@ def figure_legend(max_depth: float) -> Figure:
     left, right = figure.subplots(1, 2)
     metres = np.geomspace(NEAR, max_depth, 256).astype(np.float32)
     left.imshow(colorize(metres[None], NEAR, max_depth), aspect="auto")
-    ticks = [t for t in (2, 5, 10, 20, 40, 80, 200) if t <= max_depth]
+    ticks = [t for t in DEPTH_TICKS if t <= max_depth]
     left.set_xticks([255 * np.log(t / NEAR) / np.log(max_depth / NEAR) for t in ticks], [str(t) for t in ticks])
     left.set_xlabel("depth, m; pale: out of range", fontsize=8)
     right.imshow(matplotlib.colormaps[ERROR_MAP](np.linspace(0, 1, 256))[None], aspect="auto")
