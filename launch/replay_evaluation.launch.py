@@ -93,6 +93,7 @@ def nodes(context: LaunchContext) -> list[Any]:
             output="screen",
             parameters=[LaunchConfiguration("params_file"), node_parameters(context, rig.names)],
             ros_arguments=log_level,
+            sigterm_timeout="20",  # it lets the sweep in hand out and frees the model
         ),
         Node(
             package="fsmde_ros",

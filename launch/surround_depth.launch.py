@@ -104,6 +104,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
             respawn=is_true(context, "respawn"),
             respawn_delay=2.0,
+            sigterm_timeout="20",  # it lets the sweep in hand out and frees the model
         ),
         Node(
             package="fsmde_ros",
