@@ -88,9 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--loss", type=float, default=0.05, help="share of the frames of each camera (0.05)")
     parser.add_argument("--window", type=float, default=0.05, help="sync.window_s, the slop (0.05)")
     parser.add_argument("--seeds", type=int, default=5, help="how many runs, each of its own chance (5)")
+    parser.add_argument("--about", default="", help="version of message_filters, for the file")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(argv)
     results: dict[str, object] = {"sweeps": options.sweeps, "loss": options.loss, "window_s": options.window}
+    results["about"] = options.about
     for backend in ("own", "message_filters"):
         if backend == "message_filters" and importlib.util.find_spec(backend) is None:
             print("message_filters is not installed: left out")

@@ -13,7 +13,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ import pytest
 
 from fsmde_ros.errors import FsmdeError
 
-CASES = int(os.environ.get("FUZZ_CASES", "60"))
+CASES = int(os.environ.get("FUZZ_CASES", "100"))
 SLOWEST_S = 10.0  # of CPU time for one case; the largest image that is accepted takes 1 s to decode
 LONGEST = 5000  # characters of an error: what it quotes of the input must be cut
 MEMORY_MIB = 1200  # more than that on top of what there was is a blow-up; an image of the largest size is 100 MiB
@@ -60,6 +60,7 @@ class Fuzzer:
 
     def __init__(self) -> None:
         self.counts: dict[str, dict[str, float]] = {}
+        self.findings: list[str] = []
 
     def run(
         self, name: str, parse: Callable[[Any], object], case: Callable[[np.random.Generator], Any], share: float = 1
@@ -76,7 +77,9 @@ class Fuzzer:
             except FsmdeError as error:
                 refused, words = refused + 1, str(error) or "an error without a word" * 1000
             except Exception as error:
-                pytest.fail(f"{name}, seed {seed}: {type(error).__name__}: {error}; case {str(given)[:300]}")
+                self.findings.append(f"{name}, seed {seed}: {type(error).__name__}: {error}")
+                self.write()
+                pytest.fail(f"{self.findings[-1]}; case {str(given)[:300]}")
             assert len(words) < LONGEST, f"{name}, seed {seed}: an error of {len(words)} characters: {words[:200]}"
             taken = time.process_time() - start
             slowest = max(slowest, taken)
@@ -90,25 +93,28 @@ class Fuzzer:
             "slowest_ms": round(1000 * slowest, 1),
             "peak_growth_mib": round(grown, 1),
         }
+        self.write()
 
-
-@pytest.fixture(scope="session")
-def fuzzer() -> Iterator[Fuzzer]:
-    """The fuzzer of this run; at its end the counts are written to ``FUZZ_OUT``."""
-    it = Fuzzer()
-    yield it
-    if os.environ.get("FUZZ_OUT") and it.counts:
-        total = sum(int(counts["cases"]) for counts in it.counts.values())
+    def write(self) -> None:
+        """Write the counts so far to ``FUZZ_OUT``, where it is set."""
+        if not os.environ.get("FUZZ_OUT"):
+            return
         content = {
             "command": f"FUZZ_CASES={CASES} FUZZ_OUT=docs/results/fuzz.json python -m pytest test/fuzz",
             "machine": f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}",
-            "cases": total,
-            "findings": 0,
-            "parsers": it.counts,
+            "cases": sum(int(counts["cases"]) for counts in self.counts.values()),
+            "findings": self.findings,
+            "parsers": self.counts,
         }
         path = Path(os.environ["FUZZ_OUT"])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@pytest.fixture(scope="session")
+def fuzzer() -> Fuzzer:
+    """The fuzzer of this run."""
+    return Fuzzer()
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_rig_files(fuzzer, mutate, rig, tmp_path, file):
         finally:
             read_lidars(path)
 
-    fuzzer.run("rig file, bytes", read, lambda random: mutate(text, random))
+    fuzzer.run("rig file, bytes", read, lambda random: mutate(text, random), share=0.1)
     content = rig_to_mapping(rig, {"lidar": np.eye(4)})
     fuzzer.run("rig file, fields", rig_from_mapping, lambda random: replaced(content, random))
 
@@ -163,14 +163,16 @@ def test_checkpoints(fuzzer, mutate, file):
         changed = replaced(header, random)
         return safetensors(json.dumps(changed).encode(), whole[8 + length :])
 
-    fuzzer.run("checkpoint", lambda data: load_checkpoint(file(data, "c.safetensors")), case, share=0.1)
+    fuzzer.run("checkpoint", lambda data: load_checkpoint(file(data, "c.safetensors")), case, share=0.002)
     card = json.loads(header["__metadata__"][CARD_KEY])
 
     def wild_card(random):
         changed = {**header, "__metadata__": {CARD_KEY: json.dumps(replaced(card, random))}}
         return safetensors(json.dumps(changed).encode(), whole[8 + length :])
 
-    fuzzer.run("checkpoint, its card", lambda data: load_checkpoint(file(data, "c.safetensors")), wild_card, share=0.1)
+    fuzzer.run(
+        "checkpoint, its card", lambda data: load_checkpoint(file(data, "c.safetensors")), wild_card, share=0.002
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,8 +217,8 @@ def test_bags(fuzzer, mutate, small_bag, tmp_path):
         (target / "metadata.yaml").write_bytes(pair[1])
         list(bag.sweeps(target))
 
-    fuzzer.run("bag, its storage", read, lambda random: (mutate(data, random), metadata), share=0.5)
-    fuzzer.run("bag, its metadata", read, lambda random: (data, mutate(metadata, random)), share=0.5)
+    fuzzer.run("bag, its storage", read, lambda random: (mutate(data, random), metadata), share=0.02)
+    fuzzer.run("bag, its metadata", read, lambda random: (data, mutate(metadata, random)), share=0.02)
 
 
 def test_messages_of_a_bag(fuzzer, mutate, small_bag):
@@ -284,7 +286,7 @@ def test_ddad_tables(fuzzer, mutate, tmp_path):
         list(ddad.sweeps(root))
 
     assert len(list_sweeps(read, ("ddad.json", json.dumps(tables["ddad.json"]).encode()), root)) == 1
-    fuzzer.run("DDAD tables", read, case)
+    fuzzer.run("DDAD tables", read, case, share=0.1)
     whole = (root / "s" / "cloud" / "0.npz").read_bytes()
     (root / "s" / "scene.json").write_text(json.dumps(tables["s/scene.json"]))
 
@@ -294,7 +296,7 @@ def test_ddad_tables(fuzzer, mutate, tmp_path):
 
     for name, content in tables.items():
         (root / name).write_text(json.dumps(content))
-    fuzzer.run("DDAD clouds", read_cloud, lambda random: mutate(whole, random))
+    fuzzer.run("DDAD clouds", read_cloud, lambda random: mutate(whole, random), share=0.1)
 
 
 def list_sweeps(read, pair, root):

@@ -114,7 +114,7 @@ def test_camera_infos(fuzzer):
                 assert np.isfinite(small.intrinsics()).all()
         camera_from_info(message, "a", MOUNTING)
 
-    fuzzer.run("CameraInfo", use, camera_info)
+    fuzzer.run("CameraInfo", use, camera_info, share=0.5)
 
 
 def test_clouds(fuzzer, mutate):

@@ -34,7 +34,7 @@ def test_nuscenes_tables(fuzzer, mutate, nuscenes_folder):
         list(sweeps(folder.root, all_frames=True))
 
     read(("log", tables["log"]))
-    fuzzer.run("nuScenes tables", read, case, share=0.1)
+    fuzzer.run("nuScenes tables", read, case, share=0.002)
 
 
 def test_nuscenes_files(fuzzer, mutate, nuscenes_folder):
@@ -53,4 +53,4 @@ def test_nuscenes_files(fuzzer, mutate, nuscenes_folder):
         files[pair[0]].write_bytes(pair[1])
         list(map(drives.sweep, drives.keyframes()))
 
-    fuzzer.run("nuScenes files", read, case, share=0.1)
+    fuzzer.run("nuScenes files", read, case, share=0.002)

@@ -1,0 +1,191 @@
+"""The node for as long as you like, with faults on: memory, latency and counters over time.
+
+``python -m fsmde_ros.node.soak BAG RIG --minutes 60`` plays a bag over and over to the real node, as
+one drive without an end: stamps go on from turn to turn, and every turn has faults of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fsmde_ros.chaos.bag_filter import read_messages
+from fsmde_ros.chaos.faults import Fault, apply
+from fsmde_ros.chaos.stream import Message, cameras
+from fsmde_ros.errors import FsmdeError
+from fsmde_ros.node.rehearsal import NodeProcess, Stage, environment, lossless, untrained_checkpoint
+
+NS = 1_000_000_000
+FAULTS = (
+    Fault("drop", share=0.05),
+    Fault("corrupt", share=0.01),
+    Fault("duplicate", share=0.02),
+    Fault("jitter", amount=0.01),
+    Fault("delay", share=0.01, amount=0.3),
+)
+COUNTERS = ("complete", "partial", "assembler messages", "assembler late", "assembler duplicate", "assembler resets")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The node at one moment.
+
+    Attributes:
+        at_s: seconds since the start.
+        rss_mib, threads: of its process.
+        sweeps: reports since the sample before; of these ``dropped`` were not published.
+        p50_ms, p99_ms: latency of the published ones; None without any.
+        counters: of the newest diagnostics, since the start of the node.
+    """
+
+    at_s: float
+    rss_mib: float
+    threads: int
+    sweeps: int
+    dropped: int
+    p50_ms: float | None
+    p99_ms: float | None
+    counters: Mapping[str, int]
+
+
+def turn(bag: Sequence[Message], number: int, seed: int) -> list[Message]:
+    """The drive of one turn: stamps go on where the turn before ended, faults are of its own seed."""
+    first = cameras(bag)[0]
+    times = [message.time_ns for message in bag if message.is_image and message.camera == first]
+    length = (max(times) - min(times)) * len(times) // max(1, len(times) - 1)  # one period more than first to last
+    moved = []
+    for message in bag:
+        stamp = message.stamp_ns
+        later = message.sent_at(message.time_ns + number * length)
+        moved.append(later if stamp is None else later.stamped(stamp + number * length))
+    drive, _ = apply(moved, list(FAULTS), seed + number)
+    return drive
+
+
+def soak(
+    bag: Sequence[Message], parameters: Mapping[str, object], seconds: float, every_s: float, rate: float, seed: int
+) -> tuple[list[Sample], int]:
+    """Play turns for ``seconds``; a sample about every ``every_s``, and the exit status of the node.
+
+    Raises RehearsalError where the node does not start; ends early where it does not live on.
+    """
+    domain = os.getpid() % 100 + 1
+    samples: list[Sample] = []
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"sync.deadline_s": 0.1 / rate, "diagnostics.period_s": 1.0, **lossless(cameras(bag), bag)}
+        with NodeProcess({**given, **parameters}, Path(folder) / "node.log", domain) as node:
+            node.wait_until_active()
+            with Stage(bag, domain) as stage:
+                stage.wait_for_node()
+                begin, taken, number = time.monotonic(), time.monotonic(), 0
+                while time.monotonic() - begin < seconds and node.is_alive():
+                    stage.play(turn(bag, number, seed), rate)
+                    number += 1
+                    if time.monotonic() - taken >= every_s or not samples:
+                        taken = time.monotonic()
+                        samples.append(sample(stage, node, taken - begin))
+                stage.settle()
+                if node.is_alive():
+                    samples.append(sample(stage, node, time.monotonic() - begin))
+            return samples, node.stop()
+
+
+def sample(stage: Stage, node: NodeProcess, at_s: float) -> Sample:
+    """What the node is like now; the reports that were heard are used up."""
+    reports = [*stage.heard.reports]
+    stage.heard.reports.clear()
+    stage.heard.depths.clear()
+    latencies = [report.total_ms for report in reports if report.total_ms is not None]
+    p50, p99 = np.percentile(latencies, [50, 99]).round(1).tolist() if latencies else (None, None)
+    pipeline = stage.heard.diagnostics.get("pipeline", {})
+    rss, threads = node.usage()
+    return Sample(
+        round(at_s, 1),
+        round(rss, 1),
+        threads,
+        len(reports),
+        sum(report.dropped for report in reports),
+        p50,
+        p99,
+        {name: int(pipeline[name]) for name in COUNTERS if name in pipeline},
+    )
+
+
+def summary(samples: Sequence[Sample], status: int) -> dict[str, object]:
+    """Growth of memory from the first sixth of the time to the last, likewise of latency; crashes."""
+    end = samples[-1].at_s if samples else 0.0
+    first = [s for s in samples if s.at_s <= end / 6] or [*samples[:1]]
+    last = [s for s in samples if s.at_s >= end * 5 / 6]
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return round(float(np.mean(known)), 2) if known else None
+
+    memory = mean([s.rss_mib for s in first]), mean([s.rss_mib for s in last])
+    return {
+        "seconds": end,
+        "exit_status": status,
+        "sweeps": sum(s.sweeps for s in samples),
+        "dropped": sum(s.dropped for s in samples),
+        "rss_mib_first_sixth": memory[0],
+        "rss_mib_last_sixth": memory[1],
+        "memory_growth_percent": round(100 * (memory[1] / memory[0] - 1), 2) if memory[0] and memory[1] else None,
+        "p99_ms_first_sixth": mean([s.p99_ms for s in first]),
+        "p99_ms_last_sixth": mean([s.p99_ms for s in last]),
+        "threads_first_and_last": [samples[0].threads, samples[-1].threads] if samples else [],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Exit status: 0 the node lived to the end, 1 it did not, 2 cannot run."""
+    parser = argparse.ArgumentParser(prog="soak", description="Run the node for long, with faults on.")
+    parser.add_argument("bag", type=Path, help="a bag of some seconds")
+    parser.add_argument("rig", type=Path, help="its rig file")
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--every", type=float, default=30.0, help="seconds between two samples (30)")
+    parser.add_argument("--rate", type=float, default=1.0, help="speed of the bag (1.0)")
+    parser.add_argument("--checkpoint", type=Path, help="(the one in the package)")
+    parser.add_argument("--untrained", action="store_true", help="a small network of random weights instead")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("docs/results/soak.json"))
+    options = parser.parse_args(argv)
+    os.environ.update(environment(os.getpid() % 100 + 1))
+    parameters: dict[str, object] = {"rig_file": options.rig}
+    try:
+        bag = read_messages(options.bag)
+        with tempfile.TemporaryDirectory() as folder:
+            if options.untrained:
+                options.checkpoint = untrained_checkpoint(Path(folder) / "untrained.safetensors")
+            if options.checkpoint:
+                parameters["checkpoint"] = options.checkpoint
+            samples, status = soak(bag, parameters, 60 * options.minutes, options.every, options.rate, options.seed)
+    except FsmdeError as error:
+        print(f"soak: {error}", file=sys.stderr)
+        return 2
+    content = {
+        "command": f"python -m fsmde_ros.node.soak BAG RIG --minutes {options.minutes:g} --rate {options.rate:g}",
+        "checkpoint": options.checkpoint.name if options.checkpoint else "of the package",
+        "machine": f"{os.cpu_count()} cores ({platform.machine()})",
+        "faults": [fault.kind for fault in FAULTS],
+        "summary": summary(samples, status),
+        "samples": [dataclasses.asdict(s) for s in samples],
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    print(json.dumps(content["summary"], indent=1))
+    return int(status != 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

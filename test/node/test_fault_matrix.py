@@ -1,0 +1,210 @@
+"""The fault matrix on a small drive: some of its cases as they are, and a judge that can say no."""
+
+from __future__ import annotations
+
+import array
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+from sensor_msgs.msg import CompressedImage
+
+from fsmde_ros.chaos.bag_filter import read_messages
+from fsmde_ros.chaos.faults import KINDS, Event, Fault, apply
+from fsmde_ros.chaos.stream import COMPRESSED, INFO, Message, cameras
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.node.fault_matrix import DEADLINE_S, Case, all_cases, judge, loss_lines, node_parameters, page, run_case
+from fsmde_ros.node.pipeline import receive
+from fsmde_ros.node.rehearsal import Heard, NodeProcess, Report, Stage
+from fsmde_ros.rig import Camera
+from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sources.bag_messages import TYPESTORE, camera_info, compressed_image
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import Sweep, View
+from fsmde_ros.sweep_assembler import AssemblerConfig, SweepAssembler
+
+NAMES = ("left", "middle", "right")
+SIZE = (96, 160)
+START, PERIOD, STEP, COUNT = 1_600_000_000_000_000_000, 100_000_000, 15_000_000, 36
+RATE = 0.5
+DOMAIN = 20 + os.getpid() % 80
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory, ring):
+    """A bag of 3.6 s at 10 Hz and the rig file that fits it."""
+    folder = tmp_path_factory.mktemp("drive")
+    rig = ring(NAMES, SIZE)
+    noise = np.random.default_rng(0).integers(0, 256, (12, *SIZE, 3), dtype=np.uint8)
+    pictures = [encode_jpeg(pixels) for pixels in noise]
+    sweeps = []
+    for k in range(COUNT):
+        views = {
+            n: View(pictures[(k + 4 * i) % 12], START + k * PERIOD + i * STEP, np.eye(4)) for i, n in enumerate(NAMES)
+        }
+        sweeps.append(Sweep(rig, START + k * PERIOD, views))
+    write_bag(folder / "bag", sweeps)
+    write_rig(rig, folder / "rig.yaml")
+    return read_messages(folder / "bag"), folder / "rig.yaml"
+
+
+CASES = (
+    Case(
+        "lost, corrupt and twice",
+        (Fault("drop", share=0.05), Fault("corrupt", 1, 3, ("left",), 0.5), Fault("duplicate", 1, 3, ("right",))),
+        {"duplicate": lambda events: sum(e.kind == "duplicate" for e in events)},
+    ),
+    Case("dead, late", (Fault("dead", 1, 2, ("left",)), Fault("delay", 2, 3, ("right",), amount=0.4)), {}),
+    Case("clock set back", (Fault("clock_jump", 2, amount=-5.037),), {"resets": lambda _: 1}, may_reset=True),
+)
+
+
+@pytest.fixture(scope="module")
+def running(rehearsal, tiny_checkpoint, tmp_path_factory):
+    """A node and the stage it plays on, for all cases."""
+    bag, rig = rehearsal
+    parameters = {**node_parameters(bag, RATE), "rig_file": rig, "checkpoint": tiny_checkpoint, "device": "cpu"}
+    log = tmp_path_factory.mktemp("node") / "node.log"
+    with NodeProcess(parameters, log, DOMAIN) as node, Stage(bag, DOMAIN) as stage:
+        node.wait_until_active()
+        yield node, stage
+        assert node.stop() == 0, node.tail()
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_node_under_faults(case, rehearsal, running):
+    result = run_case(case, rehearsal[0], *running, rate=RATE, seed=2)
+    assert not result.failures
+    assert result.published == result.usable
+    assert result.complete > COUNT // 4
+
+
+def answer(drive, names=NAMES, lose=()):
+    """What a node says that publishes every image but those of the sweeps ``lose``."""
+    heard = Heard()
+    images = [m for m in drive if m.is_image]
+    stamps = sorted({(m.stamp_ns - START) // PERIOD for m in images})
+    for k in stamps:
+        views = [m for m in images if (m.stamp_ns - START) // PERIOD == k]
+        dropped = k in lose
+        names = tuple(m.camera for m in views)
+        heard.reports.append(
+            Report(views[0].stamp_ns, () if dropped else names, dropped, "replaced: x", 10.0, float(k))
+        )
+        heard.depths += [] if dropped else [(m.camera, m.stamp_ns) for m in views]
+    heard.diagnostics["pipeline"] = {"assembler messages": str(len(images)), "assembler late": "0"}
+    return heard
+
+
+def test_the_judge_is_content_with_a_node_that_publishes_all(rehearsal):
+    bag, _ = rehearsal
+    result = judge(Case("none"), bag, bag, [], answer(bag))
+    assert not result.failures
+    assert (result.sweeps_in, result.usable, result.published, result.complete) == (COUNT,) * 4
+    assert f"| none | {COUNT} | {COUNT} |" in page(
+        [result], {"bag": "b", "rate": 1, "checkpoint": "c", "machine": "m", "seed": 0}
+    )
+
+
+def test_the_judge_sees_what_is_wrong(rehearsal):
+    bag, _ = rehearsal
+    lossy = judge(Case("none"), bag, bag, [], answer(bag, lose=(7,)))
+    assert "1 sweeps with a good view were not published: [7]" in lossy.failures
+    assert lossy.lost == {"replaced": 1}
+    assert not judge(Case("burst", may_replace=True), bag, bag, [], answer(bag, lose=(7,))).failures
+    heard = answer(bag)
+    heard.reports[3], heard.reports[4] = heard.reports[4], heard.reports[3]
+    assert "the output went back in time 1 times" in judge(Case("none"), bag, bag, [], heard).failures
+    heard = answer(bag)
+    heard.diagnostics["pipeline"]["assembler messages"] = "3"
+    assert f"3 images were counted, {3 * COUNT} sent" in judge(Case("none"), bag, bag, [], heard).failures
+    case = Case("late", (Fault("delay"),), {"late": len})
+    event = Event("delay", "/left/image_rect/compressed", START, 0.0)
+    assert "late is 0, 1 were injected" in judge(case, bag, bag, [event], answer(bag)).failures
+
+
+def test_recovery_counts_the_sweeps_after_the_fault_until_one_is_whole(rehearsal):
+    bag, _ = rehearsal
+    case = Case("dead", (Fault("dead", 1, 2, ("left",)),))
+    drive, events = apply(bag, list(case.faults), 0)
+    assert judge(case, bag, drive, events, answer(drive)).recovery == 0
+    heard = answer(drive)
+    heard.depths = [(c, s) for c, s in heard.depths if c != "left" or not 20 <= (s - START) // PERIOD < 23]
+    result = judge(case, bag, drive, events, heard)
+    assert result.recovery == 3
+    assert "3 sweeps until the first complete one after the fault" in result.failures
+
+
+def test_every_kind_of_fault_is_in_the_matrix(rehearsal):
+    bag, _ = rehearsal
+    assert {f.kind for case in all_cases(cameras(bag)) for f in case.faults} == set(KINDS)
+    assert len({case.name for case in all_cases(NAMES)}) == len(all_cases(NAMES))
+    assert all(dataclasses.is_dataclass(case) for case in all_cases(NAMES))
+
+
+OFFSETS_MS = {"cam_b": 0.0, "cam_e": 7.6, "cam_a": 15.6, "cam_f": 23.2, "cam_d": 32.7, "cam_c": 42.6}
+
+
+@pytest.fixture(scope="module")
+def turning_drive():
+    """6.5 s of six cameras at 12 Hz that fire one after another, as messages."""
+    images = [encode_jpeg(np.full((8, 16, 3), value, np.uint8)) for value in range(0, 250, 10)]
+    made = []
+    for k in range(78):
+        for i, (name, offset) in enumerate(OFFSETS_MS.items()):
+            stamp = START + round((k * 1000 / 12 + offset) * 1e6)
+            camera = Camera(name, (8, 16), np.array([[9.0, 0, 8], [0, 9, 4], [0, 0, 1]]), np.eye(4))
+            for topic, kind, content in (
+                (f"/{name}/camera_info", INFO, camera_info(camera, stamp)),
+                (f"/{name}/image_rect/compressed", COMPRESSED, compressed_image(images[(k + i) % 25], name, stamp)),
+            ):
+                made.append(Message(topic, kind, stamp, bytes(TYPESTORE.serialize_cdr(content, kind)), len(made)))
+    return made
+
+
+def rehearse(drive, names):
+    """What a node says whose work takes no time: the real look at each image, the real assembler."""
+    assembler = SweepAssembler(AssemblerConfig(names, deadline_s=DEADLINE_S))
+    heard, refused, clock = Heard(), dict.fromkeys(names, 0), drive[0].time_ns
+
+    def publish(sweeps):
+        for sweep in sweeps:
+            views = tuple(name for name, arrival in sweep.views.items() if arrival.payload)
+            heard.reports.append(Report(sweep.stamp_ns, views, not views, "no usable view: x", 1.0, 0.0))
+            heard.depths += [(name, sweep.views[name].stamp_ns) for name in views]
+
+    for message in drive:
+        while clock + 10_000_000 < message.time_ns:
+            clock += 10_000_000
+            publish(assembler.tick(clock / 1e9))
+        if message.is_image:
+            received = receive(CompressedImage(format="jpeg", data=array.array("B", message.decoded().data)))
+            refused[message.camera] += received.image is None
+            payload = received.image is not None
+            publish(assembler.add(message.camera, message.stamp_ns, payload, message.time_ns / 1e9))
+    publish(assembler.tick(clock / 1e9 + 10))
+    counters = {f"assembler {name}": str(value) for name, value in assembler.counters.as_dict().items()}
+    heard.diagnostics = {"pipeline": counters, **{name: {"refused": str(count)} for name, count in refused.items()}}
+    return heard
+
+
+@pytest.mark.parametrize("case", all_cases(sorted(OFFSETS_MS)), ids=lambda case: case.name)
+def test_every_case_holds_where_the_work_takes_no_time(case, turning_drive):
+    drive, events = apply(turning_drive, list(case.faults), 1)
+    result = judge(case, turning_drive, drive, events, rehearse(drive, cameras(turning_drive)))
+    assert not result.failures
+    assert result.published == result.usable
+
+
+def test_the_page_tells_of_lost_frames_where_they_were_measured(tmp_path):
+    assert loss_lines(tmp_path / "absent.json") == []
+    run = {"sweeps_in": 240, "out": 180, "whole": 180, "mixed": 0}
+    measured = {"sweeps": 240, "loss": 0.05, "window_s": 0.05, "about": "message_filters 1", "own": [run]}
+    (tmp_path / "loss.json").write_text(json.dumps(measured))
+    lines = loss_lines(tmp_path / "loss.json")
+    assert "| own | 240 | 180 | 180 | 0 |" in lines
+    assert any("5 % of the frames" in line for line in lines)

@@ -1,0 +1,82 @@
+"""The soak for twenty seconds, and the arithmetic of its summary."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from fsmde_ros.chaos.bag_filter import read_messages
+from fsmde_ros.chaos.stream import Message
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.node.soak import FAULTS, Sample, main, summary, turn
+from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import Sweep, View
+
+NAMES = ("left", "middle", "right")
+SIZE = (96, 160)
+START, PERIOD, STEP, COUNT = 1_600_000_000_000_000_000, 100_000_000, 15_000_000, 30
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory, ring):
+    """A bag of 3 s at 10 Hz and the rig file that fits it."""
+    folder = tmp_path_factory.mktemp("drive")
+    rig = ring(NAMES, SIZE)
+    image = encode_jpeg(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
+    sweeps = [
+        Sweep(rig, START + k * PERIOD, {n: View(image, START + k * PERIOD + i * STEP) for i, n in enumerate(NAMES)})
+        for k in range(COUNT)
+    ]
+    write_bag(folder / "bag", sweeps)
+    write_rig(rig, folder / "rig.yaml")
+    return folder
+
+
+def test_turns_go_on_in_time_and_have_faults_of_their_own(drive):
+    bag = read_messages(drive / "bag")
+    first, second = turn(bag, 0, 1), turn(bag, 1, 1)
+    assert {f.kind for f in FAULTS} == {"drop", "corrupt", "duplicate", "jitter", "delay"}
+
+    def stamps(messages: list[Message]) -> set[int]:
+        return {m.stamp_ns for m in messages if m.is_image and m.camera == "left"}
+
+    assert max(stamps(first)) < min(stamps(second))
+    assert {s - START for s in stamps(first)} <= {k * PERIOD for k in range(COUNT)}
+    assert {(s - START) % PERIOD for s in stamps(second)} == {0}, "no jump between two turns"
+    assert min(stamps(second)) - START <= (COUNT + 3) * PERIOD
+    lost = [
+        set(range(COUNT)) - {(s - START) // PERIOD - n * COUNT for s in stamps(t)}
+        for n, t in enumerate((first, second))
+    ]
+    assert lost[0] != lost[1]
+
+
+def test_the_summary_compares_the_first_and_last_sixth():
+    samples = [Sample(10.0 * k, 100.0 + k, 20, 10, 1, 50.0, 100.0 + 10 * k, {}) for k in range(1, 13)]
+    result = summary(samples, 0)
+    assert result["rss_mib_first_sixth"] == 101.5
+    assert result["rss_mib_last_sixth"] == 111.0
+    assert result["memory_growth_percent"] == pytest.approx(100 * (111 / 101.5 - 1), abs=0.01)
+    assert (result["p99_ms_first_sixth"], result["p99_ms_last_sixth"]) == (115.0, 210.0)
+    assert (result["sweeps"], result["dropped"], result["seconds"]) == (120, 12, 120.0)
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_twenty_seconds(drive, tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # main chooses a DDS domain for its own process
+    out = tmp_path / "soak.json"
+    arguments = ["--minutes", "0.33", "--every", "5", "--rate", "0.5", "--checkpoint", str(tiny_checkpoint)]
+    assert main([str(drive / "bag"), str(drive / "rig.yaml"), *arguments, "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["summary"]["exit_status"] == 0
+    assert result["summary"]["seconds"] >= 19
+    last = result["samples"][-1]["counters"]
+    assert last["complete"] > 50
+    assert last["partial"] > 5
+    assert last["assembler duplicate"] > 0
+    assert last["assembler resets"] == 0
