@@ -47,7 +47,7 @@ class DistillConfig:
     method: Method = "b"  # a: shared bins on the teacher's features; b: bins from its cached depth
     teacher_blur_px: float = 0.7  # of the town's stand-in teacher: no foundation model is sharper
     imagenet: bool = True  # begin with ImageNet weights in the encoder
-    start_from: Path | None = None  # checkpoint whose weights to begin with, instead
+    start_from: str = ""  # checkpoint whose weights to begin with, instead; shipped: that of the package
     steps: int = 3000
     batch_size: int = 2  # sweeps of each process
     accumulate: int = 1  # batches whose gradients make one step

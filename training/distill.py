@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +25,9 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import TQDMProgressBar
+from torch import Tensor
 
-from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
@@ -74,14 +75,8 @@ def make_module(config: DistillConfig) -> DistillModule:
     Raises CheckpointError, TeacherError or ConfigError where weights or teacher cannot be had or do not fit.
     """
     student = Student(config.student)
-    if config.start_from is not None:
-        first, _ = load_checkpoint(config.start_from)
-        if replace(first.config, stddev_power=config.student.stddev_power) != config.student:
-            raise ConfigError(
-                f"start_from: {config.start_from} holds another student ({first.config}) than the settings describe "
-                f"({config.student}); make the settings under student equal to it"
-            )
-        student.load_state_dict(first.state_dict())
+    if config.start_from:
+        student.load_state_dict(_first_weights(config))
     elif config.imagenet:
         initialise_from_imagenet(student.encoder)
     if config.method == "b":
@@ -90,6 +85,17 @@ def make_module(config: DistillConfig) -> DistillModule:
 
     teacher = load_teacher(config.teacher)
     return DistillModule(student, config.losses, config.optimisation, teacher, teacher.feature_channels)
+
+
+def _first_weights(config: DistillConfig) -> dict[str, Tensor]:
+    path = default_checkpoint() if config.start_from == "shipped" else Path(config.start_from)
+    first, _ = load_checkpoint(path)
+    if replace(first.config, stddev_power=config.student.stddev_power) != config.student:  # fitted after training
+        raise ConfigError(
+            f"start_from: {path} holds another student than the settings under student describe: {first.config}, "
+            f"expected {config.student}; make them equal"
+        )
+    return first.state_dict()
 
 
 def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lightning.Trainer:
@@ -103,12 +109,14 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
             f"torchrun started {started} processes, but devices x num_nodes is {config.processes}; make them equal"
         )
     callbacks = [KeepState(state, config.save_every), DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
+    # a loss that is switched off leaves weights without a gradient, which plain ddp does not forgive
+    several = config.processes > 1 and config.strategy == "auto"
     try:
         return lightning.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            strategy=config.strategy,
+            strategy="ddp_find_unused_parameters_true" if several else config.strategy,
             precision=config.precision,
             max_steps=config.steps,
             max_epochs=-1,
@@ -160,10 +168,10 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
     )
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; a user's mistake is told without a traceback."""
     try:
-        config, given = read_command_line()
+        config, given = read_command_line(arguments)
         if given.render_only:
             Loaders(config).fill(tell=True)
         else:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from fsmde_ros.errors import CheckpointError
 
@@ -23,12 +23,20 @@ class KeepState(Callback):
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
         self.every = every
+        self._is_due = False
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save at every ``every``-th step."""
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if stepped and trainer.global_step % self.every == 0:
+        """Save at every ``every``-th step, or one later where a validation follows that step.
+
+        Lightning takes a validation for done when it continues from a state saved just before it.
+        """
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        self._is_due = self._is_due or trainer.global_step % self.every == 0
+        validates = (batch_idx + 1) % trainer.val_check_batch == 0
+        if self._is_due and (not validates or trainer.global_step == trainer.max_steps):
             self.save(trainer)
+            self._is_due = False
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Save where the user or the machine ends the run; not after an error, which may have spoilt it."""
@@ -66,11 +74,12 @@ def make_loggers(work: Path, first_step: int, tensorboard: bool) -> list[Logger]
     """
     kept = _rows_before(work / "log" / "metrics.csv", first_step)
     table = CSVLogger(work, name="log", version="")
-    if rank_zero_only.rank == 0:  # the others write no log
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Experiment logs directory")  # it is written again at once
-            table.experiment.metrics.extend(kept)
-            table.experiment.save()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Experiment logs directory")  # it is written again at once
+        writer = table.experiment
+    if isinstance(writer, ExperimentWriter):  # in the first process only: the others write no log
+        writer.metrics.extend(kept)
+        writer.save()
     loggers: list[Logger] = [table]
     if tensorboard:
         loggers.append(TensorBoardLogger(work, name="tensorboard", version="", purge_step=first_step))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from fsmde_ros.geometry import pixel_grid, transform, unproject
+from fsmde_ros.images import encode_jpeg
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sweep import LidarScan, Sweep, View
 from training.batch import Sample
 
 SIZE = (64, 96)
@@ -73,3 +77,23 @@ def sample() -> Sample:
 @pytest.fixture
 def made_up_rig() -> Rig:
     return make_rig()
+
+
+def make_standing_drive(rig: Rig, sweeps: int = 6) -> list[Sweep]:
+    """A vehicle that stands in a field of points, its pictures smooth so that JPEG keeps them."""
+    result = []
+    for i in range(sweeps):
+        at = 1_600_000_000_000_000_000 + i * 100_000_000
+        rng = np.random.default_rng(i)
+        shade = np.linspace(20 + 20 * i, 120 + 20 * i, rig.cameras[0].size[1])[None, :, None]
+        pixels = np.broadcast_to(shade, (*rig.cameras[0].size, 3)).astype(np.uint8)
+        points = np.column_stack([rng.uniform(-30, 30, (4000, 2)), rng.uniform(0, 3, 4000)])
+        views = {name: View(encode_jpeg(pixels, 95), at, np.eye(4)) for name in rig.names}
+        result.append(Sweep(rig, at, views, LidarScan(points, at, vehicle_to_map=np.eye(4))))
+    return result
+
+
+@pytest.fixture
+def standing_drive() -> Callable[..., list[Sweep]]:
+    """``make_standing_drive``."""
+    return make_standing_drive

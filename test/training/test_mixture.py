@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,32 +14,16 @@ import numpy as np
 import pytest
 
 from fsmde_ros.errors import ConfigError, SourceError
-from fsmde_ros.images import encode_jpeg
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_writer import write_bag
-from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+from fsmde_ros.sweep import EncodedImage, Sweep
 from training.data_source import open_data
 from training.datasets import TownData
 from training.mixture import describe, gather, licences, parse_mixture, read_source
 from training.sample_file import has_dense_depth, load_sample
 
 ROOT = Path(__file__).parents[2]
-START, STEP = 1_600_000_000_000_000_000, 100_000_000
 SIZE = (32, 64)
-
-
-def drive(rig: Rig, sweeps: int = 6) -> list[Sweep]:
-    """A vehicle that stands in a field of points, its pictures smooth so that JPEG keeps them."""
-    result = []
-    for i in range(sweeps):
-        at = START + i * STEP
-        rng = np.random.default_rng(i)
-        shade = np.linspace(20 + 20 * i, 120 + 20 * i, rig.cameras[0].size[1])[None, :, None]
-        pixels = np.broadcast_to(shade, (*rig.cameras[0].size, 3)).astype(np.uint8)
-        points = np.column_stack([rng.uniform(-30, 30, (4000, 2)), rng.uniform(0, 3, 4000)])
-        views = {name: View(encode_jpeg(pixels, 95), at, np.eye(4)) for name in rig.names}
-        result.append(Sweep(rig, at, views, LidarScan(points, at, vehicle_to_map=np.eye(4))))
-    return result
 
 
 def with_view(sweep: Sweep, image: EncodedImage) -> Sweep:
@@ -47,8 +32,8 @@ def with_view(sweep: Sweep, image: EncodedImage) -> Sweep:
 
 
 @pytest.fixture
-def sweeps(made_up_rig: Rig) -> list[Sweep]:
-    return drive(made_up_rig)
+def sweeps(made_up_rig: Rig, standing_drive: Callable[..., list[Sweep]]) -> list[Sweep]:
+    return standing_drive(made_up_rig)
 
 
 def spoilt(sweep: Sweep) -> Sweep:
@@ -87,10 +72,13 @@ def test_another_drive_of_the_same_name_is_read_anew(tmp_path: Path, sweeps: lis
 
 
 def test_sweeps_that_cannot_be_used_are_named_and_left_out(
-    tmp_path: Path, sweeps: list[Sweep], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    sweeps: list[Sweep],
+    standing_drive: Callable[..., list[Sweep]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     far = replace(sweeps[3], lidar=replace(sweeps[3].lidar, points_vehicle=np.zeros((0, 3))))  # type: ignore[type-var]
-    more = drive(sweeps[0].rig, 12)
+    more = standing_drive(sweeps[0].rig, 12)
     write_bag(tmp_path / "bag", [*sweeps[:1], spoilt(sweeps[1]), sweeps[2], far, *more[4:]])
     found = gather(parse_mixture(f"bag:{tmp_path / 'bag'}"), TownData(size=SIZE), tmp_path / "cache", workers=1)
     assert found.lengths == [10]
