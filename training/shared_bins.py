@@ -26,7 +26,7 @@ LOGITS_STRIDE = 4  # input pixels per cell of the bin maps
 
 
 class TeacherView(NamedTuple):
-    """What a teacher says of a batch: disparity [B, V, H, W] (NaN where not present), features [B, V, C, h, w]."""
+    """What a teacher says of a batch: disparity [B, V, H, W] (NaN where not present), features [B, V, C, H/4, W/4]."""
 
     disparity: Tensor
     features: Tensor
@@ -40,18 +40,26 @@ class TeacherAdapter(nn.Module):
         self.project = nn.Conv2d(channels, width, 1, bias=False)
         self.norm = nn.GroupNorm(NORM_GROUPS, width)
 
-    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """Features [B, V, C, h', w'] to [B, V, width, h, w] of ``size``."""
-        resized = F.interpolate(features.flatten(0, 1), size, mode="bilinear", align_corners=False)
-        return F.relu(self.norm(self.project(resized))).reshape(*features.shape[:2], -1, *size)
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, V, C, h, w] to [B, V, width, h, w]."""
+        adapted = F.relu(self.norm(self.project(features.flatten(0, 1))))
+        return adapted.reshape(*features.shape[:2], *adapted.shape[1:])
 
 
 def ask_teacher(teacher: Teacher, batch: SweepBatch) -> TeacherView:
-    """The teacher's view of the present images of a batch, as they are, in batches of its own size."""
+    """The teacher's view of the present images of a batch, as they are, in batches of its own size.
+
+    Its features come at the size of the bin maps: at its own, Depth Pro's fill gigabytes.
+    """
     shown = batch.images[batch.present]  # [M, 3, H, W]
-    answers = [teacher.predict(part, with_features=True) for part in torch.split(shown, teacher.batch)]
-    features = torch.cat([answer.features for answer in answers if answer.features is not None])
-    disparity = torch.cat([answer.disparity for answer in answers])
+    size = (shown.shape[-2] // LOGITS_STRIDE, shown.shape[-1] // LOGITS_STRIDE)
+    disparities, reduced = [], []
+    for part in torch.split(shown, teacher.batch):
+        answer = teacher.predict(part, with_features=True)
+        assert answer.features is not None  # they were asked for
+        disparities.append(answer.disparity)
+        reduced.append(F.interpolate(answer.features, size, mode="bilinear", antialias=True, align_corners=False))
+    disparity, features = torch.cat(disparities), torch.cat(reduced)
     scale = metric_scale(teacher.kind, batch.intrinsics[batch.present][:, 0, 0], shown.shape[-1])
     if scale is not None:
         disparity = disparity * scale[:, None, None]
@@ -70,7 +78,7 @@ def teacher_logits(
     rig = (batch.intrinsics, batch.camera_to_vehicle, batch.ground_z)
     maps = ray_maps(*rig, size, LOGITS_STRIDE, student.config.depth_range)
     logits: Tensor = student.bin_logits(
-        adapter(view.features, size), output.centers, maps.log_ground_depth, maps.meets_ground
+        adapter(view.features), output.centers, maps.log_ground_depth, maps.meets_ground
     )
     return logits
 

@@ -114,11 +114,13 @@ def test_a_teacher_is_asked_about_present_views_only(batch: SweepBatch) -> None:
     teacher = Convolution()
     view = ask_teacher(teacher, batch)
     assert sum(teacher.asked) == int(batch.present.sum()) == 8
-    assert view.features.shape == (2, 5, 6, 8, 12)
+    assert view.features.shape == (2, 5, 6, 16, 24)
     assert torch.isnan(view.disparity[1, 3:]).all()
     assert not view.features[1, 3:].any()
     alone = teacher.predict(batch.images[1, 1:2], with_features=True)
-    torch.testing.assert_close(view.features[1, 1], alone.features[0])
+    assert alone.features is not None
+    finer = torch.nn.functional.interpolate(alone.features, (16, 24), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(view.features[1, 1], finer[0])
     torch.testing.assert_close(view.disparity[1, 1], alone.disparity[0])
 
 
@@ -171,6 +173,19 @@ def test_two_steps_of_method_a_move_adapter_and_student_and_leave_the_teacher(ba
     assert any(name.startswith("student.decoder.") for name in moved)
     assert all(torch.equal(p, old) for p, old in zip(teacher.model.parameters(), before, strict=True))
     assert not any(name.startswith("teacher") for name in module.state_dict())
+
+
+def test_gradients_of_method_a_are_finite_under_autocast(batch: SweepBatch, student: Student) -> None:
+    teacher, adapter = Convolution(), TeacherAdapter(6, CONFIG.decoder_widths[-1])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output, view = run_student(student, batch), ask_teacher(teacher, batch)
+        shared = SharedBins(teacher_logits(student, adapter, view, output, batch), view)
+        weights = replace(LossWeights(), vrkd_features=0.1, photometric=0.1, overlap=0.1, smoothness=0.1)
+        terms = distillation_terms(output, batch, weights, CONFIG, shared)
+        torch.stack(list(terms.values())).sum().backward()
+    assert set(terms) == {*TERMS, *METHOD_A}
+    for module in (student, adapter):
+        assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
 
 
 def test_features_are_refused_without_a_teacher_that_has_them(student: Student) -> None:

@@ -167,3 +167,32 @@ def test_killed_writers_leave_whole_entries_only(tmp_path: Path) -> None:
     got = cached.lookup(images)
     assert got is not None
     np.testing.assert_allclose(got, images.mean(-1), rtol=1e-3)
+
+
+FILLER = """
+import sys, time, numpy as np, torch
+from pathlib import Path
+from training.teachers.cache import fill_teacher_cache
+from training.teachers.teacher import TeacherOutput
+class Slow:
+    identity, kind, batch = "brightness", "disparity", 1
+    def predict(self, images, with_features=False):
+        print("asked", flush=True)
+        time.sleep(0.02)
+        return TeacherOutput(images.float().mean(1) * 100 - 5000, None)
+rng = np.random.default_rng(0)
+fill_teacher_cache(Slow(), (rng.integers(0, 256, (2, 6, 10, 3), dtype=np.uint8) for _ in range(500)), Path(sys.argv[1]))
+"""
+
+
+def test_a_killed_fill_goes_on_where_it_was(tmp_path: Path) -> None:
+    filler = subprocess.Popen([sys.executable, "-c", FILLER, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE)
+    assert filler.stdout is not None
+    for _ in range(12):
+        assert filler.stdout.readline() == b"asked\n"
+    os.kill(filler.pid, signal.SIGKILL)
+    filler.communicate()
+    teacher, sweeps = Brightness(), _sweeps(500)
+    cached = fill_teacher_cache(teacher, sweeps, tmp_path)
+    assert 0 < sum(teacher.asked) <= 1000 - 11  # the last answer may have been lost, no other
+    assert cached.lookup(sweeps[-1]) is not None
