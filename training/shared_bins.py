@@ -58,7 +58,9 @@ def ask_teacher(teacher: Teacher, batch: SweepBatch) -> TeacherView:
         answer = teacher.predict(part, with_features=True)
         assert answer.features is not None  # they were asked for
         disparities.append(answer.disparity)
-        reduced.append(F.interpolate(answer.features, size, mode="bilinear", antialias=True, align_corners=False))
+        reduced.append(
+            F.interpolate(answer.features.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        )
     disparity, features = torch.cat(disparities), torch.cat(reduced)
     scale = metric_scale(teacher.kind, batch.intrinsics[batch.present][:, 0, 0], shown.shape[-1])
     if scale is not None:
