@@ -112,7 +112,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
         return tuple(_parse(k, item, f"{where}[{i}]") for i, (k, item) in enumerate(zip(kinds, value, strict=True)))
     if origin is Mapping and isinstance(value, dict):
         return {name: _parse(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) is kind:
         return value

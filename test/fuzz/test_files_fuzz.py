@@ -141,6 +141,13 @@ def test_model_cards(fuzzer, mutate):
     )
 
 
+def test_a_number_that_is_no_float_is_refused():
+    card = json.loads(default_checkpoint().with_suffix(".json").read_text())
+    card["student"]["d_max"] = 10**400
+    with pytest.raises(CheckpointError, match="d_max: expected float"):
+        ModelCard.from_json(json.dumps(card))
+
+
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"name": ' + "9" * 10_000 + "}", '"' + "x" * 10**6 + '"'])
 def test_hostile_cards_are_refused_in_few_words(text):
     with pytest.raises(CheckpointError) as caught:
