@@ -21,7 +21,7 @@ $(RUN): requirements/run.txt requirements/constraints.txt requirements/setup.sh
 	@requirements/setup.sh $(VENV) run
 	@touch $@
 
-$(TEST): requirements/run.txt requirements/train.txt requirements/test.txt requirements/constraints.txt requirements/setup.sh
+$(TEST): requirements/run.txt requirements/train.txt requirements/backends.txt requirements/test.txt requirements/constraints.txt requirements/setup.sh
 	@requirements/setup.sh $(VENV) test
 	@touch $@ $(RUN)
 

@@ -31,6 +31,7 @@ setup(
             "surround_depth = fsmde_ros.node.surround_depth_node:main",
             "replay = fsmde_ros.node.player:main",
             "evaluate_replay = fsmde_ros.node.evaluator_node:main",
+            "benchmark = fsmde_ros.benchmark.__main__:main",
             "nuscenes_to_bag = fsmde_ros.sources.convert:nuscenes_to_bag",
             "ddad_to_bag = fsmde_ros.sources.convert:ddad_to_bag",
             "bag_to_video = fsmde_ros.bag_to_video:main",

@@ -69,8 +69,9 @@ class Estimator:
 
         Raises CheckpointError or BackendError.
         """
-        student, card = load_checkpoint(default_checkpoint() if path is None else path)
-        return Estimator(build_backend(backend, student, device), card)
+        path = default_checkpoint() if path is None else Path(path)
+        student, card = load_checkpoint(path)
+        return Estimator(build_backend(backend, student, device, card.input_size, (path.parent,)), card)
 
     def close(self) -> None:
         """End the threads that decode; the estimator cannot be used any more."""
@@ -110,25 +111,33 @@ class Estimator:
             prepared.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, np.ones(len(rig), dtype=np.bool_)
         )
         is_out = out_of_range > 0.5
-        return SurroundDepth(
-            rig=rig,
-            stamp_ns=prepared.stamp_ns,
-            depth=np.where(is_out, np.float32(np.inf), depth),
-            stddev=np.where(is_out, np.float32(np.nan), stddev),
-        )
+        np.copyto(depth, np.float32(np.inf), where=is_out)
+        np.copyto(stddev, np.float32(np.nan), where=is_out)
+        return SurroundDepth(rig=rig, stamp_ns=prepared.stamp_ns, depth=depth, stddev=stddev)
 
     def _load(self, view: View, camera: Camera) -> NDArray[np.uint8]:
         """[H, W, 3] of the network's input size."""
-        image = images.decode(view.image) if isinstance(view.image, EncodedImage) else view.image
-        if image.shape != (*camera.size, 3) or image.dtype != np.uint8:
-            raise ImageError(
-                f"the image of camera '{camera.name}' has shape {image.shape} and type {image.dtype}, expected "
-                f"{(*camera.size, 3)} and uint8 by its calibration; correct the CameraInfo or the rig file"
-            )
+        if isinstance(view.image, EncodedImage):
+            self._check(camera, (*images.encoded_size(view.image), 3), "uint8")
+            # Lenses are undone at full size.
+            size, wanted = camera.size, self.card.input_size
+            reduction = images.largest_reduction(size, wanted) if camera.is_rectified else 1
+            image = images.decode(view.image, reduction=reduction)
+        else:
+            image = view.image
+            self._check(camera, image.shape, str(image.dtype))
         if not camera.is_rectified:
             image = undistort(image, self._maps(camera))
         resized: NDArray[np.uint8] = images.resize(image, self.card.input_size)
         return resized
+
+    @staticmethod
+    def _check(camera: Camera, shape: tuple[int, ...], dtype: str) -> None:
+        if shape != (*camera.size, 3) or dtype != "uint8":
+            raise ImageError(
+                f"the image of camera '{camera.name}' has shape {shape} and type {dtype}, expected "
+                f"{(*camera.size, 3)} and uint8 by its calibration; correct the CameraInfo or the rig file"
+            )
 
     def _make_network_rig(self, rig: Rig, names: tuple[str, ...]) -> Rig:
         return rig.subset(names).rectified().resized(self.card.input_size)

@@ -27,10 +27,20 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
-def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode a JPEG or PNG to RGB, [H, W, 3] uint8, in the orientation of the sensor.
+# A JPEG can be decoded at these shares of its size, which leaves out most of the work.
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 
-    An orientation tag (EXIF) is not applied: the intrinsics belong to the stored pixels.
+
+def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1) -> NDArray[np.uint8]:
+    """Decode a JPEG or PNG to RGB, [H / reduction, W / reduction, 3] uint8, in the orientation of the sensor.
+
+    An orientation tag (EXIF) is not applied: the intrinsics belong to the stored pixels. ``reduction`` is 1, 2, 4
+    or 8; each pixel is then the mean of as many.
 
     Raises:
         ImageError: the data is empty, truncated, neither JPEG nor PNG, larger than
@@ -42,12 +52,12 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint
             f"the image is {width}x{height} pixels by its header, at most {max_pixels} pixels are accepted; "
             "publish smaller images"
         )
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         decoded = cv2.imdecode(np.frombuffer(image.data, dtype=np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"the image ({len(image.data)} bytes) cannot be decoded: {error}") from error
-    if decoded is None or decoded.shape[:2] != (height, width):
+    if decoded is None or decoded.shape[:2] != (-(-height // reduction), -(-width // reduction)):
         raise ImageError(
             f"the image ({len(image.data)} bytes, {width}x{height} by its header) cannot be decoded: corrupt data; "
             "check the camera driver and the transport"
@@ -76,6 +86,18 @@ def encoded_size(image: EncodedImage) -> tuple[int, int]:
     if min(size) < 1:
         raise ImageError(f"the image is {size[1]}x{size[0]} pixels by its header, expected at least 1x1")
     return size
+
+
+def largest_reduction(size: tuple[int, int], wanted: tuple[int, int]) -> int:
+    """The largest ``reduction`` of ``decode`` that leaves an image of ``size`` (H, W) no smaller than ``wanted``.
+
+    Only one that divides the size: the pixels at the border would otherwise be of another width.
+    """
+    height, width = size
+    fits = (
+        r for r in _REDUCED if height % r == 0 == width % r and height // r >= wanted[0] and width // r >= wanted[1]
+    )
+    return max(fits, default=1)
 
 
 def resize(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsmde_ros.errors import ImageError
-from fsmde_ros.images import decode, encode_jpeg, encoded_size, resize
+from fsmde_ros.images import decode, encode_jpeg, encoded_size, largest_reduction, resize
 from fsmde_ros.sweep import EncodedImage
 
 
@@ -138,3 +138,23 @@ def test_resize_keeps_the_centre_by_the_half_pixel_rule():
     wide = resize(ramp, (4, 16))
     np.testing.assert_allclose(wide[0, 1:-1], ((np.arange(16) + 0.5) / 2 - 0.5)[1:-1], atol=1e-5)
     assert resize(np.zeros((4, 8, 1), np.uint8), (2, 4)).shape == (2, 4, 1)
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_reduced_jpeg_is_the_mean_of_its_pixels(reduction: int) -> None:
+    """What the network sees hardly depends on the shortcut: it is within the noise of the JPEG."""
+    coarse = np.random.default_rng(0).integers(0, 256, (15, 20, 3), dtype=np.uint8)
+    encoded = encode_jpeg(np.asarray(resize(coarse, (240, 320))), quality=95)
+    full, reduced = decode(encoded), decode(encoded, reduction=reduction)
+    assert reduced.shape == (240 // reduction, 320 // reduction, 3)
+    blocks = full.reshape(240 // reduction, reduction, 320 // reduction, reduction, 3).mean(axis=(1, 3))
+    assert np.abs(reduced - blocks).mean() < 1.5
+    assert np.abs((reduced - blocks).mean()) < 0.5
+
+
+def test_the_largest_reduction_that_is_enough() -> None:
+    assert largest_reduction((900, 1600), (192, 320)) == 4
+    assert largest_reduction((900, 1600), (352, 640)) == 2
+    assert largest_reduction((900, 1600), (900, 1600)) == 1
+    assert largest_reduction((450, 800), (64, 96)) == 2  # a quarter of 450 is no whole number
+    assert largest_reduction((64, 96), (192, 320)) == 1

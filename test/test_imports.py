@@ -15,6 +15,7 @@ LAYERS = {
     "checkpoint": 1,
     "backends": 2,
     "estimator": 3,
+    "benchmark": 4,
     "rig_file": 1,
     "chaos": 1,
     "sources": 1,

@@ -19,6 +19,7 @@ COMMANDS = (
     "surround_depth",
     "replay",
     "evaluate_replay",
+    "benchmark",
     "nuscenes_to_bag",
     "ddad_to_bag",
     "rig_from_bag",

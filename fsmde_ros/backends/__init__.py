@@ -2,24 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
 
 from fsmde_ros.backends.backend import Backend, Prediction
-from fsmde_ros.backends.torch_eager import TorchBackend
+from fsmde_ros.backends.onnx_graph import graph_key
+from fsmde_ros.backends.onnxruntime import OnnxRuntimeBackend
+from fsmde_ros.backends.openvino import OpenVinoBackend, has_bfloat16
+from fsmde_ros.backends.tensorrt import TensorRtBackend
+from fsmde_ros.backends.torch_eager import TorchBackend, choose_device
+from fsmde_ros.backends.torch_graph import TorchGraphBackend
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
-__all__ = ["BUILDERS", "Backend", "Prediction", "build_backend"]
+__all__ = ["BUILDERS", "Backend", "Prediction", "build_backend", "fastest_ready"]
 
-BUILDERS: dict[str, Callable[[Student, str], Backend]] = {"torch": TorchBackend}
+Builder = Callable[[Student, str, Sequence[Path]], Backend]
+
+# Of student, device and the folders where files that were built of it may lie.
+BUILDERS: dict[str, Builder] = {
+    "torch": lambda student, device, folders: TorchBackend(student, device),
+    "torch_bf16": lambda student, device, folders: TorchBackend(student, device, torch.bfloat16),
+    "torch_compile": lambda student, device, folders: TorchGraphBackend(student, device),
+    "cuda_graph": lambda student, device, folders: TorchGraphBackend(student, device, compiled=False),
+    "onnxruntime": OnnxRuntimeBackend,
+    "openvino": OpenVinoBackend,
+    "openvino_bf16": partial(OpenVinoBackend, precision="bfloat16"),
+    "openvino_int8": partial(OpenVinoBackend, precision="int8"),
+    "tensorrt": TensorRtBackend,
+}
 
 
-def build_backend(name: str, student: Student, device: str = "auto") -> Backend:
-    """The backend ``name`` (``auto``: the fastest that is there) for ``student`` on ``device``.
+def build_backend(
+    name: str,
+    student: Student,
+    device: str = "auto",
+    input_size: tuple[int, int] | None = None,
+    folders: Sequence[Path] = (),
+) -> Backend:
+    """The backend ``name`` for ``student`` on ``device``.
 
-    Raises BackendError for an unknown backend, or a device that is not there.
+    Args:
+        name: of ``BUILDERS``, or auto: the fastest that is ready, see ``fastest_ready``.
+        student: stays as it is.
+        device: auto, cpu, cuda or cuda:N.
+        input_size: (H, W) that it will run at; without it auto is PyTorch.
+        folders: where files built of the student may lie, beside the cache.
+
+    Raises BackendError for an unknown backend, one that is not installed, or a device that is not there.
     """
-    builder = BUILDERS.get("torch" if name == "auto" else name)
+    if name == "auto":
+        name = fastest_ready(student, choose_device(device), input_size, folders)
+    builder = BUILDERS.get(name)
     if builder is None:
         raise BackendError(f"backend must be auto or one of {', '.join(sorted(BUILDERS))}, got '{name}'")
-    return builder(student, device)
+    return builder(student, device, folders)
+
+
+def fastest_ready(
+    student: Student, device: torch.device, input_size: tuple[int, int] | None, folders: Sequence[Path] = ()
+) -> str:
+    """The fastest backend that is installed, costs no accuracy worth speaking of and has nothing to build.
+
+    A node that was started with ``auto`` must not spend minutes on a build that nobody asked for. One start
+    with the backend named, or ``python -m training.export``, makes the files; then auto finds them.
+    """
+    if device.type == "cuda":
+        return "cuda_graph"
+    if input_size is None or graph_key(student, 1, input_size).find(folders) is None:
+        return "torch"
+    if find_spec("openvino") is not None:
+        return "openvino_bf16" if has_bfloat16() else "openvino"
+    return "onnxruntime" if find_spec("onnxruntime") is not None else "torch"

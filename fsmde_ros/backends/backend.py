@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Prediction(NamedTuple):
-    """What a backend says about the views of one sweep, each [V, H, W] float32.
+    """What a backend says about the views of one sweep, each [V, H, W] float32, of which it keeps no part.
 
     Attributes:
         depth: metres along the optical axis, always finite.

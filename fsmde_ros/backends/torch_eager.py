@@ -1,16 +1,14 @@
-"""PyTorch eager, in float32, on the CPU or a CUDA device."""
+"""PyTorch eager, in float32 or bfloat16, on the CPU or a CUDA device."""
 
 from __future__ import annotations
-
-import copy
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 
 from fsmde_ros.backends.backend import Prediction
+from fsmde_ros.backends.folding import freeze, place
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
@@ -18,19 +16,19 @@ from fsmde_ros.network.student import Student
 class TorchBackend:
     """The student itself, channels-last and with BatchNorm folded into the convolutions."""
 
-    def __init__(self, student: Student, device: str = "auto") -> None:
-        """Copy ``student`` to ``device`` (auto, cpu, cuda, cuda:N); raises BackendError where it is absent."""
+    def __init__(self, student: Student, device: str = "auto", dtype: torch.dtype = torch.float32) -> None:
+        """Copy ``student`` to ``device`` (auto, cpu, cuda, cuda:N); raises BackendError where it is absent.
+
+        ``dtype`` is that of the features; rays, bins and depth are in float32 in any case.
+        """
         self.device = choose_device(device)
-        student = copy.deepcopy(student).eval().requires_grad_(False)
-        fold_batch_norm(student)
-        self._student: Student = student.to(  # type: ignore[call-overload]  # the stubs lack memory_format
-            self.device, memory_format=torch.channels_last
-        )
+        self._dtype = dtype
+        self._student = place(freeze(student), self.device, dtype)
 
     @property
     def name(self) -> str:
         """What runs where, such as ``torch cpu``."""
-        return f"torch {self.device}"
+        return f"torch{'_bf16' if self._dtype == torch.bfloat16 else ''} {self.device}"
 
     @torch.inference_mode()
     def __call__(
@@ -75,12 +73,3 @@ def choose_device(name: str) -> torch.device:
             "use device: cpu or auto, or install a driver and a CUDA build of PyTorch"
         )
     return device
-
-
-def fold_batch_norm(module: nn.Module) -> None:
-    """Fold each BatchNorm that follows a convolution in a sequence into it: the same function, faster."""
-    for sequence in [m for m in module.modules() if isinstance(m, nn.Sequential)]:
-        for index in range(len(sequence) - 1):
-            first, second = sequence[index], sequence[index + 1]
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                sequence[index], sequence[index + 1] = fuse_conv_bn_eval(first, second), nn.Identity()

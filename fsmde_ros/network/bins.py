@@ -42,6 +42,7 @@ class BinCentres(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Centres [B, N], metres, ascending within the depth range, of tokens [B, dim]."""
+        pooled = pooled.to(next(self.to_widths.parameters()).dtype)  # float32 where the rest runs in half precision
         stretch = math.log(MAX_STRETCH) * at_least_float32(self.to_widths(pooled)).tanh()
         widths = stretch.softmax(dim=-1)
         middles = widths.cumsum(dim=-1) - 0.5 * widths
@@ -75,7 +76,7 @@ class BinLogits(nn.Module):
             meets_ground: [B, V, h, w], 1 or 0; the prior is left out where 0.
         """
         batch, views = features.shape[:2]
-        flat = features.flatten(0, 1)
+        flat = features.flatten(0, 1).to(self.to_logits.weight.dtype)
         logits = at_least_float32(self.to_logits(flat)).reshape(batch, views, -1, *features.shape[3:])
         if self.to_gate is None:
             return logits
@@ -98,12 +99,16 @@ def depth_from_bins(logits: Tensor, centers: Tensor) -> BinDepth:
     """
     logits, centers = at_least_float32(logits), at_least_float32(centers)
     in_range = logits[:, :, :-1]
-    probabilities = in_range.softmax(dim=2)
+    # The softmax written out: its pieces serve the logarithm of the sum too, and runtimes transpose the whole
+    # map for a softmax over a middle dimension. The shift cancels, so it needs no gradient.
+    peak = in_range.detach().amax(dim=2, keepdim=True)
+    weights = (in_range - peak).exp()
+    total = weights.sum(dim=2)
     c = centers[:, None, :, None, None]  # [B, 1, N, 1, 1]
-    depth = (probabilities * c).sum(dim=2)
+    depth = (weights * c).sum(dim=2) / total
     offset = c - depth[:, :, None]
-    variance = (probabilities * offset * offset).sum(dim=2)
-    out_of_range = (logits[:, :, -1] - in_range.logsumexp(dim=2)).sigmoid()
+    variance = (weights * offset * offset).sum(dim=2) / total
+    out_of_range = (logits[:, :, -1] - peak[:, :, 0] - total.log()).sigmoid()
     return BinDepth(depth, variance.clamp(min=1e-6).sqrt(), out_of_range)
 
 

@@ -79,7 +79,10 @@ class Settings:
     checkpoint: str = parameter("checkpoint", "", "Checkpoint (.safetensors). Empty: the one in the package.")
     device: str = parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N.")
     backend: str = parameter(
-        "backend", "auto", "What runs the network; auto takes the fastest that is there.", choices=("auto", *BUILDERS)
+        "backend",
+        "auto",
+        "What runs the network; auto takes the fastest that is ready, without building anything.",
+        choices=("auto", *BUILDERS),
     )
     on_out_of_memory: str = parameter(
         "on_out_of_memory",

@@ -1,0 +1,107 @@
+"""Files that a backend makes of a checkpoint, and never takes for those of another one.
+
+The name of a file holds a hash of all that it depends on, so a stale file is not found rather
+than used. It is looked for beside the checkpoint (where ``python -m training.export`` leaves it)
+and in the cache of the user (where a node leaves what it had to build).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsmde_ros.checkpoint import hash_weights
+from fsmde_ros.errors import BackendError
+from fsmde_ros.network.student import Student
+
+CACHE_VARIABLE = "FSMDE_ROS_CACHE"
+_NETWORK = Path(__file__).resolve().parents[1] / "network"
+
+
+@dataclass(frozen=True)
+class BuildKey:
+    """What a built file depends on.
+
+    Attributes:
+        student: hash of weights, shape and program text of the network.
+        size: (H, W) of the images.
+        views: number of views; fewer are served too, as missing ones.
+        suffix: of the file, such as ``.onnx``.
+        precision: float32, float16 or int8.
+        versions: of the libraries whose other versions could not read it.
+        device: name of the only device that can run it; empty where any can.
+    """
+
+    student: str
+    size: tuple[int, int]
+    views: int
+    suffix: str
+    precision: str = "float32"
+    versions: str = ""
+    device: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Readable in front and unmistakable at its end."""
+        return self._name(str(self.views))
+
+    def _name(self, views: str) -> str:
+        rest = repr((self.student, self.versions, self.device))
+        digest = hashlib.sha256(rest.encode()).hexdigest()[:12]
+        height, width = self.size
+        return f"student-{height}x{width}-{views}views-{self.precision}-{digest}{self.suffix}"
+
+    def find(self, folders: Sequence[Path]) -> tuple[Path, int] | None:
+        """The file in ``folders``, or else the cache, that serves the fewest views but enough; and how many."""
+        form = re.compile(re.escape(self._name("*")).replace(r"\*", "([0-9]+)"))
+        for folder in (*folders, cache_folder()):
+            matches = (form.fullmatch(path.name) for path in folder.glob(self._name("*")))
+            found = sorted((int(match[1]), match[0]) for match in matches if match and int(match[1]) >= self.views)
+            if found:
+                return folder / found[0][1], found[0][0]
+        return None
+
+    def find_or_build(self, folders: Sequence[Path], build: Callable[[Path], None]) -> tuple[Path, int]:
+        """As ``find``, but built into the cache where it is nowhere yet.
+
+        ``build`` writes it to the path that it is given. Raises BackendError where the cache cannot be written.
+        """
+        found = self.find(folders)
+        if found is not None:
+            return found
+        path = cache_folder() / self.file_name
+        # Through a scratch file of our own: two nodes may build the same file at the same time.
+        scratch = path.with_name(f"{os.getpid()}-{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            build(scratch)
+            os.replace(scratch, path)
+        except OSError as error:
+            raise BackendError(
+                f"{path}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder that can be"
+            ) from error
+        finally:
+            if path.parent.is_dir():
+                scratch.unlink(missing_ok=True)
+        return path, self.views
+
+
+def hash_student(student: Student) -> str:
+    """Hash of the weights, the shape and the program text of the network."""
+    digest = hashlib.sha256(hash_weights(student.state_dict()).encode())
+    digest.update(repr(student.config).encode())
+    for file in sorted(_NETWORK.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where built files are kept: $FSMDE_ROS_CACHE, else fsmde_ros in $XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get(CACHE_VARIABLE)
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fsmde_ros"

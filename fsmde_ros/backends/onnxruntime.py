@@ -1,0 +1,60 @@
+"""ONNX Runtime, on the CPU or, where its CUDA build is installed, a CUDA device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fsmde_ros.backends.onnx_graph import OUTPUTS, find_or_export
+from fsmde_ros.backends.padded import Feed, PaddedBackend, Program
+from fsmde_ros.backends.torch_eager import choose_device
+from fsmde_ros.errors import BackendError
+from fsmde_ros.network.student import Student
+
+PIP = "pip install onnxruntime==1.32.0"
+PIP_CUDA = "pip install onnxruntime-gpu==1.32.0"
+
+
+class OnnxRuntimeBackend(PaddedBackend):
+    """The ONNX graph in float32."""
+
+    def __init__(self, student: Student, device: str = "auto", folders: Sequence[Path] = ()) -> None:
+        """Raises BackendError where the package, or its support of the device, is not installed."""
+        super().__init__()
+        self._student, self._folders = student, folders
+        if find_spec("onnxruntime") is None:
+            raise BackendError(f"backend onnxruntime: the package is not installed; {PIP}, or use backend: torch")
+        import onnxruntime
+
+        self._device = choose_device(device)
+        provider: Any = "CPUExecutionProvider"
+        if self._device.type == "cuda":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise BackendError(
+                    f"backend onnxruntime: the installed build has no CUDA; {PIP_CUDA} in its place, "
+                    "or use device: cpu, or backend: torch"
+                )
+            provider = ("CUDAExecutionProvider", {"device_id": self._device.index or 0})
+        self._providers = [provider]
+
+    @property
+    def name(self) -> str:
+        """What runs where."""
+        return f"onnxruntime {self._device}"
+
+    def compile(self, views: int, size: tuple[int, int]) -> tuple[Program, int]:
+        """See ``PaddedBackend``."""
+        import onnxruntime
+
+        path, room = find_or_export(self._student, views, size, self._folders)
+        options = onnxruntime.SessionOptions()
+        # Its threads would otherwise burn the cores that decode images, between two sweeps.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(str(path), options, providers=self._providers)
+
+        def run(feed: Feed) -> Sequence[Any]:
+            return session.run(list(OUTPUTS), dict(feed))
+
+        return run, room

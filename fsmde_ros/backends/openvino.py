@@ -1,0 +1,83 @@
+"""OpenVINO on the CPU: float32, bfloat16, or int8 from a calibrated file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fsmde_ros.backends.built_files import BuildKey, hash_student
+from fsmde_ros.backends.onnx_graph import OUTPUTS, find_or_export
+from fsmde_ros.backends.padded import Feed, PaddedBackend, Program
+from fsmde_ros.errors import BackendError
+from fsmde_ros.network.student import Student
+
+PIP = "pip install openvino==2026.4.1"
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8: the hint is for what is not quantised
+
+
+class OpenVinoBackend(PaddedBackend):
+    """The ONNX graph, or its quantised form, on the CPU."""
+
+    def __init__(
+        self, student: Student, device: str = "auto", folders: Sequence[Path] = (), precision: str = "float32"
+    ) -> None:
+        """``precision``: a key of ``PRECISIONS``; raises BackendError where OpenVINO cannot run it here."""
+        super().__init__()
+        name = backend_name(precision)
+        if device not in ("auto", "cpu"):
+            raise BackendError(f"backend {name} runs on the CPU, got device '{device}'; use device: cpu or auto")
+        if find_spec("openvino") is None:
+            raise BackendError(f"backend {name}: the package is not installed; {PIP}, or use backend: torch")
+        self._student, self._folders, self._precision = student, folders, precision
+
+    @property
+    def name(self) -> str:
+        """What runs where."""
+        return f"{backend_name(self._precision)} cpu"
+
+    def compile(self, views: int, size: tuple[int, int]) -> tuple[Program, int]:
+        """See ``PaddedBackend``."""
+        import openvino
+
+        core = openvino.Core()
+        path, room = self._file(views, size)
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision]}
+        request = core.compile_model(path, "CPU", hints).create_infer_request()
+
+        def run(feed: Feed) -> Sequence[Any]:
+            results = request.infer(dict(feed))  # copies, which the next sweep leaves alone
+            return [results[name] for name in OUTPUTS]
+
+        return run, room
+
+    def _file(self, views: int, size: tuple[int, int]) -> tuple[Path, int]:
+        if self._precision != "int8":
+            return find_or_export(self._student, views, size, self._folders)
+        key = int8_key(self._student, views, size)
+        found = key.find(self._folders)
+        if found is None:
+            raise BackendError(
+                f"backend openvino_int8 needs the calibrated file {key.file_name} beside the checkpoint; make it with "
+                f"python -m training.export --checkpoint CHECKPOINT --format openvino-int8 --views {views}, "
+                "or use backend: openvino"
+            )
+        return found
+
+
+def backend_name(precision: str) -> str:
+    """Name of the backend for a precision: float32 has the plain one."""
+    return {"float32": "openvino", "bfloat16": "openvino_bf16", "int8": "openvino_int8"}[precision]
+
+
+def int8_key(student: Student, views: int, size: tuple[int, int]) -> BuildKey:
+    """Key of the quantised file of ``student`` for ``views`` images of ``size`` (H, W)."""
+    return BuildKey(hash_student(student), size, views, ".xml", "int8")
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16 itself; raises ImportError without OpenVINO."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

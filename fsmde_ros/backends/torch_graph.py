@@ -1,0 +1,110 @@
+"""PyTorch compiled, and on CUDA replayed as one CUDA graph, in bfloat16.
+
+Six small views leave a large GPU waiting for the next kernel to be launched: a graph launches all
+of them at once. Inputs and outputs stay where the graph was recorded with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fsmde_ros.backends.folding import freeze, place
+from fsmde_ros.backends.padded import Feed, PaddedBackend, Program, empty_feed
+from fsmde_ros.backends.torch_eager import choose_device
+from fsmde_ros.errors import BackendError
+from fsmde_ros.network.student import Student
+
+WARM_UP_RUNS = 3  # libraries choose their kernels and allocate before anything is recorded
+Inputs = dict[str, Tensor]
+
+
+class TorchGraphBackend(PaddedBackend):
+    """The student in bfloat16 on CUDA (float32 on the CPU), by ``torch.compile`` or as it is."""
+
+    def __init__(self, student: Student, device: str = "auto", compiled: bool = True) -> None:
+        """``compiled`` false replays the eager kernels, which needs CUDA; raises BackendError without it."""
+        super().__init__()
+        self.device, self._compiled_kernels = choose_device(device), compiled
+        is_cuda = self.device.type == "cuda"
+        if not compiled and not is_cuda:
+            raise BackendError("backend cuda_graph needs a CUDA device; use backend: torch or auto")
+        dtype = torch.bfloat16 if is_cuda else torch.float32
+        self._student = place(freeze(student), self.device, dtype)
+
+    @property
+    def name(self) -> str:
+        """What runs where."""
+        return f"{'torch_compile' if self._compiled_kernels else 'cuda_graph'} {self.device}"
+
+    def compile(self, views: int, size: tuple[int, int]) -> tuple[Program, int]:
+        """See ``PaddedBackend``; raises BackendError where the compiler fails, as without a C++ compiler."""
+        inputs = {name: torch.from_numpy(array).to(self.device) for name, array in empty_feed(views, size).items()}
+        estimate: Callable[..., Tensor] = self.estimate
+        if self._compiled_kernels:
+            estimate = torch.compile(estimate, dynamic=False)
+        try:
+            with torch.inference_mode():
+                estimate(**inputs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise BackendError(f"backend torch_compile: {error}; use backend: torch") from error
+        if self.device.type == "cuda":
+            return record(estimate, inputs), views
+
+        @torch.inference_mode()
+        def run(feed: Feed) -> Sequence[NDArray[np.float32]]:
+            return list(estimate(**{name: torch.from_numpy(array) for name, array in feed.items()}).numpy())
+
+        return run, views
+
+    def estimate(self, **inputs: Tensor) -> Tensor:
+        """Depth, stddev and out_of_range, [3, 1, V, H, W] float32."""
+        output = self._student(**inputs)
+        return torch.stack([part.float() for part in output[:3]])
+
+
+def record(estimate: Callable[..., Tensor], inputs: Inputs) -> Program:
+    """A program that copies a sweep to ``inputs``, replays ``estimate(**inputs)`` and copies the result out."""
+    call = replay(estimate, inputs)
+    output = call()
+    staging = {name: torch.empty_like(tensor, device="cpu").pin_memory() for name, tensor in inputs.items()}
+    result = torch.empty_like(output, device="cpu").pin_memory()
+
+    @torch.inference_mode()
+    def run(feed: Feed) -> Sequence[Any]:
+        for name, array in feed.items():
+            staging[name].copy_(torch.from_numpy(array))
+            inputs[name].copy_(staging[name], non_blocking=True)
+        result.copy_(call(), non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+        return list(result.numpy().copy())
+
+    return run
+
+
+@torch.inference_mode()
+def replay(estimate: Callable[..., Tensor], inputs: Inputs) -> Callable[[], Tensor]:
+    """Record ``estimate(**inputs)`` as a CUDA graph: a call that computes it anew from what the inputs hold then.
+
+    It returns before the device is done, always the same tensor.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP_RUNS):
+            estimate(**inputs)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = estimate(**inputs)
+
+    def call() -> Tensor:
+        graph.replay()
+        return output
+
+    return call

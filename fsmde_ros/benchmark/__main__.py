@@ -1,0 +1,164 @@
+"""Measure how fast everything is, on this machine.
+
+    python -m fsmde_ros.benchmark                           networks and stages
+    python -m fsmde_ros.benchmark --peers --scaling --node  everything, with other people's networks beside
+    python -m fsmde_ros.benchmark --gpu --node              all of it on a CUDA device, with batches
+    python -m fsmde_ros.benchmark --check                   exit status 1 where something has become much slower
+
+With ROS installed: ``ros2 run fsmde_ros benchmark``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fsmde_ros.backends import build_backend
+from fsmde_ros.backends.torch_eager import choose_device
+from fsmde_ros.benchmark.check import check
+from fsmde_ros.benchmark.counts import measure_ceiling
+from fsmde_ros.benchmark.machine import describe_machine, describe_versions, hash_file, hash_sources
+from fsmde_ros.benchmark.networks import batch_rows, measure, network_subjects, peer_subjects, scaling
+from fsmde_ros.benchmark.node_run import NodeOptions, measure_node
+from fsmde_ros.benchmark.report import to_markdown
+from fsmde_ros.benchmark.stages import measure_stages
+from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
+from fsmde_ros.errors import FsmdeError
+from fsmde_ros.estimator import Estimator
+from fsmde_ros.network.presets import PRESETS
+from fsmde_ros.network.student import Student
+
+CPU_BACKENDS = ("torch", "torch_bf16", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
+CUDA_BACKENDS = ("torch", "torch_bf16", "cuda_graph", "torch_compile", "onnxruntime", "tensorrt")
+SCALED_VIEWS, SCALED_SIZES = (1, 2, 4, 6, 8, 12), ((192, 320), (256, 448), (352, 640))
+BATCHES = (1, 2, 4, 8, 16)
+RATES_HZ = (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 90.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 measured, 1 something is wrong or much slower than it was (said on stderr)."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    try:
+        if options.check:
+            return _check(options.rounds)
+        report = build_report(options, f"python -m fsmde_ros.benchmark {' '.join(given)}".strip())
+    except FsmdeError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 1
+    text = to_markdown(report)
+    print(text)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.parent.mkdir(parents=True, exist_ok=True)
+        options.markdown.write_text(f"# Benchmark\n\n{text}", encoding="utf-8")
+    return 0
+
+
+def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Measure what was asked for; the report that is written as JSON."""
+    device = choose_device("cuda" if options.gpu else options.device)
+    checkpoint: Path = options.checkpoint or default_checkpoint()
+    small, card = load_checkpoint(checkpoint)
+    size = options.size or card.input_size
+    _say("ceiling of the machine")
+    ceiling = measure_ceiling(device)
+    report: dict[str, Any] = {
+        "command": command,
+        "machine": describe_machine(),
+        "versions": describe_versions(),
+        "hashes": {"checkpoint": hash_file(checkpoint), "sources": hash_sources()},
+        "views": options.views,
+        "size": size,
+        "device": str(device),
+        "ceiling": asdict(ceiling),
+    }
+    _say("networks")
+    torch.manual_seed(0)
+    students = {card.name: small, "nano": Student(PRESETS["nano"]).eval()}
+    folders = [checkpoint.parent]
+    peers = peer_subjects(options.views, size) if options.peers else {}
+    backends = options.backends or (CUDA_BACKENDS if device.type == "cuda" else CPU_BACKENDS)
+    own, left_out = network_subjects(students, backends, str(device), options.views, size, folders)
+    first = next(iter({**peers, **own}))
+    report["networks"] = measure({**peers, **own}, options.rounds, ceiling, first)
+    report["left_out"] = left_out
+    best = options.backend or _fastest(report["networks"], card.name)
+    _say(f"stages with {best}")
+    backend = build_backend(best, small, str(device), card.input_size, folders)
+    report["stages"] = measure_stages(Estimator(backend, card), options.views, options.rounds)
+    if options.scaling:
+        _say(f"scaling with {best}")
+        shapes = [(views, size) for views in SCALED_VIEWS] + [(options.views, other) for other in SCALED_SIZES]
+        report["scaling"] = scaling(small, best, str(device), list(dict.fromkeys(shapes)), options.rounds)
+    if options.gpu:
+        _say("batches")
+        report["batches"] = batch_rows(students, device, BATCHES, options.views, size, options.rounds)
+        report["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
+    if options.node:
+        _say(f"node with {best}")
+        node = NodeOptions(checkpoint, best, str(device), options.views)
+        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+            report["node"] = measure_node(node, Path(folder), options.rates, options.seconds)
+    return report
+
+
+def _fastest(rows: Sequence[dict[str, Any]], model: str) -> str:
+    own = [row for row in rows if row["name"].startswith(f"{model} ")]
+    return str(min(own, key=lambda row: float(row["median_ms"]))["name"].removeprefix(f"{model} "))
+
+
+def _check(rounds: int) -> int:
+    results = check(rounds)
+    for result in results:
+        verdict = "" if result.passes else "  much slower than it was"
+        print(f"{result.name}: {result.ratio:.2f} times the reference, at most {result.bound:g}{verdict}")
+    return 0 if all(result.passes for result in results) else 1
+
+
+def _say(what: str) -> None:
+    print(f"==> {what}", file=sys.stderr, flush=True)
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) % 32 == 0 == int(width) % 32):
+        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in multiples of 32, as 352x640, got '{text}'")
+    return int(height), int(width)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", type=Path, help="a .safetensors file (the one that comes with the package)")
+    parser.add_argument("--views", type=int, default=6, help="cameras (6)")
+    parser.add_argument("--size", type=_size, metavar="HxW", help="input of the network (that of the checkpoint)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+    parser.add_argument("--gpu", action="store_true", help="everything that concerns a CUDA device, in one go")
+    parser.add_argument("--backends", nargs="+", help="only these (all of the device)")
+    parser.add_argument("--backend", help="for stages, scaling and node (the fastest)")
+    parser.add_argument("--rounds", type=int, default=7, help="repetitions, interleaved (7)")
+    parser.add_argument("--peers", action="store_true", help="networks of transformers beside the student")
+    parser.add_argument("--scaling", action="store_true", help="number of views and image sizes")
+    parser.add_argument("--node", action="store_true", help="the whole node over DDS at rising rates")
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES_HZ, help="sweeps a second, for --node")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the bag at 12 Hz, for --node (10)")
+    parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--markdown", type=Path, help="write the tables here")
+    parser.add_argument("--check", action="store_true", help="only the regression guard")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""The network alone: by backend, by number of views, by image size, in batches, beside its peers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsmde_ros.backends import Backend, Prediction, build_backend
+from fsmde_ros.backends.padded import empty_feed
+from fsmde_ros.backends.torch_graph import TorchGraphBackend, replay
+from fsmde_ros.benchmark.counts import Ceiling, Work, count_module, count_work, finished
+from fsmde_ros.benchmark.timing import Timing, interleave
+from fsmde_ros.benchmark.workload import prepared_sweep
+from fsmde_ros.errors import BackendError
+from fsmde_ros.estimator import PreparedSweep
+from fsmde_ros.network.student import Student
+
+PEERS = "training.benchmark_peers"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something that estimates the depth of a sweep.
+
+    Attributes:
+        call: one sweep.
+        work: what it has to do.
+        depth_change: median change of the depth against eager float32, as a share; None for a peer.
+    """
+
+    call: Callable[[], object]
+    work: Work
+    depth_change: float | None = None
+
+
+def network_subjects(
+    students: Mapping[str, Student],
+    backends: Sequence[str],
+    device: str,
+    views: int,
+    size: tuple[int, int],
+    folders: Sequence[Path] = (),
+) -> tuple[dict[str, Subject], dict[str, str]]:
+    """Every student on every backend, by the name ``student backend``, and why others cannot run here."""
+    subjects: dict[str, Subject] = {}
+    left_out: dict[str, str] = {}
+    sweep = prepared_sweep(views, size)
+    for model, student in students.items():
+        work = count_work(student.config, views, size)
+        expected = run(build_backend("torch", student, device), sweep)
+        for name in backends:
+            try:
+                backend = build_backend(name, student, device, size, folders)
+                found = run(backend, sweep)
+            except BackendError as error:
+                left_out[f"{model} {name}"] = str(error)
+                continue
+            change = float(np.median(np.abs(found.depth / expected.depth - 1)))
+            subjects[f"{model} {name}"] = Subject(lambda b=backend: run(b, sweep), work, change)  # type: ignore[misc]
+    return subjects, left_out
+
+
+def run(backend: Backend, sweep: PreparedSweep) -> Prediction:
+    """One call of a backend."""
+    rig = sweep.rig
+    present = np.ones(len(rig), dtype=np.bool_)
+    return backend(sweep.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, present)
+
+
+def peer_subjects(views: int, size: tuple[int, int]) -> dict[str, Subject]:
+    """Other networks, from the checkout; raises BackendError where it, or ``transformers``, is not there."""
+    try:
+        module = importlib.import_module(PEERS)
+    except ImportError as error:
+        raise BackendError(
+            f"--peers needs {PEERS} and transformers ({error}); run python -m fsmde_ros.benchmark from the checkout "
+            "with requirements/train.txt installed"
+        ) from error
+    return {
+        name: Subject(call, count_module(network, call)) for name, (network, call) in module.peers(views, size).items()
+    }
+
+
+def measure(
+    subjects: Mapping[str, Subject], rounds: int, ceiling: Ceiling, reference: str = ""
+) -> list[dict[str, Any]]:
+    """Rows of the table, in the order of the subjects; ``reference`` is the one that others are compared with."""
+    times = interleave({name: subject.call for name, subject in subjects.items()}, rounds)
+    rows = []
+    for name, subject in subjects.items():
+        timing, work = times[name], subject.work
+        rate = 1000 * work.gflop / timing.median_ms
+        row: dict[str, Any] = {"name": name, **asdict(timing), **asdict(work)}
+        row |= {"gflop_per_s": rate, "share_of_float32_ceiling": rate / ceiling.gflop_per_s["float32"]}
+        row |= {"depth_change": subject.depth_change}
+        if reference in times:
+            row["times_faster"] = times[reference].median_ms / timing.median_ms
+        rows.append(row)
+    return rows
+
+
+def batch_rows(
+    students: Mapping[str, Student],
+    device: torch.device,
+    batches: Sequence[int],
+    views: int,
+    size: tuple[int, int],
+    rounds: int,
+) -> list[dict[str, Any]]:
+    """Rows of student, sweeps in a batch, time and sweeps per second."""
+    rows = []
+    for name, student in students.items():
+        for sweeps in batches:
+            call = finished(batched(student, device, sweeps, views, size), device)
+            timing = interleave({"batch": call}, rounds)["batch"]
+            rate = 1000 * sweeps / timing.median_ms
+            rows.append({"name": name, "sweeps": sweeps, **asdict(timing), "sweeps_per_s": rate})
+    return rows
+
+
+def batched(
+    student: Student, device: torch.device, sweeps: int, views: int, size: tuple[int, int]
+) -> Callable[[], object]:
+    """A call that estimates ``sweeps`` sweeps as one batch from inputs that lie on the device.
+
+    In bfloat16 by a CUDA graph on CUDA, in eager float32 on the CPU.
+    """
+    one = {name: torch.from_numpy(array) for name, array in empty_feed(views, size).items()}
+    one["present"] = torch.ones_like(one["present"])
+    inputs = {name: tensor.repeat(sweeps, *[1] * (tensor.ndim - 1)).to(device) for name, tensor in one.items()}
+    if device.type == "cuda":
+        graph_backend = TorchGraphBackend(student, str(device), compiled=False)
+        return replay(graph_backend.estimate, inputs)
+    frozen = student.eval()
+
+    @torch.inference_mode()
+    def call() -> Tensor:
+        return torch.stack(tuple(frozen(**inputs)[:3]))
+
+    return call
+
+
+def scaling(
+    student: Student, backend: str, device: str, shapes: Sequence[tuple[int, tuple[int, int]]], rounds: int
+) -> list[dict[str, Any]]:
+    """Time of ``backend`` for each number of views and size (H, W)."""
+    calls: dict[str, Callable[[], object]] = {}
+    for views, size in shapes:
+        built, sweep = build_backend(backend, student, device, size), prepared_sweep(views, size)
+        calls[f"{views} x {size[0]}x{size[1]}"] = lambda b=built, s=sweep: run(b, s)  # type: ignore[misc]
+    times: dict[str, Timing] = interleave(calls, rounds)
+    return [
+        {"views": views, "height": size[0], "width": size[1], **asdict(times[f"{views} x {size[0]}x{size[1]}"])}
+        for views, size in shapes
+    ]

@@ -1,0 +1,169 @@
+"""The whole node over DDS: a bag goes in at a fixed rate, and what comes out is counted.
+
+Node, player and recorder are processes of their own. The recorder listens to depth and cloud, so
+that they are made; the reports on ``~/sweep`` say what became of each sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rosbags.rosbag2 import Reader
+from rosbags.typesys import Stores, get_typestore
+
+from fsmde_ros.benchmark.workload import encoded_sweep
+from fsmde_ros.errors import BackendError
+from fsmde_ros.rig import Rig
+from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import Sweep, View
+
+BAG_HZ = 12.0  # of nuScenes
+START_S, STOP_S = 180.0, 20.0
+TICKS = os.sysconf("SC_CLK_TCK")
+LOST = 0.01  # share of sweeps that may be lost at a sustained rate
+NODE = "/surround_depth"
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    """What the node is started with."""
+
+    checkpoint: Path
+    backend: str
+    device: str
+    views: int
+
+
+def make_bag(folder: Path, views: int, seconds: float) -> tuple[Path, Path, Rig]:
+    """A bag of ``views`` cameras at 12 Hz, its rig file and rig; the same pictures in every sweep."""
+    first = encoded_sweep(views)
+    sweeps = (_at(first, round(1e9 + 1e9 * i / BAG_HZ)) for i in range(round(seconds * BAG_HZ)))
+    bag, rig_file = folder / "bag", folder / "rig.yaml"
+    write_bag(bag, sweeps, overwrite=True)
+    write_rig(first.rig, rig_file)
+    return bag, rig_file, first.rig
+
+
+def _at(sweep: Sweep, stamp_ns: int) -> Sweep:
+    return Sweep(sweep.rig, stamp_ns, {name: View(view.image, stamp_ns) for name, view in sweep.views.items()})
+
+
+def measure_node(options: NodeOptions, folder: Path, rates_hz: Sequence[float], seconds: float) -> list[dict[str, Any]]:
+    """Play at each rate for ``seconds``; rows of rate, lost sweeps, latency, CPU and memory, ascending in rate.
+
+    Stops after the first rate that loses more than 1 %. Raises BackendError where a process fails.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    bag, rig_file, rig = make_bag(folder, options.views, seconds)
+    rows = []
+    for rate in rates_hz:
+        rows.append(_one_rate(options, folder, bag, rig_file, rig, rate))
+        if rows[-1]["lost"] > LOST:
+            break
+    return rows
+
+
+def _one_rate(
+    options: NodeOptions, folder: Path, bag: Path, rig_file: Path, rig: Rig, rate_hz: float
+) -> dict[str, Any]:
+    environment = {**os.environ, "ROS_LOCALHOST_ONLY": "1", "ROS_DOMAIN_ID": str(os.getpid() % 100 + 1)}
+    out = folder / f"out-{rate_hz:g}"
+    parameters = {
+        "rig_file": rig_file,
+        "checkpoint": options.checkpoint,
+        "backend": options.backend,
+        "device": options.device,
+        "diagnostics.period_s": 0.5,
+    }
+    settings = [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
+    topics = [f"{NODE}/sweep", f"{NODE}/points", *(f"/{name}/depth/image_rect" for name in rig.names)]
+    log = (folder / f"log-{rate_hz:g}.txt").open("w+b")
+    with log, contextlib.ExitStack() as children:
+
+        def start(module: str, *arguments: object) -> subprocess.Popen[bytes]:
+            return children.enter_context(_process(module, arguments, environment, log.fileno()))
+
+        node = start("fsmde_ros.node.surround_depth_node", "--ros-args", *settings)
+        start("fsmde_ros.node.recorder", out, "--no-compression", "--topics", *topics)
+        _wait_for(log.name, "complete: all", START_S)
+        player = ("fsmde_ros.node.player", bag, "--rate", rate_hz / BAG_HZ, "--wait-for-subscribers", START_S)
+        busy, begun = _cpu_seconds(node.pid), time.monotonic()
+        status = start(*player).wait(START_S + 60)
+        busy, took = _cpu_seconds(node.pid) - busy, time.monotonic() - begun
+        time.sleep(1.0)
+        memory = _memory_mb(node.pid)
+        if status or node.poll() is not None:
+            raise BackendError(f"the node or the player ended early; see {log.name}")
+    sent = _sweeps_in(bag, rig)
+    return {"rate_hz": rate_hz, **_summary(out, sent), "cpu_cores": busy / took, "memory_mb": memory}
+
+
+def _summary(out: Path, sent: int) -> dict[str, Any]:
+    store = get_typestore(Stores.ROS2_JAZZY)
+    times: dict[str, list[float]] = {}
+    with Reader(out) as reader:
+        wanted = [c for c in reader.connections if c.topic == f"{NODE}/sweep"]
+        for connection, _, data in reader.messages(wanted):
+            message: Any = store.deserialize_cdr(data, connection.msgtype)
+            values = {pair.key: pair.value for pair in message.status[0].values}
+            if values["state"] == "published" and not values["missing"]:
+                for key in ("decode", "network", "publish", "total"):
+                    times.setdefault(key, []).append(float(values[f"{key}_ms"]))
+    done = len(times.get("total", []))
+    quantiles = np.quantile(times["total"], (0.5, 0.95, 0.99)) if done else np.full(3, np.nan)
+    row = {"sent": sent, "complete": done, "lost": 1 - done / sent}
+    row |= {f"latency_p{q}_ms": float(value) for q, value in zip((50, 95, 99), quantiles, strict=True)}
+    return row | {f"{key}_ms": float(np.median(values)) for key, values in times.items()}
+
+
+def _sweeps_in(bag: Path, rig: Rig) -> int:
+    with Reader(bag) as reader:
+        return int(reader.topics[f"/{rig.names[0]}/image_rect/compressed"].msgcount)
+
+
+@contextlib.contextmanager
+def _process(
+    module: str, arguments: Sequence[object], environment: dict[str, str], log: int
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``python -m module``, ended with all it started when the block is left."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield child
+    finally:
+        for number in (signal.SIGINT, signal.SIGKILL):
+            if child.poll() is None:
+                os.killpg(child.pid, number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(STOP_S)
+
+
+def _wait_for(log: str, text: str, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while text not in Path(log).read_text(errors="replace"):
+        if time.monotonic() > deadline:
+            raise BackendError(f"the node did not start within {timeout_s:g} s; see {log}")
+        time.sleep(0.1)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far; fields 14 and 15 of proc(5) stat, counted behind the name."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _memory_mb(pid: int) -> float:
+    """Resident memory, MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmRSS"))

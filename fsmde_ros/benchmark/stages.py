@@ -1,0 +1,38 @@
+"""The stages around the network: what the node does to a sweep before and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from fsmde_ros import images
+from fsmde_ros.benchmark.timing import interleave
+from fsmde_ros.benchmark.workload import CAMERA_SIZE, encoded_sweep
+from fsmde_ros.estimator import Estimator
+from fsmde_ros.fusion import FusionConfig, fuse
+from fsmde_ros.sweep import EncodedImage
+
+CLOUD = FusionConfig(max_relative_stddev=0.3, voxel_m=0.1)  # the node's defaults
+
+
+def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[str, Any]]:
+    """Rows of stage and time for sweeps of ``views`` JPEG of 1600x900: each stage alone, then the whole."""
+    sweep = encoded_sweep(views)
+    encoded = [view.image for view in sweep.views.values() if isinstance(view.image, EncodedImage)]
+    pictures = [images.decode(image) for image in encoded]
+    prepared = estimator.prepare(sweep)
+    depth = estimator.infer(prepared)
+    colours = prepared.images.transpose(0, 2, 3, 1)
+    height, width = CAMERA_SIZE
+    size = estimator.card.input_size
+    stages: dict[str, Callable[[], object]] = {
+        f"decode {views} JPEG of {width}x{height}, one thread": lambda: [images.decode(image) for image in encoded],
+        f"resize them to {size[1]}x{size[0]}, one thread": lambda: [images.resize(p, size) for p in pictures],
+        "decode and resize, in threads": lambda: estimator.prepare(sweep),
+        f"network, {estimator.backend.name}": lambda: estimator.infer(prepared),
+        "fuse the cloud": lambda: fuse(depth, colours, CLOUD),
+        "all: JPEG to depth and cloud": lambda: fuse(estimator(sweep), colours, CLOUD),
+    }
+    times = interleave(stages, rounds)
+    return [{"stage": name, **asdict(times[name])} for name in stages]

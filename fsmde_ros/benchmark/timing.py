@@ -1,0 +1,37 @@
+"""Interleaved repetitions: what disturbs the machine for a while disturbs every subject alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one call: median, 10 and 90 % quantiles, and how many calls they are of."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    calls: int
+
+    @staticmethod
+    def of(seconds: list[float]) -> Timing:
+        """Quantiles of measured times."""
+        low, median, high = np.quantile(1000 * np.array(seconds), (0.1, 0.5, 0.9))
+        return Timing(float(median), float(low), float(high), len(seconds))
+
+
+def interleave(subjects: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
+    """Call every subject once a round, and time the calls of all rounds after the first ``warm_up``."""
+    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    for index in range(warm_up + rounds):
+        for name, call in subjects.items():
+            start = time.perf_counter()
+            call()
+            if index >= warm_up:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: Timing.of(values) for name, values in seconds.items()}

@@ -1,0 +1,27 @@
+"""Named shapes of the student."""
+
+from __future__ import annotations
+
+from fsmde_ros.network.encoder import EncoderConfig, StageConfig
+from fsmde_ros.network.student import StudentConfig
+
+# Half the width of EfficientNet-Lite0 and fewer blocks: no ImageNet weights exist for it, so all of it is trained.
+NANO_STAGES = (
+    StageConfig(3, 1, 1, 8, 1),
+    StageConfig(3, 2, 4, 16, 1),
+    StageConfig(3, 2, 4, 24, 2),
+    StageConfig(3, 2, 4, 48, 2),
+    StageConfig(3, 2, 4, 96, 2),
+)
+
+PRESETS = {
+    "small": StudentConfig(),
+    "nano": StudentConfig(
+        encoder=EncoderConfig(stem_channels=16, stages=NANO_STAGES, frozen_stages=0),
+        bins=32,
+        attention_dim=96,
+        attention_heads=4,
+        attention_blocks=1,
+        decoder_widths=(48, 32, 16),
+    ),
+}

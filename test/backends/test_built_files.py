@@ -1,0 +1,93 @@
+"""Files that are built of a checkpoint: found again, and never taken for those of another one."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsmde_ros.backends.built_files import CACHE_VARIABLE, BuildKey, cache_folder, hash_student
+from fsmde_ros.errors import BackendError
+from fsmde_ros.network.student import Student, StudentConfig
+
+KEY = BuildKey("abc", (192, 320), 6, ".engine", "float16", "tensorrt 10", "NVIDIA H200")
+OTHER = BuildKey("abd", (192, 352), 5, ".xml", "int8", "tensorrt 11", "NVIDIA H100")
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(BuildKey)])
+def test_each_part_of_the_key_changes_the_name(field: str) -> None:
+    changed = replace(KEY, **{field: getattr(OTHER, field)})
+    assert changed.file_name != KEY.file_name
+
+
+def test_the_name_can_be_read() -> None:
+    assert KEY.file_name.startswith("student-192x320-6views-float16-")
+    assert KEY.file_name.endswith(".engine")
+
+
+def test_the_fewest_views_that_are_enough_are_taken(tmp_path: Path) -> None:
+    for views in (4, 6, 10):
+        (tmp_path / replace(KEY, views=views).file_name).touch()
+    (tmp_path / replace(KEY, views=5, versions="tensorrt 9").file_name).touch()
+    found = {views: replace(KEY, views=views).find([tmp_path]) for views in (1, 5, 6, 7, 11)}
+    assert {views: file and file[1] for views, file in found.items()} == {1: 4, 5: 6, 6: 6, 7: 10, 11: None}
+    assert found[5] == (tmp_path / KEY.file_name, 6)
+
+
+def test_the_hash_is_that_of_weights_and_shape(trained: Student) -> None:
+    other = copy.deepcopy(trained)
+    assert hash_student(other) == hash_student(trained)
+    with torch.no_grad():
+        next(other.parameters()).view(-1)[0] += 1e-3
+    assert hash_student(other) != hash_student(trained)
+    near, far = (Student(StudentConfig(d_max=metres)) for metres in (80.0, 200.0))
+    far.load_state_dict(near.state_dict())
+    assert hash_student(near) != hash_student(far)
+
+
+def test_a_file_is_built_once_and_found_beside_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    built: list[Path] = []
+
+    def build(path: Path) -> None:
+        path.write_text("built")
+        built.append(path)
+
+    beside, name = tmp_path / "models", KEY.file_name
+    assert KEY.find_or_build([beside], build) == (tmp_path / "cache" / name, 6)
+    assert replace(KEY, views=5).find_or_build([beside], build) == (tmp_path / "cache" / name, 6)
+    assert len(built) == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [name]
+    beside.mkdir()
+    (beside / name).write_text("shipped")
+    assert KEY.find_or_build([beside], build) == (beside / name, 6)
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+
+    def build(path: Path) -> None:
+        path.write_text("half")
+        raise BackendError("refused")
+
+    with pytest.raises(BackendError, match="refused"):
+        KEY.find_or_build([], build)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    with pytest.raises(BackendError, match=CACHE_VARIABLE):
+        KEY.find_or_build([], lambda path: path.touch())
+
+
+def test_the_cache_is_in_the_home_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/fsmde_ros")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "fsmde_ros"

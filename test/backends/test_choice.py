@@ -1,0 +1,108 @@
+"""Which backend is taken, and what is said where one cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import fsmde_ros.backends
+from fsmde_ros.backends import BUILDERS, build_backend, fastest_ready, onnx_graph, onnxruntime, openvino, tensorrt
+from fsmde_ros.backends.built_files import CACHE_VARIABLE
+from fsmde_ros.backends.onnx_graph import graph_key
+from fsmde_ros.errors import BackendError
+from fsmde_ros.network.student import Student
+
+CPU = torch.device("cpu")
+SIZE = (64, 96)
+
+
+def installed(*names: str) -> Callable[[str], object]:
+    """``find_spec`` of a machine where only these packages are installed."""
+    return lambda name: object() if name in names else None
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "pip"),
+    [
+        ("onnxruntime", onnxruntime, r"pip install onnxruntime==\S+"),
+        ("openvino", openvino, r"pip install openvino==\S+"),
+        ("openvino_bf16", openvino, r"openvino_bf16.*pip install openvino"),
+        ("openvino_int8", openvino, r"openvino_int8.*pip install openvino"),
+        ("tensorrt", tensorrt, "pip install tensorrt"),
+    ],
+)
+def test_a_package_that_is_absent_is_named_with_its_remedy(
+    trained: Student, name: str, module: ModuleType, pip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "find_spec", installed())
+    with pytest.raises(BackendError, match=pip):
+        build_backend(name, trained)
+
+
+def test_a_file_that_cannot_be_made_is_asked_for(
+    trained: Student, tmp_path: Path, make: Callable[..., tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(onnx_graph, "find_spec", installed())
+    with pytest.raises(BackendError, match=r"pip install onnx==\S+.*training\.export"):
+        build_backend("onnxruntime", trained, "cpu")(*make(1))
+
+
+def test_an_uncalibrated_int8_is_refused_with_the_command(
+    trained: Student, tmp_path: Path, make: Callable[..., tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    with pytest.raises(BackendError, match=r"--format openvino-int8"):
+        build_backend("openvino_int8", trained)(*make(1))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+@pytest.mark.parametrize("name", ["cuda_graph", "tensorrt"])
+def test_backends_of_cuda_say_that_it_is_absent(trained: Student, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt, "find_spec", installed("tensorrt"))
+    with pytest.raises(BackendError, match=f"{name} needs a CUDA device"):
+        build_backend(name, trained)
+
+
+def test_openvino_leaves_the_gpu_to_others(trained: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "find_spec", installed("openvino"))
+    with pytest.raises(BackendError, match="'cuda'"):
+        build_backend("openvino", trained, "cuda")
+
+
+def test_auto_builds_nothing(trained: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert fastest_ready(trained, CPU, SIZE) == "torch"
+    assert fastest_ready(trained, CPU, None) == "torch"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_takes_the_fastest_that_is_ready(
+    trained: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / graph_key(trained, 6, SIZE).file_name).touch()
+    choices = {
+        (): "torch",
+        ("onnxruntime",): "onnxruntime",
+        ("onnxruntime", "openvino"): "openvino",
+    }
+    monkeypatch.setattr(fsmde_ros.backends, "has_bfloat16", lambda: False)
+    for packages, expected in choices.items():
+        monkeypatch.setattr(fsmde_ros.backends, "find_spec", installed(*packages))
+        assert fastest_ready(trained, CPU, SIZE, [tmp_path]) == expected
+    monkeypatch.setattr(fsmde_ros.backends, "has_bfloat16", lambda: True)
+    assert fastest_ready(trained, CPU, SIZE, [tmp_path]) == "openvino_bf16"
+    assert fastest_ready(trained, CPU, (96, 64), [tmp_path]) == "torch"
+    assert fastest_ready(trained, torch.device("cuda"), SIZE) == "cuda_graph"
+
+
+def test_an_unknown_backend_is_refused(trained: Student) -> None:
+    with pytest.raises(BackendError, match=r"auto or one of .*onnxruntime.*torch.*'tpu'"):
+        build_backend("tpu", trained)
+    assert {"torch", "onnxruntime", "openvino", "tensorrt"} <= set(BUILDERS)

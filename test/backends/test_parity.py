@@ -1,0 +1,114 @@
+"""Every backend against eager PyTorch in float32, on the shipped student."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fsmde_ros.backends import Backend, Prediction, build_backend
+from fsmde_ros.network.student import Student
+
+Make = Callable[..., Any]  # the fixture make
+SIZE = (64, 96)
+
+# Largest median difference of the depth, as a share of it, and the package without which a backend is not there.
+BACKENDS = {
+    "onnxruntime": (0.001, "onnxruntime"),
+    "openvino": (0.001, "openvino"),
+    "openvino_bf16": (0.02, "openvino"),
+}
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest, trained: Student, make: Make) -> Backend:
+    """One backend after another, each compiled for six views first."""
+    package = BACKENDS[request.param][1]
+    for needed in (package, "onnx"):
+        if find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed; pip install -r requirements/backends.txt")
+    built = build_backend(request.param, trained, "cpu", SIZE)
+    built(*make(6))
+    return built
+
+
+@pytest.fixture(scope="module")
+def eager(trained: Student) -> Backend:
+    return build_backend("torch", trained, "cpu")
+
+
+def check(backend: Backend, found: Prediction, expected: Prediction, views: slice | np.ndarray = slice(None)) -> None:
+    limit = BACKENDS[backend.name.split()[0]][0]
+    for part in found:
+        assert part.dtype == np.float32
+        assert part.shape == expected.depth.shape
+    relative = np.abs(found.depth[views] / expected.depth[views] - 1)
+    assert np.median(relative) < limit
+    assert np.quantile(relative, 0.99) < 10 * limit
+    assert np.median(np.abs(found.stddev[views] / expected.stddev[views] - 1)) < 5 * limit
+    assert np.abs(found.out_of_range[views] - expected.out_of_range[views]).mean() < limit
+
+
+@pytest.mark.parametrize("views", [6, 5, 1, 7])
+def test_any_number_of_views(backend: Backend, eager: Backend, views: int, make: Make) -> None:
+    """Fewer than it was compiled for are padded, more compile anew."""
+    inputs = make(views, first=views)
+    check(backend, backend(*inputs), eager(*inputs))
+
+
+def test_missing_views_are_ignored(backend: Backend, eager: Backend, make: Make) -> None:
+    inputs = make(6)
+    present = np.array([True, False, True, True, False, True])
+    garbled = inputs.images.copy()
+    garbled[~present] = 255 - garbled[~present]
+    expected = eager(*inputs._replace(present=present))
+    found = backend(*inputs._replace(present=present, images=garbled))
+    check(backend, found, expected, np.flatnonzero(present))
+    complete = backend(*inputs)  # and the sweep after it is whole again
+    check(backend, complete, eager(*inputs))
+
+
+def test_permuted_views_give_permuted_depth(backend: Backend, make: Make) -> None:
+    inputs = make(6)
+    order = np.array([3, 0, 5, 1, 4, 2])
+    permuted = [part if isinstance(part, float) else part[order] for part in inputs]
+    expected = Prediction(*(part[order] for part in backend(*inputs)))
+    check(backend, backend(*permuted), expected)
+
+
+def test_a_prediction_outlives_the_next_sweep(backend: Backend, make: Make) -> None:
+    first = backend(*make(6, first=1)).depth
+    kept = first.copy()
+    backend(*make(6, first=2))
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_bfloat16_weights_in_eager_pytorch(trained: Student, eager: Backend, make: Make) -> None:
+    inputs = make(2)
+    found = build_backend("torch_bf16", trained, "cpu")(*inputs)
+    assert np.median(np.abs(found.depth / eager(*inputs).depth - 1)) < 0.02
+    assert found.depth.dtype == np.float32
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", ["cuda_graph", "torch_compile", "tensorrt"])
+def test_cuda_backends_agree_with_the_cpu(trained: Student, eager: Backend, name: str, make: Make) -> None:
+    if name == "tensorrt" and find_spec("tensorrt") is None:
+        pytest.skip("tensorrt is not installed")
+    built = build_backend(name, trained, "cuda")
+    for views in (6, 5):
+        inputs = make(views)
+        assert np.median(np.abs(built(*inputs).depth / eager(*inputs).depth - 1)) < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available() or not shutil.which("g++"), reason="needs a C++ compiler, without CUDA")
+def test_compiled_pytorch_agrees(eager: Backend, trained: Student, make: Make) -> None:
+    built = build_backend("torch_compile", trained, "cpu")
+    inputs = make(2)
+    np.testing.assert_allclose(built(*inputs).depth, eager(*inputs).depth, rtol=1e-3)

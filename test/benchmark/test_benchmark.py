@@ -1,0 +1,124 @@
+"""The benchmark's own sums, and one whole run of it, tiny."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fsmde_ros.backends.built_files import CACHE_VARIABLE
+from fsmde_ros.benchmark.__main__ import main
+from fsmde_ros.benchmark.check import BOUNDS, Check, check
+from fsmde_ros.benchmark.counts import count_module, count_work, measure_ceiling
+from fsmde_ros.benchmark.node_run import make_bag
+from fsmde_ros.benchmark.report import table
+from fsmde_ros.benchmark.timing import Timing, interleave
+from fsmde_ros.benchmark.workload import CAMERA_SIZE, encoded_sweep, prepared_sweep
+from fsmde_ros.images import decode
+from fsmde_ros.network.presets import PRESETS
+from fsmde_ros.network.student import Student
+from fsmde_ros.rig_file import read_rig
+from fsmde_ros.sources import bag
+from fsmde_ros.sweep import EncodedImage
+
+
+def test_subjects_take_turns_and_the_warm_up_does_not_count() -> None:
+    called: list[str] = []
+    slow = iter([0.2, 0.0, 0.0, 0.0])
+
+    def first() -> None:
+        called.append("a")
+        time.sleep(next(slow))
+
+    times = interleave({"a": first, "b": lambda: called.append("b")}, rounds=3)
+    assert called == ["a", "b"] * 4
+    assert times["a"].calls == 3
+    assert times["a"].high_ms < 200
+
+
+def test_quantiles_of_times() -> None:
+    timing = Timing.of([i / 1000 for i in range(11)])
+    assert (timing.low_ms, timing.median_ms, timing.high_ms) == pytest.approx((1.0, 5.0, 9.0))
+
+
+def test_operations_and_bytes_of_a_convolution_by_hand() -> None:
+    layer = nn.Conv2d(3, 8, 3, padding=1)
+    image = torch.zeros(2, 3, 10, 20, device="meta")
+    work = count_module(layer.to("meta"), lambda: layer(image))
+    assert work.gflop * 1e9 == 2 * (2 * 10 * 20) * 8 * (3 * 3 * 3)
+    assert work.parameters == 8 * 3 * 9 + 8
+    assert work.gigabytes * 1e9 == 4 * (2 * 3 * 200 + 2 * 8 * 200 + work.parameters)
+
+
+def test_the_work_grows_with_views_and_pixels() -> None:
+    one, six = (count_work(PRESETS["nano"], views, (64, 96)) for views in (1, 6))
+    assert six.parameters == one.parameters == sum(p.numel() for p in Student(PRESETS["nano"]).parameters())
+    assert 5.9 < six.gflop / one.gflop < 6.5  # attention between the views grows faster
+    assert count_work(PRESETS["small"], 6, (64, 96)).gflop > 5 * six.gflop
+
+
+def test_ceiling_is_positive() -> None:
+    ceiling = measure_ceiling(torch.device("cpu"), rounds=1)
+    assert set(ceiling.gflop_per_s) == {"float32", "bfloat16"}
+    assert min(*ceiling.gflop_per_s.values(), ceiling.gigabytes_per_s) > 0
+
+
+def test_the_pictures_are_as_hard_to_decode_as_photographs() -> None:
+    """nuScenes has about 150 kB for an image of this size."""
+    image = encoded_sweep(1).views["cam_0"].image
+    assert isinstance(image, EncodedImage)
+    assert 60_000 < len(image.data) < 400_000
+    assert decode(image).shape == (*CAMERA_SIZE, 3)
+    assert prepared_sweep(2, (64, 96)).images.shape == (2, 3, 64, 96)
+
+
+def test_the_bag_holds_sweeps_at_12_hz(tmp_path: Path) -> None:
+    path, rig_file, rig = make_bag(tmp_path, views=2, seconds=0.5)
+    sweeps = list(bag.sweeps(path, read_rig(rig_file)))
+    assert len(sweeps) == 6
+    assert all(sweep.present == rig.names for sweep in sweeps)
+    assert np.diff([sweep.stamp_ns for sweep in sweeps]) / 1e9 == pytest.approx(1 / 12, abs=1e-6)
+
+
+def test_a_table() -> None:
+    rows = [{"name": "x", "ms": 1.25}, {"name": "y"}]
+    columns = [("name", lambda r: str(r["name"])), ("ms", lambda r: "" if "ms" not in r else f"{r['ms']:.1f}")]
+    assert table(rows, columns).splitlines() == ["| name | ms |", "| --- | --- |", "| x | 1.2 |", "| y |  |"]
+
+
+def test_the_guard_fails_what_is_beyond_its_bound() -> None:
+    assert Check("x", 2.0, 2.0).passes
+    assert not Check("x", 2.1, 2.0).passes
+
+
+def test_the_guard_measures_ratios() -> None:
+    results = check(rounds=1)
+    assert {result.name: result.bound for result in results} == BOUNDS
+    assert all(np.isfinite(result.ratio) and result.ratio > 0 for result in results)
+
+
+@pytest.mark.slow
+def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    paths = ["--json", str(tmp_path / "x.json"), "--markdown", str(tmp_path / "x.md")]
+    amount = ["--views", "2", "--size", "64x96", "--rounds", "1"]
+    assert main([*paths, *amount, "--backends", "torch", "openvino_int8", "cuda_graph"]) == 0
+    report = json.loads((tmp_path / "x.json").read_text())
+    assert [row["name"] for row in report["networks"]] == ["small torch", "nano torch"]
+    assert report["networks"][0]["depth_change"] == 0.0
+    assert report["networks"][0]["times_faster"] == pytest.approx(1.0)
+    assert len(report["hashes"]["checkpoint"]) == 64
+    text = (tmp_path / "x.md").read_text()
+    assert "| small torch |" in text
+    assert "small openvino_int8" in report["left_out"]
+    assert text.endswith(capsys.readouterr().out.rstrip("\n") + "\n")
+
+
+def test_a_checkpoint_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--checkpoint", "nowhere.safetensors"]) == 1
+    assert "nowhere.safetensors" in capsys.readouterr().err
