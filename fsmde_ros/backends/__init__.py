@@ -12,7 +12,7 @@ import torch
 from fsmde_ros.backends.backend import Backend, Prediction
 from fsmde_ros.backends.onnx_graph import graph_key
 from fsmde_ros.backends.onnxruntime import OnnxRuntimeBackend
-from fsmde_ros.backends.openvino import OpenVinoBackend, has_bfloat16
+from fsmde_ros.backends.openvino import OpenVinoBackend
 from fsmde_ros.backends.tensorrt import TensorRtBackend
 from fsmde_ros.backends.torch_eager import TorchBackend, choose_device
 from fsmde_ros.backends.torch_graph import TorchGraphBackend
@@ -26,7 +26,6 @@ Builder = Callable[[Student, str, Sequence[Path]], Backend]
 # Of student, device and the folders where files that were built of it may lie.
 BUILDERS: dict[str, Builder] = {
     "torch": lambda student, device, folders: TorchBackend(student, device),
-    "torch_bf16": lambda student, device, folders: TorchBackend(student, device, torch.bfloat16),
     "torch_compile": lambda student, device, folders: TorchGraphBackend(student, device),
     "cuda_graph": lambda student, device, folders: TorchGraphBackend(student, device, compiled=False),
     "onnxruntime": OnnxRuntimeBackend,
@@ -66,7 +65,7 @@ def build_backend(
 def fastest_ready(
     student: Student, device: torch.device, input_size: tuple[int, int] | None, folders: Sequence[Path] = ()
 ) -> str:
-    """The fastest backend that is installed, costs no accuracy worth speaking of and has nothing to build.
+    """The fastest backend that is installed, computes the depth of float32 on a CPU, and has nothing to build.
 
     A node that was started with ``auto`` must not spend minutes on a build that nobody asked for. One start
     with the backend named, or ``python -m training.export``, makes the files; then auto finds them.
@@ -76,5 +75,5 @@ def fastest_ready(
     if input_size is None or graph_key(student, 1, input_size).find(folders) is None:
         return "torch"
     if find_spec("openvino") is not None:
-        return "openvino_bf16" if has_bfloat16() else "openvino"
+        return "openvino"
     return "onnxruntime" if find_spec("onnxruntime") is not None else "torch"

@@ -24,7 +24,7 @@ def freeze(student: Student) -> Student:
 def place(student: Student, device: torch.device, dtype: torch.dtype) -> Student:
     """Move ``student`` to ``device`` and ``dtype``, channels last; what makes metres of features stays in float32.
 
-    Bin centres and logits in bfloat16, with its three digits, cost more depth than all the rest.
+    Bin centres and logits need more digits than half precision has.
     """
     student.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
     student.bin_centres.float()

@@ -74,10 +74,3 @@ def backend_name(precision: str) -> str:
 def int8_key(student: Student, views: int, size: tuple[int, int]) -> BuildKey:
     """Key of the quantised file of ``student`` for ``views`` images of ``size`` (H, W)."""
     return BuildKey(hash_student(student), size, views, ".xml", "int8")
-
-
-def has_bfloat16() -> bool:
-    """Whether this CPU computes in bfloat16 itself; raises ImportError without OpenVINO."""
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

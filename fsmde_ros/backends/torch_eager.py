@@ -1,4 +1,4 @@
-"""PyTorch eager, in float32 or bfloat16, on the CPU or a CUDA device."""
+"""PyTorch eager, in float32, on the CPU or a CUDA device."""
 
 from __future__ import annotations
 
@@ -16,19 +16,15 @@ from fsmde_ros.network.student import Student
 class TorchBackend:
     """The student itself, channels-last and with BatchNorm folded into the convolutions."""
 
-    def __init__(self, student: Student, device: str = "auto", dtype: torch.dtype = torch.float32) -> None:
-        """Copy ``student`` to ``device`` (auto, cpu, cuda, cuda:N); raises BackendError where it is absent.
-
-        ``dtype`` is that of the features; rays, bins and depth are in float32 in any case.
-        """
+    def __init__(self, student: Student, device: str = "auto") -> None:
+        """Copy ``student`` to ``device`` (auto, cpu, cuda, cuda:N); raises BackendError where it is absent."""
         self.device = choose_device(device)
-        self._dtype = dtype
-        self._student = place(freeze(student), self.device, dtype)
+        self._student = place(freeze(student), self.device, torch.float32)
 
     @property
     def name(self) -> str:
         """What runs where, such as ``torch cpu``."""
-        return f"torch{'_bf16' if self._dtype == torch.bfloat16 else ''} {self.device}"
+        return f"torch {self.device}"
 
     @torch.inference_mode()
     def __call__(

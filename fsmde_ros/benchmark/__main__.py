@@ -36,8 +36,8 @@ from fsmde_ros.estimator import Estimator
 from fsmde_ros.network.presets import PRESETS
 from fsmde_ros.network.student import Student
 
-CPU_BACKENDS = ("torch", "torch_bf16", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
-CUDA_BACKENDS = ("torch", "torch_bf16", "cuda_graph", "torch_compile", "onnxruntime", "tensorrt")
+CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
+CUDA_BACKENDS = ("torch", "cuda_graph", "torch_compile", "onnxruntime", "tensorrt")
 SCALED_VIEWS, SCALED_SIZES = (1, 2, 4, 6, 8, 12), ((192, 320), (256, 448), (352, 640))
 BATCHES = (1, 2, 4, 8, 16)
 RATES_HZ = (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 90.0)

@@ -15,7 +15,7 @@ from fsmde_ros.network.student import Student
 from training.town.drive import nuscenes_drive
 from training.town.settings import TownSettings
 
-SIZE = (64, 96)
+SIZE = (192, 320)
 
 
 class Inputs(NamedTuple):
@@ -30,7 +30,7 @@ class Inputs(NamedTuple):
 
 @pytest.fixture(scope="session")
 def make() -> Callable[..., Inputs]:
-    """``make(views, first)``: arguments of a backend for a sweep through the held-out town, at 64x96.
+    """``make(views, first)``: arguments of a backend for a sweep through the held-out town, at 192x320.
 
     Pictures of the kind that the student knows: on noise it is unsure, and rounding moves its depth much more.
     """

@@ -15,7 +15,7 @@ from fsmde_ros.backends import Backend, Prediction, build_backend
 from fsmde_ros.network.student import Student
 
 Make = Callable[..., Any]  # the fixture make
-SIZE = (64, 96)
+SIZE = (192, 320)
 
 # Largest median difference of the depth, as a share of it, and the package without which a backend is not there.
 BACKENDS = {
@@ -86,13 +86,6 @@ def test_a_prediction_outlives_the_next_sweep(backend: Backend, make: Make) -> N
     kept = first.copy()
     backend(*make(6, first=2))
     np.testing.assert_array_equal(first, kept)
-
-
-def test_bfloat16_weights_in_eager_pytorch(trained: Student, eager: Backend, make: Make) -> None:
-    inputs = make(2)
-    found = build_backend("torch_bf16", trained, "cpu")(*inputs)
-    assert np.median(np.abs(found.depth / eager(*inputs).depth - 1)) < 0.02
-    assert found.depth.dtype == np.float32
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
