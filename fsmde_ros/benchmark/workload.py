@@ -24,7 +24,7 @@ def make_rig(views: int, size: tuple[int, int] = CAMERA_SIZE) -> Rig:
         mounting = np.eye(4)
         mounting[:3, :3] = np.column_stack([-left, [0, 0, -1], forward])
         mounting[:3, 3] = 0.8 * forward + [0, 0, 1.5]
-        intrinsics = [[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]]
+        intrinsics = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
         cameras.append(Camera(f"cam_{index}", size, intrinsics, mounting))
     return Rig(tuple(cameras))
 
