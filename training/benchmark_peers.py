@@ -61,12 +61,14 @@ def peers(views: int, size: tuple[int, int]) -> dict[str, tuple[nn.Module, Calla
     """Networks by name, each with a call that runs it on ``views`` images of about ``size`` (H, W)."""
     torch.manual_seed(0)
     found: dict[str, tuple[nn.Module, Callable[[], object]]] = {}
+    side = 16 * round((size[0] * size[1]) ** 0.5 / 16)  # transformers runs this one on squares only
+    sizes = {PATCH: [PATCH * round(length / PATCH) for length in size], 16: [side, side]}
     for name, make, step in (
         ("Depth Anything V2 Small", depth_anything_small, PATCH),
         ("DPT, ViT-B/16", dpt_hybrid_size, 16),
     ):
         network = make().eval()
-        height, width = (step * round(side / step) for side in size)
+        height, width = sizes[step]
         pixels = torch.randn(views, 3, height, width)
 
         @torch.inference_mode()
