@@ -85,7 +85,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
             state = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read as safetensors ({str(error)[:300]}); the file is truncated or corrupt, fetch it again"
+            f"{path}: cannot be read as safetensors ({str(error)[:300]}); the file is truncated or corrupt, "
+            "fetch it again"
         ) from error
     try:
         card = ModelCard.from_json(text)
