@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.errors import ConfigError
 from training.batch import Sample
 from training.configuration import DistillConfig, config_hash, read_command_line
@@ -52,6 +61,107 @@ def _configure(folder: Path, sample: Sample, **changes: object) -> tuple[Path, D
             drive.mkdir(parents=True)
             save_sample(drive / "0.npz", sample)
     return path, config
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    """Starts processes from one that has imported everything, and nothing more, before."""
+    kept = dict(os.environ)
+    os.environ.update(OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.distill"])
+    yield context
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+def _run(server: Any, *arguments: str) -> None:
+    program = f"import sys; from training.distill import main; sys.exit(main({list(arguments)!r}))"
+    process = server.Process(target=exec, args=(program, {}))
+    process.start()
+    process.join(WAIT_S)
+    assert process.exitcode == 0
+
+
+def _saved_step(state: Path) -> int:
+    return int(torch.load(state, map_location="cpu", weights_only=True)["global_step"]) if state.exists() else 0
+
+
+def _wait_for_step(process: BaseProcess, state: Path, step: int) -> None:
+    """Wait until a state of at least this step is saved, while the run goes on."""
+    deadline = time.monotonic() + WAIT_S
+    while _saved_step(state) < step and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.is_alive()
+
+
+def _logged(work: Path) -> dict[tuple[int, str], float]:
+    with (work / "log" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {(int(row["step"]), name): float(row[name]) for row in rows for name in row if "/" in name and row[name]}
+
+
+KILLED_WHILE_SAVING = """
+import os, signal
+import training.run_state
+from training.distill import main
+saved, replace = 0, os.replace
+def killed(*paths):
+    global saved
+    saved += 1
+    if saved == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(*paths)
+training.run_state.os.replace = killed
+main(["--config", {config!r}])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_three_times_ends_as_one_that_was_not(tmp_path: Path, sample: Sample, server: Any) -> None:
+    """SIGTERM in the middle, SIGKILL between a state's scratch file and its name, SIGKILL at any moment."""
+    whole, whole_config = _configure(tmp_path / "whole", sample)
+    _run(server, "--config", str(whole))
+    broken, config = _configure(tmp_path / "broken", sample)
+    state = config.work / "last.ckpt"
+
+    stopped = server.Process(target=main, args=(["--config", str(broken)],))
+    stopped.start()
+    _wait_for_step(stopped, state, 4)
+    os.kill(stopped.pid, signal.SIGTERM)
+    stopped.join(WAIT_S)
+    at_sigterm = _saved_step(state)
+    assert 4 <= at_sigterm < STEPS - 8
+
+    killed = server.Process(target=exec, args=(KILLED_WHILE_SAVING.format(config=str(broken)), {}))
+    killed.start()
+    killed.join(WAIT_S)
+    assert killed.exitcode == -signal.SIGKILL
+    at_kill = _saved_step(state)
+    assert at_sigterm < at_kill < STEPS
+    assert state.with_suffix(".tmp").exists()
+
+    killed = server.Process(target=main, args=(["--config", str(broken)],))
+    killed.start()
+    _wait_for_step(killed, state, at_kill + 1)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.join(WAIT_S)
+    assert not config.output.exists()
+    _run(server, "--config", str(broken))
+
+    curve, expected_curve = _logged(config.work), _logged(whole_config.work)
+    assert curve.keys() == expected_curve.keys()
+    assert len({step for step, name in curve if name == "train/loss"}) == STEPS
+    for key, value in expected_curve.items():
+        assert curve[key] == pytest.approx(value, rel=1e-6), key
+    expected, card = load_checkpoint(whole_config.output)
+    got, _ = load_checkpoint(config.output)
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(got.state_dict()[name], tensor, rtol=0, atol=1e-6, msg=name)
+    assert card.input_size == (64, 96)
+    assert set(card.metrics) == {"held_out_town/abs_rel", "held_out_town/rmse", "held_out_town/d1"}
+    assert f"{STEPS} steps" in card.training_data
+    assert list((whole_config.work / "pictures").glob("*.png"))
 
 
 def test_processes_that_do_not_fit_together(
