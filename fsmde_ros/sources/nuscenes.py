@@ -138,7 +138,7 @@ class NuScenesDrives:
     def _turns_around(self, keyframe: Row, turn: Row, count: int) -> list[Row]:
         """The ``count`` other turns of the LiDAR nearest in time, within the time that is annotated."""
         key_stamps = [_stamp_ns(row) for row in self._chain(self._get("scene", keyframe["scene_token"]))]
-        found = []
+        found: list[Row] = []
         for link in ("prev", "next"):
             row = turn
             for _ in range(count):
