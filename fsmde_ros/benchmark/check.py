@@ -23,7 +23,7 @@ from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 
 SIZE, VIEWS = (192, 320), 6
-BOUNDS = {"network, eager": 12.0, "fuse the cloud": 4.0, "decode a JPEG of 1600x900": 2.0}
+BOUNDS = {"network, eager": 12.0, "fuse the cloud": 2.0, "decode a JPEG of 1600x900": 0.6}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -97,11 +96,3 @@ def test_cuda_backends_agree_with_the_cpu(trained: Student, eager: Backend, name
     for views in (6, 5):
         inputs = make(views)
         assert np.median(np.abs(built(*inputs).depth / eager(*inputs).depth - 1)) < 0.02
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available() or not shutil.which("g++"), reason="needs a C++ compiler, without CUDA")
-def test_compiled_pytorch_agrees(eager: Backend, trained: Student, make: Make) -> None:
-    built = build_backend("torch_compile", trained, "cpu")
-    inputs = make(2)
-    np.testing.assert_allclose(built(*inputs).depth, eager(*inputs).depth, rtol=1e-3)
