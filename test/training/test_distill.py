@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
@@ -162,6 +165,39 @@ def test_a_run_that_is_killed_three_times_ends_as_one_that_was_not(tmp_path: Pat
     assert set(card.metrics) == {"held_out_town/abs_rel", "held_out_town/rmse", "held_out_town/d1"}
     assert f"{STEPS} steps" in card.training_data
     assert list((whole_config.work / "pictures").glob("*.png"))
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(tmp_path: Path, sample: Sample, server: Any) -> None:
+    """torchrun with gloo against one process that adds up the gradients of two batches: the same draws."""
+    common = {"steps": 3, "val_every": 3, "save_every": 1, "batch_size": 1}
+    one, one_config = _configure(tmp_path / "one", sample, accumulate=2, **common)
+    _run(server, "--config", str(one))
+    two, two_config = _configure(tmp_path / "two", sample, devices=2, **common)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "training.distill", "--config", str(two)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    states = [
+        torch.load(config.work / "last.ckpt", map_location="cpu", weights_only=True)
+        for config in (one_config, two_config)
+    ]
+    for name, tensor in states[0]["state_dict"].items():
+        if "running_" in name or "num_batches" in name:
+            continue  # statistics of each process's own batches
+        torch.testing.assert_close(states[1]["state_dict"][name], tensor, rtol=1e-4, atol=2e-6, msg=name)
+    moments = [state["optimizer_states"][0]["state"] for state in states]  # the averaged gradients of AdamW
+    assert moments[0].keys() == moments[1].keys()
+    for index, moment in moments[0].items():
+        scale = moment["exp_avg"].abs().max().item()
+        torch.testing.assert_close(moments[1][index]["exp_avg"], moment["exp_avg"], rtol=1e-3, atol=1e-4 * scale)
+    cards = [json.loads(config.output.with_suffix(".json").read_text()) for config in (one_config, two_config)]
+    for name, value in cards[0]["metrics"].items():
+        assert cards[1]["metrics"][name] == pytest.approx(value, rel=0.01), name  # those statistics differ
+    rows = [_logged(config.work) for config in (one_config, two_config)]
+    assert rows[0].keys() == rows[1].keys()
 
 
 def test_processes_that_do_not_fit_together(
