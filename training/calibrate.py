@@ -111,12 +111,17 @@ def calibrate(
     return report
 
 
+def with_power(student: Student, power: SigmaPower) -> Student:
+    """A copy of ``student``, same weights and device, in evaluation mode, with ``power`` in its configuration."""
+    copy = Student(replace(student.config, stddev_power=(power.scale, power.exponent)))
+    copy.load_state_dict(student.state_dict())
+    return copy.to(next(student.parameters()).device).eval()
+
+
 def write_calibrated(checkpoint: Path, output: Path, power: SigmaPower) -> None:
     """Write the student of ``checkpoint``, same weights, with ``power`` in its configuration."""
     student, card = load_checkpoint(checkpoint)
-    calibrated = Student(replace(student.config, stddev_power=(power.scale, power.exponent)))
-    calibrated.load_state_dict(student.state_dict())
-    save_checkpoint(output, calibrated, card)
+    save_checkpoint(output, with_power(student, power), card)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from fsmde_ros.network.student import Student
 from training.batch import SweepBatch
-from training.calibrate import MIN_POINTS, fit_power
+from training.calibrate import MIN_POINTS, SigmaPower, fit_power, with_power
 from training.module import run_student
 
 MAX_BATCHES = 200  # two numbers need no more, however long a validation set is
@@ -23,10 +22,8 @@ def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Stude
 
     With too few points to fit, the spread of the bins stays what it is.
     """
-    plain = Student(replace(student.config, stddev_power=(1.0, 1.0)))
-    plain.load_state_dict(student.state_dict())
+    plain = with_power(student, SigmaPower(1.0, 1.0))
     device = next(student.parameters()).device
-    plain = plain.to(device).eval()
     errors, spreads = [np.zeros(0)], [np.zeros(0)]
     for batch in islice(batches, MAX_BATCHES):
         batch = SweepBatch(*(part.to(device) for part in batch))
@@ -39,6 +36,4 @@ def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Stude
     if len(error) < MIN_POINTS:
         return plain
     power = fit_power(error, spread)
-    fitted = Student(replace(student.config, stddev_power=(round(power.scale, 5), round(power.exponent, 5))))
-    fitted.load_state_dict(student.state_dict())
-    return fitted.to(device).eval()
+    return with_power(student, SigmaPower(round(power.scale, 5), round(power.exponent, 5)))
