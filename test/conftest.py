@@ -226,6 +226,29 @@ def ddad_folder(tmp_path: Path) -> DdadFolder:
     return folder
 
 
+@pytest.fixture(scope="session")
+def real_lidar_points() -> dict[str, dict[str, int]]:
+    """LiDAR points in each image of the real drives, from their README (read with the data sets' own devkits)."""
+    return {
+        "nuscenes": {
+            "cam_front": 3053,
+            "cam_front_right": 3076,
+            "cam_front_left": 3696,
+            "cam_back": 4820,
+            "cam_back_left": 4089,
+            "cam_back_right": 3369,
+        },
+        "ddad": {
+            "camera_01": 5157,
+            "camera_05": 11916,
+            "camera_06": 11566,
+            "camera_07": 10718,
+            "camera_08": 10130,
+            "camera_09": 9393,
+        },
+    }
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests without DDS and not slow, then those with DDS, then slow ones; otherwise in the order of the files."""
     items.sort(

@@ -17,24 +17,6 @@ NUSCENES, DDAD = SHARED / "nuscenes", SHARED / "ddad"
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data with the real drives")
 
-# LiDAR points in each image, from the README of the shared data.
-NUSCENES_POINTS = {
-    "cam_front": 3053,
-    "cam_front_right": 3076,
-    "cam_front_left": 3696,
-    "cam_back": 4820,
-    "cam_back_left": 4089,
-    "cam_back_right": 3369,
-}
-DDAD_POINTS = {
-    "camera_01": 5157,
-    "camera_05": 11916,
-    "camera_06": 11566,
-    "camera_07": 10718,
-    "camera_08": 10130,
-    "camera_09": 9393,
-}
-
 
 @pytest.fixture(scope="module")
 def nuscenes_bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -60,26 +42,26 @@ def agree(found: dict[str, int], expected: dict[str, int]) -> None:
         assert found[name] == pytest.approx(number, rel=0.02), name
 
 
-def test_nuscenes_points() -> None:
+def test_nuscenes_points(real_lidar_points: dict[str, dict[str, int]]) -> None:
     (sweep,) = nuscenes.sweeps(NUSCENES)
-    agree(points(sweep, 1.0), NUSCENES_POINTS)
+    agree(points(sweep, 1.0), real_lidar_points["nuscenes"])
 
 
-def test_nuscenes_points_through_a_bag(nuscenes_bag: Path) -> None:
+def test_nuscenes_points_through_a_bag(nuscenes_bag: Path, real_lidar_points: dict[str, dict[str, int]]) -> None:
     (sweep,) = bag.sweeps(nuscenes_bag)
-    agree(points(sweep, 1.0), NUSCENES_POINTS)
+    agree(points(sweep, 1.0), real_lidar_points["nuscenes"])
     (direct,) = nuscenes.sweeps(NUSCENES)
     assert points(sweep, 1.0) == pytest.approx(points(direct, 1.0), rel=0.001)
 
 
-def test_ddad_points() -> None:
-    agree(points(next(ddad.sweeps(DDAD)), 0.0), DDAD_POINTS)
+def test_ddad_points(real_lidar_points: dict[str, dict[str, int]]) -> None:
+    agree(points(next(ddad.sweeps(DDAD)), 0.0), real_lidar_points["ddad"])
 
 
-def test_ddad_points_through_a_bag(ddad_bag: Path) -> None:
+def test_ddad_points_through_a_bag(ddad_bag: Path, real_lidar_points: dict[str, dict[str, int]]) -> None:
     found = list(bag.sweeps(ddad_bag))
     assert len(found) == 3
-    agree(points(found[0], 0.0), DDAD_POINTS)
+    agree(points(found[0], 0.0), real_lidar_points["ddad"])
 
 
 @pytest.mark.parametrize("channel", ["CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT"])

@@ -203,44 +203,37 @@ def test_depth_of_an_unseen_town_in_metres(shipped: Path, replay: Replay, tmp_pa
             assert row["abs_rel"] < report["baseline"]["views"][name]["abs_rel"], name
 
 
-# Points of the LiDAR in each image, from the data's README (read with the data sets' own devkits).
-KEYFRAME_POINTS = {
-    "cam_front": 3053,
-    "cam_front_right": 3076,
-    "cam_front_left": 3696,
-    "cam_back": 4820,
-    "cam_back_left": 4089,
-    "cam_back_right": 3369,
-}
-DDAD_POINTS = {
-    "camera_01": 5157,
-    "camera_05": 11916,
-    "camera_06": 11566,
-    "camera_07": 10718,
-    "camera_08": 10130,
-    "camera_09": 9393,
-}
-
-
-def test_the_real_keyframe(shared_data: SharedData, untrained: Path, replay: Replay, tmp_path: Path) -> None:
+def test_the_real_keyframe(
+    shared_data: SharedData,
+    untrained: Path,
+    replay: Replay,
+    tmp_path: Path,
+    real_lidar_points: dict[str, dict[str, int]],
+) -> None:
     folder = shared_data("nuscenes")
     drive = prepare(DriveName.parse(f"nuscenes:{folder}"), TownSize(), tmp_path / "cache", tmp_path / "out")
     report = replay(drive, untrained).report
     assert report["sweeps"]["in"] == report["sweeps"]["complete"] == 1
     assert report["rate_hz"] is None
-    for name, points in KEYFRAME_POINTS.items():
+    for name, points in real_lidar_points["nuscenes"].items():
         assert report["views"][name]["n"] == pytest.approx(points, rel=0.02), name
     # The flat ground, cut off at 20 m, as measured independently of this program.
     assert report["baseline"]["ground_plane"]["abs_rel"] == pytest.approx(0.318, abs=0.01)
     assert report["baseline"]["ground_plane"]["d1"] == pytest.approx(0.563, abs=0.01)
 
 
-def test_the_real_ddad_scene(shared_data: SharedData, untrained: Path, replay: Replay, tmp_path: Path) -> None:
+def test_the_real_ddad_scene(
+    shared_data: SharedData,
+    untrained: Path,
+    replay: Replay,
+    tmp_path: Path,
+    real_lidar_points: dict[str, dict[str, int]],
+) -> None:
     folder = shared_data("ddad")
     drive = prepare(DriveName.parse(f"ddad:{folder}"), TownSize(), tmp_path / "cache", tmp_path / "out")
     report = replay(drive, untrained).report
     assert report["sweeps"]["in"] == report["sweeps"]["complete"] == 3
-    for name, points in DDAD_POINTS.items():
+    for name, points in real_lidar_points["ddad"].items():
         assert report["views"][name]["n"] / 3 == pytest.approx(points, rel=0.05), name  # README: sample 0 only
     assert report["baseline"]["ground_plane"]["abs_rel"] == pytest.approx(0.35, abs=0.01)
     assert report["baseline"]["ground_plane"]["d1"] == pytest.approx(0.41, abs=0.01)
