@@ -97,6 +97,19 @@ def unpack_cloud(
     return {name: records[name] for name in record.names or ()}
 
 
+def cloud_columns(message: Any) -> dict[str, NDArray[Any]]:
+    """``unpack_cloud`` of a PointCloud2 message, as rclpy or as rosbags makes it: both have the same fields."""
+    return unpack_cloud(
+        [(field.name, field.offset, field.datatype, field.count) for field in message.fields],
+        message.point_step,
+        message.row_step,
+        message.width,
+        message.height,
+        bool(message.is_bigendian),
+        message.data,
+    )
+
+
 def _record_type(fields: Iterable[Field], point_step: int, byte_order: str) -> np.dtype[Any]:
     names: list[str] = []
     formats: list[tuple[str, tuple[int, ...]]] = []

@@ -28,7 +28,7 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, RigError
 from fsmde_ros.geometry import rigid, transform
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
@@ -189,15 +189,7 @@ class Evaluator:
 
 def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
     """Finite points [N, 3] of a cloud, in its frame, metres. Raises SourceError for a malformed one."""
-    columns = unpack_cloud(
-        [(f.name, f.offset, f.datatype, f.count) for f in message.fields],
-        message.point_step,
-        message.row_step,
-        message.width,
-        message.height,
-        message.is_bigendian,
-        message.data,
-    )
+    columns = cloud_columns(message)
     points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(np.float64)
     return points[np.isfinite(points).all(axis=-1)]
 

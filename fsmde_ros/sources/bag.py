@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.geometry import transform
 from fsmde_ros.pixel_layout import decode_pixels
@@ -283,16 +283,7 @@ def _image(message: Any, msgtype: str) -> EncodedImage | NDArray[np.uint8]:
 
 
 def _scan(message: Any, stamp_ns: int, plan: _Plan) -> LidarScan:
-    fields = [(field.name, field.offset, field.datatype, field.count) for field in message.fields]
-    columns = unpack_cloud(
-        fields,
-        message.point_step,
-        message.row_step,
-        message.width,
-        message.height,
-        message.is_bigendian,
-        message.data,
-    )
+    columns = cloud_columns(message)
     if not {"x", "y", "z"} <= {name for name, column in columns.items() if column.ndim == 1}:
         raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z of one value each")
     points = np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=-1)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import decode
 from fsmde_ros.picture import Snapshot
@@ -154,15 +154,7 @@ def _cloud(message: Any) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Points [N, 3] metres and colours [N, 3] RGB; ``rgb`` holds 0x00RRGGBB in the bits of a float."""
     if message is None:
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
-    columns = unpack_cloud(
-        [(f.name, f.offset, f.datatype, f.count) for f in message.fields],
-        message.point_step,
-        message.row_step,
-        message.width,
-        message.height,
-        bool(message.is_bigendian),
-        message.data,
-    )
+    columns = cloud_columns(message)
     points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(np.float32)
     packed = np.ascontiguousarray(columns["rgb"]).view(np.uint32)
     colors = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)

@@ -13,7 +13,7 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from demo.drives import DriveBag, DriveName, TownSize, prepare
-from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.geometry import invert, project, rigid, transform
 from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.sources.bag_file import open_bag
@@ -39,12 +39,6 @@ def stamp_ns(message: Any) -> int:
 def depth_of(message: Any) -> np.ndarray:
     values = np.frombuffer(message.data, "<f4").reshape(message.height, message.step // 4)
     return values[:, : message.width]
-
-
-def columns_of(cloud: Any) -> dict[str, np.ndarray]:
-    fields = [(f.name, f.offset, f.datatype, f.count) for f in cloud.fields]
-    size = (cloud.point_step, cloud.row_step, cloud.width, cloud.height)
-    return unpack_cloud(fields, *size, bool(cloud.is_bigendian), cloud.data)
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +95,13 @@ def test_one_cloud_for_each_sweep_in_the_vehicle_frame(town_run: Replayed) -> No
         assert cloud.is_dense
         assert cloud.height == 1
         assert [f.name for f in cloud.fields][:4] == ["x", "y", "z", "rgb"]
-        columns = columns_of(cloud)
+        columns = cloud_columns(cloud)
         assert all(np.isfinite(columns[name]).all() for name in ("x", "y", "z", "stddev"))
 
 
 def test_points_of_the_cloud_lie_on_the_depth_of_their_view(town_run: Replayed) -> None:
     cloud = town_run.recorded["/surround_depth/points"][0]
-    columns = columns_of(cloud)
+    columns = cloud_columns(cloud)
     points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(float)
     assert len(points) > 100
     poses = PoseTrack()

@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
 
-from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.messages import stamp_ns
 from fsmde_ros.replay_report import ScoredPoints
@@ -58,15 +58,7 @@ def test_errors_of_a_sweep_go_out_as_one_cloud(node: Node) -> None:
     executor.shutdown()
     [message] = received
     assert (message.header.frame_id, stamp_ns(message.header.stamp)) == ("base_link", 3_000_000_000)
-    columns = unpack_cloud(
-        [(f.name, f.offset, f.datatype, f.count) for f in message.fields],
-        message.point_step,
-        message.row_step,
-        message.width,
-        message.height,
-        message.is_bigendian,
-        message.data,
-    )
+    columns = cloud_columns(message)
     np.testing.assert_allclose(columns["x"], [2.0, 3.0])
     np.testing.assert_allclose(columns["error"], [-2.0, 5.0])
     np.testing.assert_allclose(columns["relative"], [0.2, 0.5])

@@ -26,7 +26,7 @@ from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_msgs.msg import Header
 
 from fsmde_ros.backends.memory_guard import MemoryGuard
-from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.estimation import build_estimator
@@ -281,7 +281,5 @@ def test_the_cloud_is_of_one_moment_where_odometry_tells_the_motion(bench):
 
 def points_of(cloud, view):
     """x y z of the points of one view, in the order of the pixels (voxels are off)."""
-    fields = [(f.name, f.offset, f.datatype, f.count) for f in cloud.fields]
-    size = (cloud.point_step, cloud.row_step, cloud.width, cloud.height)
-    columns = unpack_cloud(fields, *size, bool(cloud.is_bigendian), cloud.data)
+    columns = cloud_columns(cloud)
     return np.stack([columns[axis] for axis in "xyz"], axis=-1)[columns["view"] == view]

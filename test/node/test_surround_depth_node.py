@@ -33,7 +33,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64, Header
 
-from fsmde_ros.cloud_layout import unpack_cloud
+from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.geometry import scale_intrinsics
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.messages import camera_to_info, image_to_depth, stamp_message, stamp_ns
@@ -249,10 +249,7 @@ def check_cloud(client, names):
     assert message.header.frame_id == "base_link"
     first = [START + index * STEP_NS for index in range(len(names))]
     assert stamp_ns(message.header.stamp) in first
-    fields = [(f.name, f.offset, f.datatype, f.count) for f in message.fields]
-    columns = unpack_cloud(
-        fields, message.point_step, message.row_step, message.width, message.height, message.is_bigendian, message.data
-    )
+    columns = cloud_columns(message)
     assert message.width > 100
     assert message.is_dense
     points = np.stack([columns[c] for c in "xyz"], axis=1).astype(float)

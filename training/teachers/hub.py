@@ -25,7 +25,8 @@ from transformers import AutoConfig, AutoModelForDepthEstimation
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES
 
-from fsmde_ros.errors import TeacherError
+from fsmde_ros.backends.torch_eager import choose_device
+from fsmde_ros.errors import BackendError, TeacherError
 from training.teachers.teacher import KINDS, MIN_DEPTH, Kind, TeacherOutput, TeacherSettings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -282,15 +283,10 @@ def _identity(model: nn.Module, config: Any, preprocessing: Preprocessing, kind:
 
 
 def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TeacherError(f"teacher.device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TeacherError(f"teacher.device is {name!r}, but torch sees no CUDA device; use cpu or auto")
-    return device
+        return choose_device(name)
+    except BackendError as error:
+        raise TeacherError(f"teacher.device: {error}") from error
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
