@@ -37,6 +37,7 @@ class Street:
     crosswalk: bool
     yellow: bool
     verge: int
+    is_open: bool  # lawns and woods beside it rather than house fronts
 
     @property
     def half_width(self) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from training.town import buildings, objects, traffic
-from training.town.ground import Ground, Street
-from training.town.primitives import WIDTH, Rows, placed
+from training.town.ground import Street
+from training.town.landscape import line_with_landscape
+from training.town.primitives import WIDTH, Rows
 from training.town.settings import TownSettings
+from training.town.site import Site
 from training.town.streets import draw_path, draw_streets, draw_waves
 
 Array = NDArray[np.float64]
@@ -76,27 +77,6 @@ class Layout:
     raised: Array
 
 
-class _Site:
-    """Collects what stands; everything is placed by street coordinates."""
-
-    def __init__(self, streets: tuple[Street, ...]) -> None:
-        self.streets = streets
-        self.flat = Ground.of(streets, np.zeros((0, 4)), 0.0, "cpu")
-        self.rows: list[Rows] = []
-        self.anchors: list[Array] = []
-        self.stiff: list[bool] = []
-
-    def clear_of_roads(self, x: Array, y: Array, margin: float) -> NDArray[np.bool_]:
-        """Whether places are at least ``margin`` metres from every road."""
-        return (self.flat.road_distance(torch.as_tensor(x), torch.as_tensor(y)) > margin).numpy()
-
-    def put(self, rows: Rows, x: float, y: float, heading: float, stiff: bool = False) -> None:
-        """Place an object."""
-        self.rows.append(placed(rows, x, y, heading))
-        self.anchors.append(np.tile([x, y], (len(rows), 1)))
-        self.stiff.append(stiff)
-
-
 def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
     """Draw a town around a drive that is at ``travel`` = (first, 0, last) metres."""
     length = float(travel[2])
@@ -104,10 +84,12 @@ def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
     side = 1.0 if left_hand else -1.0  # sign of v of the lanes along the heading
     streets, turn_street = draw_streets(rng, settings, length)
     path = draw_path(rng, streets, turn_street, side, travel)
-    site = _Site(streets)
+    site = Site(streets)
     for k, street in enumerate(streets):
         reach = (-AHEAD, length + AHEAD) if k == 0 else ((-SIDE, SIDE) if k != turn_street else (-AHEAD, AHEAD))
         _line_with_buildings(rng, settings, site, street, reach)
+        if street.is_open:
+            line_with_landscape(rng, settings, site, street, reach)
         _line_with_greenery(rng, settings, site, street, reach)
         _line_with_furniture(rng, settings, site, street, reach, side)
         _park(rng, settings, site, street, reach, side)
@@ -133,20 +115,26 @@ def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
 
 
 def _line_with_buildings(
-    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float]
+    rng: Generator, settings: TownSettings, site: Site, street: Street, reach: tuple[float, float]
 ) -> None:
     """Houses side by side, and woods on plots that are not built on."""
-    density, saturation = rng.uniform(*settings.building_density), rng.uniform(*settings.saturation)
-    woods = rng.uniform(*settings.vegetation)
+    density = rng.uniform(*(settings.open_density if street.is_open else settings.building_density))
+    saturation, woods = rng.uniform(*settings.saturation), rng.uniform(*settings.vegetation)
     low, high = settings.building_height
+    high = min(high, 14.0) if street.is_open else high
     typical = rng.uniform(low, low + 0.6 * (high - low))
     terrace = rng.uniform() < 0.5  # houses touch each other
     for side in (-1.0, 1.0):
         u = reach[0]
         while u < reach[1]:
-            width, depth = rng.uniform(7, 28), rng.uniform(9, 20)
+            hall = street.is_open and rng.uniform() < 0.25  # a market, a works
+            width, depth = (
+                (rng.uniform(25, 60), rng.uniform(15, 35)) if hall else (rng.uniform(7, 28), rng.uniform(9, 20))
+            )
             height = float(np.clip(typical * rng.uniform(0.5, 1.7), low, high))
-            setback = street.setback + (rng.uniform(0, 0.6) if terrace else rng.uniform(0, 4.0))
+            setback = street.setback + (
+                rng.uniform(0, 0.6) if terrace else rng.uniform(0, 12.0 if street.is_open else 4.0)
+            )
             gap = 0.0 if terrace and rng.uniform() < 0.85 else rng.uniform(0.8, 6.0)
             place = street.place(
                 np.array(u + width / 2), np.array(side * (street.half_width + street.sidewalk + setback))
@@ -156,14 +144,15 @@ def _line_with_buildings(
             if _plot_is_clear(site, (x, y, facing), width, depth, street.sidewalk * 0.9):
                 if rng.uniform() < density:
                     site.put(buildings.building(rng, width, depth, height, saturation), x, y, facing, stiff=True)
+                    site.take(x - np.sin(facing) * depth / 2, y + np.cos(facing) * depth / 2, max(width, depth) * 0.6)
                     if setback > 3.2 and rng.uniform() < 0.3:
                         site.put(objects.colonnade(rng, width), x, y, facing, stiff=True)
-                elif rng.uniform() < woods:
+                elif not street.is_open and rng.uniform() < woods:
                     site.put(objects.thicket(rng, width, depth), x, y, facing)
             u += width + gap
 
 
-def _plot_is_clear(site: _Site, pose: tuple[float, float, float], width: float, depth: float, margin: float) -> bool:
+def _plot_is_clear(site: Site, pose: tuple[float, float, float], width: float, depth: float, margin: float) -> bool:
     x, y, facing = pose
     local = np.array([[a, b] for a in (-width / 2, 0, width / 2) for b in (0, depth / 2, depth)])
     c, s = np.cos(facing), np.sin(facing)
@@ -172,7 +161,7 @@ def _plot_is_clear(site: _Site, pose: tuple[float, float, float], width: float, 
 
 
 def _line_with_greenery(
-    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float]
+    rng: Generator, settings: TownSettings, site: Site, street: Street, reach: tuple[float, float]
 ) -> None:
     density = rng.uniform(*settings.vegetation)
     for side in (-1.0, 1.0):
@@ -187,7 +176,7 @@ def _line_with_greenery(
             )
             x, y, heading = street.place(np.array(u + rng.uniform(-1, 1)), np.array(side * (street.half_width + out)))
             if site.clear_of_roads(x[None], y[None], 0.6)[0]:
-                site.put(objects.tree(rng), float(x), float(y), float(heading))
+                site.put(objects.tree(rng, *settings.tree_height), float(x), float(y), float(heading))
     step = 9.0 if rng.uniform() < 0.6 else 2.5  # single plants, or a green belt
     for u in np.arange(reach[0], reach[1], step):
         side = float(rng.choice([-1, 1]))
@@ -202,7 +191,7 @@ def _line_with_greenery(
 
 
 def _line_with_furniture(
-    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float], traffic_side: float
+    rng: Generator, settings: TownSettings, site: Site, street: Street, reach: tuple[float, float], traffic_side: float
 ) -> None:
     density = rng.uniform(*settings.furniture)
     for side in (-1.0, 1.0):
@@ -235,7 +224,7 @@ def _line_with_furniture(
 
 
 def _park(
-    rng: Generator, settings: TownSettings, site: _Site, street: Street, reach: tuple[float, float], traffic_side: float
+    rng: Generator, settings: TownSettings, site: Site, street: Street, reach: tuple[float, float], traffic_side: float
 ) -> None:
     """Cars at the kerb, looking the way of the traffic."""
     if street.parking == 0.0 and rng.uniform() < 0.6:

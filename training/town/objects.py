@@ -19,10 +19,10 @@ def any_color(rng: Generator, saturation: float = 0.5, low: float = 0.05, high: 
     return colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0, 1) * saturation, rng.uniform(low, high))
 
 
-def tree(rng: Generator) -> Rows:
-    """A broad, slim, conical or palm-like tree, 3-13 m tall."""
-    height, green = rng.uniform(4.0, 12.0), _leaf_color(rng)
-    trunk_height, radius = height * rng.uniform(0.25, 0.5), rng.uniform(0.08, 0.28)
+def tree(rng: Generator, lowest: float = 4.0, highest: float = 12.0) -> Rows:
+    """A broad, slim, conical or palm-like tree, between two heights in metres, small ones more often."""
+    height, green = float(np.exp(rng.uniform(np.log(lowest), np.log(highest)))), leaf_color(rng)
+    trunk_height, radius = height * rng.uniform(0.25, 0.5), rng.uniform(0.012, 0.035) * height
     bark = np.array((0.16, 0.12, 0.09)) * rng.uniform(0.6, 1.8)
     style = rng.uniform()
     trunk = row(
@@ -84,14 +84,15 @@ def tree(rng: Generator) -> Rows:
     return np.concatenate(parts)
 
 
-def _leaf_color(rng: Generator) -> Color:
+def leaf_color(rng: Generator) -> Color:
+    """Reflectance of leaves: greens, and the colours of autumn."""
     hue = rng.uniform(0.19, 0.32) if rng.uniform() < 0.9 else rng.uniform(0.05, 0.15)
     return colorsys.hsv_to_rgb(hue, rng.uniform(0.3, 0.7), rng.uniform(0.06, 0.28))
 
 
 def bush(rng: Generator) -> Rows:
     """One to three low balls of leaves."""
-    parts, green = [], _leaf_color(rng)
+    parts, green = [], leaf_color(rng)
     for k in range(int(rng.integers(1, 4))):
         r = rng.uniform(0.3, 0.9)
         parts.append(
@@ -111,7 +112,7 @@ def hedge(rng: Generator) -> Rows:
     """A cut hedge along x."""
     length, height = rng.uniform(2, 8), rng.uniform(0.6, 2.0)
     return row(
-        BOX, (0, 0, height / 2), (length / 2, 0.35, height / 2), Material.FOLIAGE, _leaf_color(rng), seed=rng.uniform()
+        BOX, (0, 0, height / 2), (length / 2, 0.35, height / 2), Material.FOLIAGE, leaf_color(rng), seed=rng.uniform()
     )
 
 

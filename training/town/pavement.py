@@ -129,9 +129,13 @@ def _sidewalk(
 
 
 def _behind(world: World, textures: Tensor, street: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Reflectance [3, R] of lawns, bare soil, paving or gravel behind the sidewalk."""
+    """Reflectance [3, R] of lawns, dry grass, bare soil, paving or gravel behind the sidewalk."""
     palette = torch.tensor(
-        [[0.1, 0.17, 0.05], [0.2, 0.15, 0.1], [0.3, 0.29, 0.27], [0.13, 0.15, 0.07]], device=x.device
+        [
+            *([0.1, 0.17, 0.05], [0.2, 0.15, 0.1], [0.3, 0.29, 0.27], [0.13, 0.15, 0.07]),
+            *([0.06, 0.12, 0.03], [0.27, 0.24, 0.12]),  # a wet lawn, dry grass
+        ],
+        device=x.device,
     )
     kinds = torch.tensor([s.verge for s in world.ground.streets], device=x.device)[street]
     patches = look_up(textures, Channel.CLOUDY, x / 17.0, y / 17.0)

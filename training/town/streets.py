@@ -26,7 +26,11 @@ def draw_waves(rng: Generator, settings: TownSettings) -> Array:
 def draw_streets(rng: Generator, settings: TownSettings, length: float) -> tuple[tuple[Street, ...], int | None]:
     """The main street along the drive, those that cross it, and the one the car turns into."""
 
+    edge_of_town = rng.uniform() < settings.open_probability
+
     def street(origin: tuple[float, float], heading: float, bend: Range, lanes: int) -> Street:
+        is_open = bool(edge_of_town and rng.uniform() < 0.85)
+        bare = is_open and rng.uniform() < 0.5  # a shoulder instead of a sidewalk
         return Street(
             origin=origin,
             heading=heading,
@@ -36,11 +40,12 @@ def draw_streets(rng: Generator, settings: TownSettings, length: float) -> tuple
             lane_width=float(rng.uniform(*settings.lane_width)),
             lanes=lanes,
             parking=float(rng.choice([0.0, 2.1, 2.4])),
-            sidewalk=float(rng.uniform(*settings.sidewalk)),
-            setback=float(rng.uniform(*settings.setback)),
+            sidewalk=float(rng.uniform(0.3, 1.2)) if bare else float(rng.uniform(*settings.sidewalk)),
+            setback=float(rng.uniform(*(settings.open_setback if is_open else settings.setback))),
             crosswalk=bool(rng.uniform() < 0.75),
             yellow=bool(rng.uniform() < 0.5),
-            verge=int(rng.integers(0, 4)),
+            verge=int(rng.choice([0, 3, 4, 5, 1])) if is_open else int(rng.integers(0, 4)),
+            is_open=is_open,
         )
 
     low, high = settings.lanes

@@ -14,7 +14,7 @@ from training.town.primitives import Primitives, Rows
 from training.town.settings import TownSettings
 from training.town.world import World, build_world
 
-STREET = Street((0.0, 0.0), 0.0, 0.0, 300.0, 0.0, 3.5, 1, 0.0, 2.0, 1.0, False, False, 0)
+STREET = Street((0.0, 0.0), 0.0, 0.0, 300.0, 0.0, 3.5, 1, 0.0, 2.0, 1.0, False, False, 0, False)
 Maker = Callable[..., World]
 
 

@@ -10,7 +10,7 @@ WAVES = np.array([[0.8, 0.03, 0.01, 0.4], [0.4, -0.012, 0.035, 2.0]])
 
 
 def street(origin: tuple[float, float], heading: float, bend: float = 0.0) -> Street:
-    return Street(origin, heading, bend, 260.0, 0.7, 3.4, 2, 0.0, 2.5, 1.0, True, True, 0)
+    return Street(origin, heading, bend, 260.0, 0.7, 3.4, 2, 0.0, 2.5, 1.0, True, True, 0, False)
 
 
 def surface(ground: Ground, points: np.ndarray) -> np.ndarray:

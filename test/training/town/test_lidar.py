@@ -17,7 +17,7 @@ from training.town.settings import TownSettings
 
 HEIGHT = 1.84  # of the sensor above the road
 QUIET = replace(HDL32E, range_noise=0.0, random_loss=0.0, threshold=1e-12, columns=360)
-STREET = Street((0.0, 0.0), 0.0, 0.0, 200.0, 0.0, 3.5, 2, 0.0, 3.0, 5.0, False, False, 0)
+STREET = Street((0.0, 0.0), 0.0, 0.0, 200.0, 0.0, 3.5, 2, 0.0, 3.0, 5.0, False, False, 0, False)
 
 
 @dataclass
