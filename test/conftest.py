@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
+from fsmde_ros.backends.built_files import CACHE_VARIABLE
 
 FRONT_WXYZ = [0.5, -0.5, 0.5, -0.5]  # camera z to vehicle x, camera x to vehicle -y
 LEFT_WXYZ = [np.sqrt(0.5), -np.sqrt(0.5), 0.0, 0.0]  # camera z to vehicle y, camera x to vehicle x
@@ -254,3 +257,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: (item.get_closest_marker("slow") is not None, item.get_closest_marker("ros") is not None)
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What backends build, in this process or in a node, goes into a folder of this run, never into the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("built")))
+        yield

@@ -161,7 +161,7 @@ def test_the_network_runs_from_a_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
     student = Student()
     save_checkpoint(tmp_path / "x.safetensors", student, CARD, dtype=torch.float32)
-    estimator = Estimator.from_checkpoint(tmp_path / "x.safetensors", device="cpu")
+    estimator = Estimator.from_checkpoint(tmp_path / "x.safetensors", device="cpu", backend="torch")
     result = estimator(sweep())
     assert result.depth.shape == (3, *INPUT)
     assert not np.isnan(result.depth).any()

@@ -97,7 +97,7 @@ def calibrate(
     ``output``: the same student with the fit is written there. Raises CheckpointError, BackendError, ConfigError
     or SourceError for what cannot be used.
     """
-    estimator = Estimator.from_checkpoint(checkpoint, device=device)
+    estimator = Estimator.from_checkpoint(checkpoint, device=device, backend="torch")
     published = SigmaPower(*estimator.card.student.stddev_power)
     error, stddev = errors_of(estimator, fit)
     power = fit_power(error, published.undo(stddev))

@@ -70,7 +70,7 @@ def evaluate(
 
     Raises CheckpointError, BackendError, and SourceError where nothing could be scored.
     """
-    estimator = Estimator.from_checkpoint(checkpoint, device=device)
+    estimator = Estimator.from_checkpoint(checkpoint, device=device, backend="torch")
     limits = DepthRange(data.min_depth, data.max_depth)
     tally = Tally(limits, teacher_is_metric=teacher is not None and teacher.network.kind != "disparity")
     book, digest = PictureBook(pictures, len(data.sweeps), limits), DataHash()

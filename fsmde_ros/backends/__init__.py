@@ -65,14 +65,17 @@ def build_backend(
 def fastest_ready(
     student: Student, device: torch.device, input_size: tuple[int, int] | None, folders: Sequence[Path] = ()
 ) -> str:
-    """The fastest backend that is installed, computes the depth of float32 on a CPU, and has nothing to build.
+    """The fastest backend that is installed, computes the depth of float32 on a CPU, and is ready in seconds.
 
-    A node that was started with ``auto`` must not spend minutes on a build that nobody asked for. One start
-    with the backend named, or ``python -m training.export``, makes the files; then auto finds them.
+    A node that was started with ``auto`` must not spend minutes on a build that nobody asked for. The ONNX graph
+    of a checkpoint takes a few seconds, once: it is made where ``onnx`` is installed, or found where
+    ``python -m training.export`` has left it.
     """
     if device.type == "cuda":
         return "cuda_graph"
-    if input_size is None or graph_key(student, 1, input_size).find(folders) is None:
+    if input_size is None:
+        return "torch"
+    if find_spec("onnx") is None and graph_key(student, 1, input_size).find(folders) is None:
         return "torch"
     if find_spec("openvino") is not None:
         return "openvino"

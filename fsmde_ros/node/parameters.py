@@ -81,7 +81,7 @@ class Settings:
     backend: str = parameter(
         "backend",
         "auto",
-        "What runs the network; auto takes the fastest that is ready, without building anything.",
+        "What runs the network; auto takes the fastest that is installed and ready in seconds.",
         choices=("auto", *BUILDERS),
     )
     on_out_of_memory: str = parameter(

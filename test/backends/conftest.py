@@ -1,15 +1,14 @@
-"""The shipped student, a sweep of the town for it, and a cache of built files for this run alone."""
+"""The shipped student, a sweep of the town for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
 from fsmde_ros.network.student import Student
 from training.town.drive import nuscenes_drive
@@ -53,11 +52,3 @@ def make() -> Callable[..., Inputs]:
 def trained() -> Student:
     """The student that is shipped."""
     return load_checkpoint(default_checkpoint())[0]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is built into, or taken from, the cache of the user."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
-        yield

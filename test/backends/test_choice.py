@@ -76,11 +76,31 @@ def test_openvino_leaves_the_gpu_to_others(trained: Student, monkeypatch: pytest
         build_backend("openvino", trained, "cuda")
 
 
-def test_auto_builds_nothing(trained: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_without_a_runtime_is_torch_and_builds_nothing(
+    trained: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    assert fastest_ready(trained, CPU, SIZE) == "torch"
+    for packages in ((), ("onnx",), ("openvino", "onnxruntime")):  # the last: no graph, and nothing to make it with
+        monkeypatch.setattr(fsmde_ros.backends, "find_spec", installed(*packages))
+        assert fastest_ready(trained, CPU, SIZE) == "torch"
+    monkeypatch.undo()
     assert fastest_ready(trained, CPU, None) == "torch"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_makes_the_graph_it_needs_once(
+    trained: Student, tmp_path: Path, make: Callable[..., tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("openvino")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    inputs = make(1)
+    height, width = inputs[0].shape[-2:]
+    build_backend("auto", trained, "cpu", (height, width))(*inputs)
+    made = [path.name for path in tmp_path.iterdir()]
+    assert len(made) == 1
+    assert build_backend("auto", trained, "cpu", (height, width)).name == "openvino cpu"
+    assert [path.name for path in tmp_path.iterdir()] == made
 
 
 def test_auto_takes_the_fastest_that_is_ready(
@@ -95,7 +115,9 @@ def test_auto_takes_the_fastest_that_is_ready(
     for packages, expected in choices.items():
         monkeypatch.setattr(fsmde_ros.backends, "find_spec", installed(*packages))
         assert fastest_ready(trained, CPU, SIZE, [tmp_path]) == expected
-    assert fastest_ready(trained, CPU, (96, 64), [tmp_path]) == "torch"
+        assert fastest_ready(trained, CPU, (96, 64), [tmp_path]) == "torch", "no file for that size"
+        monkeypatch.setattr(fsmde_ros.backends, "find_spec", installed("onnx", *packages))
+        assert fastest_ready(trained, CPU, (96, 64), [tmp_path]) == expected
     assert fastest_ready(trained, torch.device("cuda"), SIZE) == "cuda_graph"
 
 
