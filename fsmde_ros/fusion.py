@@ -7,16 +7,17 @@ voxel only the surest, that with the smallest standard deviation, is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.geometry import pixel_grid, transform, unproject
-from fsmde_ros.rig import Camera
+from fsmde_ros.geometry import pixel_grid, unproject
 from fsmde_ros.sweep import SurroundDepth
 
-_VOXEL_BITS = 21  # of each axis in one int64: 2 million voxels, 20 km at 1 cm
+_VOXEL_BITS = 21  # at most of each axis: 2 million voxels, 20 km at 1 cm
+_STDDEV_BITS = 31  # of a float32 without its sign
 
 
 @dataclass(frozen=True)
@@ -91,55 +92,62 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
 
     Returns:
         a cloud, unordered; where voxels are on, at most one point in each: that with the smallest
-        standard deviation, an unknown one counting as the largest, the first of equals.
+        standard deviation, an unknown one counting as the largest.
     """
     if images.shape != (*depth.depth.shape, 3):
         raise ValueError(f"images must be [V, H, W, 3] = {(*depth.depth.shape, 3)}, got {images.shape}")
     first, step = config.stride // 2, config.stride
     sample = (slice(None), slice(first, None, step), slice(first, None, step))
-    depths, stddevs, colours = depth.depth[sample], depth.stddev[sample], images[sample]
-    parts = [
-        _view_points(camera, depths[index], stddevs[index], colours[index], index, config)
-        for index, camera in enumerate(depth.rig.cameras)
-    ]
-    cloud = Cloud(
-        np.concatenate([part.points_vehicle for part in parts]),
-        np.concatenate([part.rgb for part in parts]),
-        np.concatenate([part.stddev for part in parts]),
-        np.concatenate([part.view for part in parts]),
-    )
+    depths, stddevs = depth.depth[sample], depth.stddev[sample]  # [V, h, w]
+    keep = _usable(depths, stddevs, config)
+    mounting = depth.rig.camera_to_vehicle().astype(np.float32)  # [V, 4, 4]
+    rays = _rays(depth.rig.intrinsics().tobytes(), depth.depth.shape, step)
+    directions = rays @ mounting[:, :3, :3].transpose(0, 2, 1)  # [V, h * w, 3], of optical depth 1
+    chosen = np.flatnonzero(keep)
+    view = (chosen // (depths.shape[1] * depths.shape[2])).astype(np.uint8)
+    points = directions.reshape(-1, 3)[chosen] * depths.reshape(-1)[chosen, None] + mounting[view, :3, 3]
+    near = np.einsum("ni,ni->n", points, points) <= config.max_range_m**2
+    cloud = Cloud(points[near], images[sample][keep][near], stddevs[keep][near], view[near])
     return _thin(cloud, config.voxel_m) if config.voxel_m > 0 else cloud
 
 
-def _view_points(
-    camera: Camera,
-    depth: NDArray[np.float32],
-    stddev: NDArray[np.float32],
-    image: NDArray[np.uint8],
-    index: int,
-    config: FusionConfig,
-) -> Cloud:
-    """Points of the sampled pixels of one view: depth and stddev [h, w], image [h, w, 3]."""
-    keep = np.isfinite(depth) & (depth > 0)
+def _usable(depth: NDArray[np.float32], stddev: NDArray[np.float32], config: FusionConfig) -> NDArray[np.bool_]:
+    """Which pixels [V, h, w] have a depth, sure enough."""
+    keep: NDArray[np.bool_] = np.isfinite(depth) & (depth > 0)
     if config.max_relative_stddev > 0:
         keep &= stddev <= config.max_relative_stddev * depth
     if config.max_stddev_m > 0:
         keep &= stddev <= config.max_stddev_m
-    first, step = config.stride // 2, config.stride
-    pixels = pixel_grid(camera.size)[first::step, first::step][keep]
-    points = transform(camera.camera_to_vehicle, unproject(camera.intrinsics, pixels, depth[keep]))
-    near = np.einsum("ni,ni->n", points, points) <= config.max_range_m**2
-    count = int(near.sum())
-    return Cloud(
-        points[near].astype(np.float32), image[keep][near], stddev[keep][near], np.full(count, index, dtype=np.uint8)
-    )
+    return keep
+
+
+@lru_cache(maxsize=8)  # a node has one rig; with a camera silent now and then, a few
+def _rays(intrinsics: bytes, shape: tuple[int, int, int], step: int) -> NDArray[np.float32]:
+    """Every ``step``-th pixel of V views [V, H, W] on the plane z = 1 of its optical frame, [V, h * w, 3]."""
+    pixels = pixel_grid(shape[1:])[step // 2 :: step, step // 2 :: step].reshape(-1, 2)
+    matrices = np.frombuffer(intrinsics).reshape(-1, 3, 3)
+    rays = np.stack([unproject(matrix, pixels, np.ones(len(pixels))) for matrix in matrices]).astype(np.float32)
+    rays.flags.writeable = False
+    return rays
 
 
 def _thin(cloud: Cloud, voxel_m: float) -> Cloud:
-    """The surest point of each voxel of the vehicle frame."""
-    cells = np.floor(cloud.points_vehicle / np.float32(voxel_m)).astype(np.int64) + 2 ** (_VOXEL_BITS - 1)
-    key = cells[:, 0] << 2 * _VOXEL_BITS | cells[:, 1] << _VOXEL_BITS | cells[:, 2]
-    order = np.lexsort((cloud.stddev, key))  # by voxel, then by stddev (NaN last); stable
-    key = key[order]
-    best = order[np.concatenate([[True], key[1:] != key[:-1]])] if len(key) else order
+    """The surest point of each voxel of the vehicle frame.
+
+    Voxel and standard deviation go into one number, so that one sort of whole numbers does: the bits of a float32
+    that is not negative are in its order, NaN comes last.
+    """
+    if not len(cloud):
+        return cloud
+    cells = np.floor(np.ascontiguousarray(cloud.points_vehicle.T) * np.float32(1 / voxel_m)).astype(np.int64)
+    cells -= cells.min(axis=1, keepdims=True)
+    bits = [int(top).bit_length() for top in cells.max(axis=1)]
+    voxel = (cells[0] << bits[1] | cells[1]) << bits[2] | cells[2]
+    # With voxels so small that the number overflows, the last binary digits of the standard deviation go.
+    room = min(_STDDEV_BITS, 64 - sum(bits))
+    spread = (cloud.stddev.view(np.uint32) & 0x7FFFFFFF) >> np.uint32(_STDDEV_BITS - room)
+    key = voxel.astype(np.uint64) << np.uint64(room) | spread
+    order = np.argsort(key)
+    voxel = key[order] >> np.uint64(room)
+    best = order[np.concatenate([[True], voxel[1:] != voxel[:-1]])]
     return Cloud(cloud.points_vehicle[best], cloud.rgb[best], cloud.stddev[best], cloud.view[best])
