@@ -43,9 +43,10 @@ class AugmentSettings:
     cutout: float = 0.2  # probability, per view: dirt on the lens, a solid patch
     glare: float = 0.15  # probability, per view: overexposed, so that bright surfaces are clipped to white
     own_body: float = 0.3  # probability, per view: bodywork of the own car along the lower edge
+    lidar_every: int = 1  # of the LiDAR points every n-th is kept: what a LiDAR of fewer beams would teach
 
     def __post_init__(self) -> None:
-        others = ("smallest_crop", "max_views", "exposure")
+        others = ("smallest_crop", "max_views", "exposure", "lidar_every")
         for name in (field.name for field in fields(self) if field.name not in others):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name} must be a probability in [0, 1], got {getattr(self, name)}")
@@ -53,10 +54,13 @@ class AugmentSettings:
             raise ConfigError(f"augment.smallest_crop must be in [0.2, 1], got {self.smallest_crop}")
         if self.max_views < 1:
             raise ConfigError(f"augment.max_views must be at least 1, got {self.max_views}")
+        if self.lidar_every < 1:
+            raise ConfigError(f"augment.lidar_every must be at least 1, got {self.lidar_every}")
 
 
 def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
     """A random variation of the sample: permuted, dropped, mirrored, cropped and recoloured views."""
+    sample = replace(sample, lidar=sample.lidar[:: settings.lidar_every])
     order = rng.permutation(len(sample.rig))[: settings.max_views]
     sample = select_views(sample, [int(view) for view in order])
     if rng.random() < settings.flip:

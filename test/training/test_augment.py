@@ -121,7 +121,7 @@ def test_recolour_changes_colours_only_and_not_always(sample: Sample) -> None:
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
 
 
-@pytest.mark.parametrize("field", [{"flip": 1.5}, {"smallest_crop": 0.0}, {"max_views": 0}])
+@pytest.mark.parametrize("field", [{"flip": 1.5}, {"smallest_crop": 0.0}, {"max_views": 0}, {"lidar_every": 0}])
 def test_settings_out_of_range_are_refused_by_name(field: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(field))):
         AugmentSettings(**field)
@@ -138,3 +138,11 @@ def test_body_and_glare_change_images_and_nothing_else(sample: Sample) -> None:
     assert (glaring.images[seen] >= still.images[seen]).all()
     assert glaring.images[seen].mean() > still.images[seen].mean()
     assert (covered.images[seen, -1] != still.images[seen, -1]).any()
+
+
+def test_a_sparser_lidar_keeps_every_nth_point_and_all_pixels(sample: Sample) -> None:
+    sparse = augment(sample, replace(NONE, max_views=9, lidar_every=4), np.random.default_rng(0))
+    full = augment(sample, replace(NONE, max_views=9), np.random.default_rng(0))
+    assert len(sparse.lidar) == -(-len(sample.lidar) // 4) > 0
+    assert set(map(tuple, sparse.lidar)) <= set(map(tuple, full.lidar))
+    np.testing.assert_array_equal(sparse.images, full.images)
