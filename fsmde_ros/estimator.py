@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from fsmde_ros.model_card import ModelCard
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
+
+Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
 # Rigs and undistortion maps hardly ever change in a drive, but a source may make new ones for every
 # sweep. 12 pairs of maps of 1600x900 are 140 MB.
@@ -47,8 +49,9 @@ class Estimator:
     """Metric depth of the present views of a sweep.
 
     ``estimator(sweep)`` is ``estimator.infer(estimator.prepare(sweep))``; the two steps are there
-    for who wants to time them, or to know which views could not be decoded, and why. May be used
-    by one thread at a time.
+    for who wants to time them, or to know which views could not be decoded, and why. Where the views
+    of a sweep come one by one, ``load`` begins with each and ``gather`` does the rest of ``prepare``.
+    May be used by one thread at a time, ``load`` by any.
     """
 
     def __init__(self, backend: Backend, card: ModelCard) -> None:
@@ -86,10 +89,23 @@ class Estimator:
 
     def prepare(self, sweep: Sweep) -> PreparedSweep:
         """Decode, rectify and resize the present views; raises ImageError where none can be used."""
-        names = sweep.present
-        work = [self._decoders.submit(self._load, sweep.views[name], sweep.rig[name]) for name in names]
+        loading = {name: self.load(partial(_image, sweep.views[name]), sweep.rig[name]) for name in sweep.present}
+        return self.gather(sweep.rig, sweep.stamp_ns, loading)
+
+    def load(self, image: Callable[[], EncodedImage | Image], camera: Camera) -> Future[Image]:
+        """Begin to decode, rectify and resize an image of ``camera``, in a thread that calls ``image`` for it.
+
+        The future gives [H, W, 3] RGB of the network's input size, or raises ImageError.
+        """
+        return self._decoders.submit(self._load, image, camera)
+
+    def gather(self, rig: Rig, stamp_ns: int, loading: Mapping[str, Future[Image]]) -> PreparedSweep:
+        """The views of a sweep that ``load`` has begun with, when all are done.
+
+        Raises ImageError where none can be used.
+        """
         usable, failed = {}, {}
-        for name, future in zip(names, work, strict=True):
+        for name, future in loading.items():
             try:
                 usable[name] = future.result()
             except ImageError as error:
@@ -98,8 +114,7 @@ class Estimator:
             reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
             raise ImageError(f"no view of the sweep can be used: {reasons}")
         stacked = np.stack(list(usable.values()))  # [V, H, W, 3]
-        rig = self._network_rig(sweep.rig, tuple(usable))
-        return PreparedSweep(rig, sweep.stamp_ns, stacked.transpose(0, 3, 1, 2), failed)
+        return PreparedSweep(self._network_rig(rig, tuple(usable)), stamp_ns, stacked.transpose(0, 3, 1, 2), failed)
 
     def infer(self, prepared: PreparedSweep) -> SurroundDepth:
         """Run the network on the views of ``prepared``.
@@ -115,20 +130,21 @@ class Estimator:
         np.copyto(stddev, np.float32(np.nan), where=is_out)
         return SurroundDepth(rig=rig, stamp_ns=prepared.stamp_ns, depth=depth, stddev=stddev)
 
-    def _load(self, view: View, camera: Camera) -> NDArray[np.uint8]:
+    def _load(self, source: Callable[[], EncodedImage | Image], camera: Camera) -> Image:
         """[H, W, 3] of the network's input size."""
-        if isinstance(view.image, EncodedImage):
-            self._check(camera, (*images.encoded_size(view.image), 3), "uint8")
+        given = source()
+        if isinstance(given, EncodedImage):
+            self._check(camera, (*images.encoded_size(given), 3), "uint8")
             # Lenses are undone at full size.
             size, wanted = camera.size, self.card.input_size
             reduction = images.largest_reduction(size, wanted) if camera.is_rectified else 1
-            image = images.decode(view.image, reduction=reduction)
+            image = images.decode(given, reduction=reduction)
         else:
-            image = view.image
+            image = given
             self._check(camera, image.shape, str(image.dtype))
         if not camera.is_rectified:
             image = undistort(image, self._maps(camera))
-        resized: NDArray[np.uint8] = images.resize(image, self.card.input_size)
+        resized: Image = images.resize(image, self.card.input_size)
         return resized
 
     @staticmethod
@@ -141,3 +157,7 @@ class Estimator:
 
     def _make_network_rig(self, rig: Rig, names: tuple[str, ...]) -> Rig:
         return rig.subset(names).rectified().resized(self.card.input_size)
+
+
+def _image(view: View) -> EncodedImage | Image:
+    return view.image

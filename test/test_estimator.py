@@ -157,6 +157,19 @@ def test_a_distorted_camera_is_rectified(model: str, distortion: tuple[float, ..
     np.testing.assert_array_equal(backend.given[0][0], resize(picture(0), INPUT).transpose(2, 0, 1))
 
 
+def test_views_that_come_one_by_one_make_the_sweep_of_all_at_once() -> None:
+    estimator, whole = Estimator(Recorder(), CARD), sweep()
+    loading = {
+        name: estimator.load(lambda view=whole.views[name]: view.image, whole.rig[name]) for name in whole.present
+    }
+    gathered, prepared = estimator.gather(whole.rig, whole.stamp_ns, loading), estimator.prepare(whole)
+    np.testing.assert_array_equal(gathered.images, prepared.images)
+    assert gathered.rig.names == prepared.rig.names == NAMES
+    assert gathered.stamp_ns == whole.stamp_ns
+    with pytest.raises(ImageError, match="no view"):
+        estimator.gather(whole.rig, 0, {})
+
+
 def test_the_network_runs_from_a_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
     student = Student()

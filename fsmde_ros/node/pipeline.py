@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +24,7 @@ from fsmde_ros.node.messages import check_image, compressed_to_encoded, image_to
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
+from fsmde_ros.sweep import EncodedImage, SurroundDepth
 from fsmde_ros.sweep_assembler import Arrival, AssembledSweep
 
 
@@ -35,12 +37,16 @@ class ReceivedImage:
         image: what it will be decoded from; None where it cannot be used.
         size: (H, W) in pixels; None where it cannot be read.
         problem: why it cannot be used; empty where it can.
+        loading: its pixels at the network's input size, where work on it has begun.
+        camera: that ``loading`` is for.
     """
 
     header: Header
     image: EncodedImage | Image | None
     size: tuple[int, int] | None
     problem: str = ""
+    loading: Future[NDArray[np.uint8]] | None = None
+    camera: Camera | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +96,20 @@ def receive(message: CompressedImage | Image) -> ReceivedImage:
     return ReceivedImage(message.header, message, (message.height, message.width))
 
 
+def load(estimator: Estimator, received: ReceivedImage, camera: Camera) -> Future[NDArray[np.uint8]]:
+    """The pixels of an image that can be used: of the work that has begun, or begun now."""
+    if received.loading is not None and received.camera is camera:
+        return received.loading
+    image = received.image
+    assert image is not None, "a job has only images without a problem"
+    return estimator.load(partial(image_to_rgb, image) if isinstance(image, Image) else lambda: image, camera)
+
+
+def begin(estimator: Estimator, received: ReceivedImage, camera: Camera) -> ReceivedImage:
+    """The image with work on its pixels begun, before the rest of its sweep is there."""
+    return replace(received, loading=load(estimator, received, camera), camera=camera)
+
+
 def make_job(sweep: AssembledSweep[ReceivedImage], live_rig: LiveRig) -> Job:
     """Take the views whose image and camera can be used and fit each other."""
     rig = live_rig.rig()
@@ -135,17 +155,18 @@ class Pipeline:
         """Publish the depth of a sweep and its report."""
         start = time.monotonic()
         settings = self._settings()
-        views, failed = self._convert(job)
-        if not views or job.rig is None:
-            self._drop(job, "no usable view", "; ".join(f"{n}: {p}" for n, p in {**job.refused, **failed}.items()))
+        if not job.views or job.rig is None:
+            self._drop(job, "no usable view", "; ".join(f"{n}: {p}" for n, p in job.refused.items()))
             return
+        loading = {name: load(self._estimator, arrival.payload, job.rig[name]) for name, arrival in job.views.items()}
         try:
-            prepared = self._estimator.prepare(Sweep(job.rig, job.stamp_ns, views))
+            prepared = self._estimator.gather(job.rig, job.stamp_ns, loading)
         except ImageError as error:
-            for name in views:
+            for name in job.views:
                 self._monitor.refused(name, str(error))
             self._drop(job, "no usable view", str(error))
             return
+        failed: dict[str, str] = {}
         for name, failure in prepared.failed.items():
             self._monitor.refused(name, str(failure))
             failed[name] = str(failure)
@@ -178,21 +199,6 @@ class Pipeline:
     def failed(self, job: Job, error: Exception) -> None:
         """A sweep whose work raised an exception."""
         self._drop(job, "failed", f"{type(error).__name__}: {error}")
-
-    def _convert(self, job: Job) -> tuple[dict[str, View], dict[str, str]]:
-        views: dict[str, View] = {}
-        failed: dict[str, str] = {}
-        for name, arrival in job.views.items():
-            image = arrival.payload.image
-            try:
-                pixels = image_to_rgb(image) if isinstance(image, Image) else image
-            except ImageError as error:
-                self._monitor.refused(name, str(error))
-                failed[name] = str(error)
-                continue
-            if pixels is not None:
-                views[name] = View(pixels, arrival.stamp_ns)
-        return views, failed
 
     def _report(
         self,

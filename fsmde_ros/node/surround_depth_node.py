@@ -40,7 +40,7 @@ from fsmde_ros.node.live_rig import LiveRig
 from fsmde_ros.node.messages import INPUT_QOS, REPORT_QOS, stamp_ns, stamp_problem
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
-from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, make_job, receive, size_problem, warm_up
+from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, begin, make_job, receive, size_problem, warm_up
 from fsmde_ros.node.synchronisation import Synchroniser, build_synchroniser
 from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
 from fsmde_ros.node.worker import LatestOnlyWorker
@@ -210,6 +210,8 @@ class SurroundDepthNode(LifecycleNode):
     def _take_image(self, name: str, message: CompressedImage | Image) -> None:
         assert self._synchroniser is not None
         assert self._live_rig is not None
+        assert self._worker is not None
+        assert self._estimator is not None
         now = time.monotonic()
         received = receive(message)
         bad_stamp = stamp_problem(message.header.stamp)
@@ -219,6 +221,9 @@ class SurroundDepthNode(LifecycleNode):
         self._monitor.took(name, now, message.header.frame_id, received.size, problem)
         if bad_stamp:
             return
+        # Not where a sweep waits already: this one may take its place, and its pixels would be for nothing.
+        if not problem and rig is not None and name in rig and not self._worker.is_waiting():
+            received = begin(self._estimator, received, rig[name])
         self._submit(self._synchroniser.add(name, stamp_ns(message.header.stamp), received, now))
 
     def _tick(self) -> None:

@@ -60,6 +60,11 @@ class LatestOnlyWorker(Generic[Job]):
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def is_waiting(self) -> bool:
+        """Whether a job waits for the one in work."""
+        with self._changed:
+            return self._next is not None
+
     def busy_s(self) -> float:
         """For how long the job in work has been in work, seconds; 0 when idle."""
         with self._changed:

@@ -35,6 +35,7 @@ def test_a_slow_worker_takes_the_newest_and_gives_the_others_back():
     r = Recorder()
     worker = r.worker()
     for job in range(1, 6):
+        assert worker.is_waiting() is (job > 2)
         worker.submit(job)
         assert r.started.wait(5)
     assert r.replaced == [2, 3, 4]
