@@ -125,8 +125,8 @@ def _scene_files(root: Path, split: str | None) -> list[Path]:
     if "samples" in content:  # the file of a scene itself
         return [index]
     splits = content["scene_splits"]
-    keys = list(splits) if split is None else [SPLITS[split]]
     try:
+        keys = list(splits) if split is None else [SPLITS[split]]
         names = dict.fromkeys(name for key in keys for name in splits.get(key, {}).get("filenames", []))
     except (AttributeError, TypeError) as error:
         raise SourceError(f"{index}: scene_splits: a field is wrong: {error}") from error
