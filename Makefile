@@ -1,5 +1,6 @@
 # make demo   the main job on a drive nobody trained on: pictures and figures in out/demo
 # make test   lint, types and all tests
+# make audit  known vulnerabilities of what is installed (asks a service on the internet)
 # Both set up what they need in $(VENV). Nothing is installed outside it.
 
 PYTHON ?= python3
@@ -12,10 +13,10 @@ TEST := $(VENV)/.installed-test
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types unit coverage train clean
+.PHONY: help demo test lint types unit coverage audit train clean
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 $(RUN): requirements/run.txt requirements/constraints.txt requirements/setup.sh
 	@requirements/setup.sh $(VENV) run
@@ -42,6 +43,11 @@ unit: $(TEST)
 
 coverage: $(TEST)
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
+
+audit: $(TEST)
+	@test -x $(VENV)-audit/bin/pip-audit || $(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip install -q pip-audit==2.10.1
+	$(VENV)-audit/bin/pip-audit --path $$($(VENV)/bin/python -c 'import site; print(site.getsitepackages()[0])')
 
 train: $(TEST)
 	$(VENV)/bin/python -m training.distill --config training/configs/town.yaml
