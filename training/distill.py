@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,9 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     if export_only:
         trainer.validate(module, datamodule=loaders, ckpt_path=state, weights_only=True)
     else:
-        trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode")  # BatchNorm, frozen
+            trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None, weights_only=True)
         trainer.validate(module, datamodule=loaders)
         steps = trainer.global_step
     if trainer.is_global_zero:
@@ -129,6 +132,7 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
             enable_checkpointing=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            sync_batchnorm=_statistics_are_shared(config),
             logger=make_loggers(config.work, first_step, config.tensorboard),
             callbacks=callbacks,
         )
@@ -137,6 +141,21 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
             f"accelerator {config.accelerator}, devices {config.devices}, strategy {config.strategy}, precision "
             f"{config.precision}: {error}"
         ) from error
+
+
+def _statistics_are_shared(config: DistillConfig) -> bool:
+    """Whether processes have to share the statistics of their batches, or each would have its own.
+
+    Raises ConfigError where they cannot: torch shares them between GPUs only.
+    """
+    if config.processes == 1 or config.student.encoder.freeze_batch_norm:
+        return False
+    if config.accelerator == "cpu" or not torch.cuda.is_available():
+        raise ConfigError(
+            f"student.encoder.freeze_batch_norm is false with {config.processes} processes on CPUs, which cannot share "
+            "the statistics of BatchNorm; set it to true, or devices and num_nodes to 1, or use GPUs"
+        )
+    return True
 
 
 def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) -> ModelCard:

@@ -158,6 +158,7 @@ class Encoder(nn.Module):
         if config.frozen_stages:
             for part in (self.stem, *self.stages[: config.frozen_stages]):
                 part.requires_grad_(False)
+        self.train()  # freezes BatchNorm from the first step on: Lightning does not call train()
 
     def _initialise(self) -> None:
         for module in self.modules():

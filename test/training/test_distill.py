@@ -185,8 +185,9 @@ def test_two_processes_do_what_one_does(tmp_path: Path, sample: Sample, server: 
         for config in (one_config, two_config)
     ]
     for name, tensor in states[0]["state_dict"].items():
-        if "running_" in name or "num_batches" in name:
-            continue  # statistics of each process's own batches
+        if "running_" in name or "num_batches" in name:  # frozen: as they were made
+            assert torch.equal(tensor, torch.full_like(tensor, "running_var" in name)), name
+            assert torch.equal(states[1]["state_dict"][name], tensor), name
         torch.testing.assert_close(states[1]["state_dict"][name], tensor, rtol=1e-4, atol=2e-6, msg=name)
     moments = [state["optimizer_states"][0]["state"] for state in states]  # the averaged gradients of AdamW
     assert moments[0].keys() == moments[1].keys()
@@ -195,9 +196,12 @@ def test_two_processes_do_what_one_does(tmp_path: Path, sample: Sample, server: 
         torch.testing.assert_close(moments[1][index]["exp_avg"], moment["exp_avg"], rtol=1e-3, atol=1e-4 * scale)
     cards = [json.loads(config.output.with_suffix(".json").read_text()) for config in (one_config, two_config)]
     for name, value in cards[0]["metrics"].items():
-        assert cards[1]["metrics"][name] == pytest.approx(value, rel=0.01), name  # those statistics differ
+        assert cards[1]["metrics"][name] == pytest.approx(value, abs=1e-5), name  # as many digits as a card has
     rows = [_logged(config.work) for config in (one_config, two_config)]
     assert rows[0].keys() == rows[1].keys()
+    for step, name in rows[0]:
+        if name.startswith("val/"):
+            assert rows[1][step, name] == pytest.approx(rows[0][step, name], rel=1e-5), (step, name)
 
 
 def test_processes_that_do_not_fit_together(
@@ -207,6 +211,15 @@ def test_processes_that_do_not_fit_together(
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert main(["--config", str(path)]) == 1
     assert "torchrun started 4 processes, but devices x num_nodes is 1" in capsys.readouterr().err
+
+
+def test_processes_without_gpus_cannot_share_the_statistics_of_their_batches(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = _configure(tmp_path, sample)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["--config", str(path), "--devices", "2", "--student.encoder.freeze_batch_norm", "false"]) == 1
+    assert "student.encoder.freeze_batch_norm is false with 2 processes on CPUs" in capsys.readouterr().err
 
 
 def test_command_line_wins_over_yaml(tmp_path: Path, sample: Sample) -> None:

@@ -8,8 +8,10 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.network.encoder import EncoderConfig
 from fsmde_ros.network.student import Student, StudentConfig
 from training.batch import Sample, SweepBatch, collate, select_views
 from training.module import DistillModule, Optimisation, parameter_groups, rate_share, run_student, score_views
@@ -74,6 +76,22 @@ def test_a_few_steps_on_one_batch_lower_the_loss(batch: SweepBatch, student: Stu
         optimizer.step()
         history.append(loss.item())
     assert history[-1] < 0.7 * history[0]
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_statistics_of_batch_norm_move_only_where_they_are_not_frozen(batch: SweepBatch, is_frozen: bool) -> None:
+    """In a run of Lightning, which calls train() on nothing, and again after its validation."""
+    encoder = EncoderConfig(freeze_batch_norm=is_frozen)
+    module = DistillModule(Student(replace(CONFIG, encoder=encoder)), replace(OFF, silog=1.0))
+    before = [buffer.clone() for buffer in module.student.encoder.buffers()]
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(accelerator="cpu", max_steps=4, val_check_interval=2, num_sanity_val_steps=0, **options)
+    batches = [DataLoader([batch] * count, batch_size=None) for count in (4, 1)]
+    trainer.fit(module, *batches)
+    same = [torch.equal(a, b) for a, b in zip(before, module.student.encoder.buffers(), strict=True)]
+    assert all(same) == is_frozen
+    averaged = [torch.equal(a, b) for a, b in zip(before, module.average.encoder.buffers(), strict=True)]
+    assert averaged == same
 
 
 def test_parameter_groups_hold_every_trainable_parameter_once(student: Student) -> None:
