@@ -95,6 +95,7 @@ def mirror(sample: Sample) -> Sample:
         lidar=lidar,
         dense_depth=np.ascontiguousarray(sample.dense_depth[:, :, ::-1]),
         teacher_disparity=np.ascontiguousarray(sample.teacher_disparity[:, :, ::-1]),
+        moments=None if sample.moments is None else sample.moments.mirrored(),
     )
 
 
@@ -122,6 +123,7 @@ def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width
         lidar=lidar,
         dense_depth=dense,
         teacher_disparity=teacher,
+        moments=None if sample.moments is None else sample.moments.cropped(view, window),
     )
 
 
@@ -133,7 +135,16 @@ def drop_views(sample: Sample, views: list[int]) -> Sample:
     dense, teacher = sample.dense_depth.copy(), sample.teacher_disparity.copy()
     images[views], present[views], dense[views], teacher[views] = 0, False, np.nan, np.nan
     lidar = sample.lidar[~np.isin(sample.lidar[:, 0], views)]
-    return replace(sample, images=images, present=present, lidar=lidar, dense_depth=dense, teacher_disparity=teacher)
+    moments = None if sample.moments is None else sample.moments.without(views)
+    return replace(
+        sample,
+        images=images,
+        present=present,
+        lidar=lidar,
+        dense_depth=dense,
+        teacher_disparity=teacher,
+        moments=moments,
+    )
 
 
 def recolour(images: Image, settings: AugmentSettings, rng: np.random.Generator) -> Image:

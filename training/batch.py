@@ -18,6 +18,7 @@ from fsmde_ros.images import decode, resize
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
+from training.moments import Moments, two_moments
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,7 @@ class Sample:
             a raster, so that a crop moves them without rounding.
         dense_depth: [V, H, W] float32 metres, NaN = no value, +inf = sky.
         teacher_disparity: [V, H, W] float32 up to one scale and shift of the sweep, NaN = no value.
+        moments: the same cameras a moment before or after, where that is known and asked for.
     """
 
     rig: Rig
@@ -40,6 +42,7 @@ class Sample:
     lidar: NDArray[np.float32]
     dense_depth: NDArray[np.float32]
     teacher_disparity: NDArray[np.float32]
+    moments: Moments | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,7 +67,8 @@ class SweepBatch(NamedTuple):
     Shapes: images [B, V, 3, H, W] uint8 RGB; intrinsics [B, V, 3, 3] at (H, W); camera_to_vehicle
     [B, V, 4, 4]; ground_z [B] m; present [B, V] bool; lidar_depth, dense_depth [B, V, H, W] m (NaN = no
     value, +inf = sky); teacher_disparity [B, V, H, W] (NaN = no value); adjacent [B, V, V] bool, the
-    views whose frusta overlap, both present.
+    views whose frusta overlap, both present. Of a second moment (see ``Moments``; U is V, or 0 where no
+    sample has one): moments [B, U, 2, 3, H, W] uint8, motion [B, U, 4, 4], has_moments [B, U] bool.
     """
 
     images: Tensor
@@ -76,6 +80,9 @@ class SweepBatch(NamedTuple):
     dense_depth: Tensor
     teacher_disparity: Tensor
     adjacent: Tensor
+    moments: Tensor
+    motion: Tensor
+    has_moments: Tensor
 
 
 def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[np.float32] | None = None) -> Sample:
@@ -86,23 +93,38 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
     """
     rig = sweep.rig.rectified().resized(size)
     resized = Sweep(rig, sweep.stamp_ns, sweep.views, sweep.lidar)
-    images = np.zeros((len(rig), *size, 3), dtype=np.uint8)
     points = [np.zeros((0, 4), dtype=np.float32)]
     for index, name in enumerate(rig.names):
         if name not in sweep.views:
             continue
-        images[index] = resize(_rectified_image(sweep, name), size)
         pixels, depth = lidar_in_view(resized, name)
         points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
     nothing = np.full((len(rig), *size), np.nan, dtype=np.float32)
     return Sample(
         rig=rig,
-        images=images,
+        images=_view_images(sweep, size),
         present=np.array([name in sweep.views for name in rig.names]),
         lidar=np.concatenate(points),
         dense_depth=nothing if dense_depth is None else dense_depth.astype(np.float32),
         teacher_disparity=nothing,
     )
+
+
+def with_moments(sample: Sample, sweep: Sweep, other: Sweep) -> Sample:
+    """The sample of ``sweep``, not augmented, beside a sweep a moment before or after (``are_consecutive``).
+
+    Raises ImageError where a view of ``other`` cannot be used.
+    """
+    return replace(sample, moments=two_moments(sweep, other, sample.images, _view_images(other, sample.size)))
+
+
+def _view_images(sweep: Sweep, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """[V, H, W, 3] rectified and resized; zeros where a view is missing."""
+    images = np.zeros((len(sweep.rig), *size, 3), dtype=np.uint8)
+    for index, name in enumerate(sweep.rig.names):
+        if name in sweep.views:
+            images[index] = resize(_rectified_image(sweep, name), size)
+    return images
 
 
 def _rectified_image(sweep: Sweep, name: str) -> NDArray[np.uint8]:
@@ -135,6 +157,7 @@ def select_views(sample: Sample, order: Sequence[int]) -> Sample:
         lidar=lidar,
         dense_depth=sample.dense_depth[index],
         teacher_disparity=sample.teacher_disparity[index],
+        moments=None if sample.moments is None else sample.moments.select(order),
     )
 
 
@@ -158,6 +181,7 @@ def collate(samples: Sequence[Sample]) -> SweepBatch:
     for b, sample in enumerate(samples):
         for i, j in adjacent_pairs(sample.rig):
             adjacent[b, i, j] = adjacent[b, j, i] = bool(sample.present[i] and sample.present[j])
+    moments, motion, has_moments = _collated_moments(samples, views)
     return SweepBatch(
         images=stack([sample.images for sample in samples], 0).permute(0, 1, 4, 2, 3).contiguous(),
         intrinsics=camera_matrices([sample.rig.intrinsics() for sample in samples]),
@@ -168,4 +192,23 @@ def collate(samples: Sequence[Sample]) -> SweepBatch:
         dense_depth=stack([sample.dense_depth for sample in samples], np.nan),
         teacher_disparity=stack([sample.teacher_disparity for sample in samples], np.nan),
         adjacent=adjacent,
+        moments=moments,
+        motion=motion,
+        has_moments=has_moments,
     )
+
+
+def _collated_moments(samples: Sequence[Sample], views: int) -> tuple[Tensor, Tensor, Tensor]:
+    """``moments``, ``motion`` and ``has_moments`` of ``SweepBatch`` for samples that are padded to ``views``."""
+    if all(sample.moments is None for sample in samples):
+        views = 0
+    moments = torch.zeros(len(samples), views, 2, 3, *samples[0].size, dtype=torch.uint8)
+    motion = torch.eye(4).repeat(len(samples), views, 1, 1)
+    has_moments = torch.zeros(len(samples), views, dtype=torch.bool)
+    for b, sample in enumerate(samples):
+        if sample.moments is not None:
+            v = len(sample.rig)
+            moments[b, :v] = torch.from_numpy(sample.moments.images).permute(0, 1, 4, 2, 3)
+            motion[b, :v] = torch.from_numpy(sample.moments.motion).float()
+            has_moments[b, :v] = torch.from_numpy(sample.moments.known & sample.present)
+    return moments, motion, has_moments

@@ -29,17 +29,20 @@ from tqdm import tqdm
 
 import training.town
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.sweep import Sweep, View
 from training.augment import AugmentSettings, augment
-from training.batch import Sample, sample_from_sweep
+from training.batch import Sample, sample_from_sweep, with_moments
 from training.sample_file import has_dense_depth, load_sample, save_sample
 from training.teachers.cache import CachedTeacher
 from training.teachers.town import town_teacher
-from training.town.drive import TownDrive
+from training.town.camera import render_views
+from training.town.drive import TownDrive, seconds
 from training.town.lidar import DDAD_LIDAR, HDL32E
 from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig
 from training.town.settings import TownSettings
 
 CACHE_FORMAT = 1  # to be raised when the files change their meaning
+LATER_S = 0.1  # between the two moments of a town sweep
 
 
 @dataclass(frozen=True)
@@ -94,27 +97,34 @@ class TownData:
             firing="simultaneous" if firing == "simultaneous" else "spinning",
         )
 
-    def cache_folder(self, root: Path) -> Path:
-        """Folder below ``root`` for exactly these drives; the number of drives does not matter."""
+    def cache_folder(self, root: Path, consecutive: bool = False) -> Path:
+        """Folder below ``root`` for exactly these drives; the number of drives does not matter.
+
+        ``consecutive``: with a second moment of every camera.
+        """
         described = {
             "format": CACHE_FORMAT,
             "renderer": _renderer_hash(),
             "data": {name: value for name, value in asdict(self).items() if name != "drives"},
             "town": asdict(self.settings),
+            **({"later_s": LATER_S} if consecutive else {}),
         }
         return root / hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fill_cache(data: TownData, root: Path, workers: int = 2) -> list[Path]:
-    """Render what is missing, with a progress bar; files of all sweeps, in the order of the drives."""
-    folder = data.cache_folder(root)
+def fill_cache(data: TownData, root: Path, workers: int = 2, consecutive: bool = False) -> list[Path]:
+    """Render what is missing, with a progress bar; files of all sweeps, in the order of the drives.
+
+    ``consecutive``: with what every camera sees a moment later, too.
+    """
+    folder = data.cache_folder(root, consecutive)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [index for index in range(data.drives) if not _drive_folder(folder, index).exists()]
     if missing:
         # spawn: a fork of a process that has run torch's threads, or ROS's, can hang
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_use_one_thread) as pool:
-            jobs = [pool.submit(_render_drive, data, index, folder) for index in missing]
+            jobs = [pool.submit(_render_drive, data, index, folder, consecutive) for index in missing]
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering town drives", unit="drive"):
                 job.result()
     return [
@@ -184,16 +194,34 @@ def _drive_folder(folder: Path, index: int) -> Path:
     return folder / f"drive-{index:05d}"
 
 
-def _render_drive(data: TownData, index: int, folder: Path) -> None:
+def town_sample(drive: TownDrive, i: int, size: tuple[int, int], consecutive: bool = False) -> Sample:
+    """Sweep ``i`` of a drive that renders at ``size`` (H, W), with its dense depth.
+
+    ``consecutive``: with what every camera sees ``LATER_S`` later.
+    """
+    made = drive.town_sweep(i)
+    sample = sample_from_sweep(made.sweep, size, np.stack([made.depth[name] for name in drive.rig.names]))
+    if not consecutive:
+        return sample
+    stamps = {name: view.stamp_ns + round(LATER_S * 1e9) for name, view in made.sweep.views.items()}
+    poses = {name: drive.vehicle_to_map(stamp) for name, stamp in stamps.items()}
+    requests = [(seconds(stamps[camera.name]), camera, poses[camera.name]) for camera in drive.rig.cameras]
+    views = {
+        camera.name: View(image, stamps[camera.name], poses[camera.name])
+        for camera, (image, _) in zip(drive.rig.cameras, render_views(drive.world, requests), strict=True)
+    }
+    later = Sweep(drive.rig, made.sweep.stamp_ns + round(LATER_S * 1e9), views)
+    return with_moments(sample, made.sweep, later)
+
+
+def _render_drive(data: TownData, index: int, folder: Path, consecutive: bool) -> None:
     """Render one drive into a scratch folder and give it its name once it is complete."""
     scratch = folder / f".drive-{index:05d}-{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     drive = data.drive(index)
     for i in range(data.sweeps_per_drive):
-        town_sweep = drive.town_sweep(i)
-        dense = np.stack([town_sweep.depth[name] for name in drive.rig.names])
-        save_sample(scratch / f"{i}.npz", sample_from_sweep(town_sweep.sweep, data.size, dense))
+        save_sample(scratch / f"{i}.npz", town_sample(drive, i, data.size, consecutive))
     final = _drive_folder(folder, index)
     if final.exists():  # another process that shares the cache was faster
         shutil.rmtree(scratch)

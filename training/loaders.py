@@ -56,7 +56,8 @@ class Loaders(lightning.LightningDataModule):
         train, val = config.mixtures()
         self.validation = gather(val, config.val, config.cache, config.render_workers, tell)
         if self.with_training:
-            self.training = gather(train, config.train, config.cache, config.render_workers, tell)
+            consecutive = config.losses.photometric_consecutive > 0
+            self.training = gather(train, config.train, config.cache, config.render_workers, tell, consecutive)
             self.teacher = ask_teacher(config.teacher, self.training.files)
         self._is_filled = True
 

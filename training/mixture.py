@@ -20,10 +20,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fsmde_ros.errors import ConfigError, ImageError, SourceError
-from training.batch import sample_from_sweep
+from fsmde_ros.sweep import Sweep
+from training.batch import Sample, sample_from_sweep, with_moments
 from training.data_source import EXAMPLES, DataName, DataSource, open_data, parse_name
 from training.datasets import TownData, fill_cache
-from training.sample_file import FORMAT, save_sample
+from training.moments import MOST_APART_S, are_consecutive
+from training.sample_file import FORMAT, has_moments, save_sample
 
 TOWN = "town"
 MOST_UNUSABLE = 0.2  # of the sweeps of a drive: more, and the drive itself must be wrong
@@ -89,7 +91,14 @@ def _part(text: str) -> Part:
     return Part(None if is_town else name, weight)
 
 
-def gather(mixture: Sequence[Part], town: TownData, cache: Path, workers: int, tell: bool = True) -> SampleFiles:
+def gather(
+    mixture: Sequence[Part],
+    town: TownData,
+    cache: Path,
+    workers: int,
+    tell: bool = True,
+    consecutive: bool = False,
+) -> SampleFiles:
     """Render or read what the cache lacks, with progress bars, and name the files of all samples.
 
     Args:
@@ -98,36 +107,43 @@ def gather(mixture: Sequence[Part], town: TownData, cache: Path, workers: int, t
         cache: folder of all caches.
         workers: processes that render, threads that read.
         tell: name on stderr every sweep that is left out.
+        consecutive: with what the cameras saw a moment before or after, where there is such a sweep.
 
     Raises:
-        SourceError, RigError: a drive cannot be opened, or more than a fifth of it cannot be used.
+        SourceError, RigError: a drive cannot be opened, more than a fifth of it cannot be used, or it has not two
+            consecutive sweeps where they are asked for.
     """
     parts, left_out = [], []
     for part in mixture:
         if part.name is None:
-            parts.append(tuple(fill_cache(town, cache, workers)))
+            parts.append(tuple(fill_cache(town, cache, workers, consecutive)))
         else:
-            files, reasons = read_source(open_data(part.name), town.size, cache, workers, tell)
+            files, reasons = read_source(open_data(part.name), town.size, cache, workers, tell, consecutive)
             parts.append(files)
             left_out += reasons
     return SampleFiles(tuple(parts), tuple(part.weight for part in mixture), tuple(left_out))
 
 
 def read_source(
-    source: DataSource, size: tuple[int, int], cache: Path, workers: int, tell: bool = True
+    source: DataSource,
+    size: tuple[int, int],
+    cache: Path,
+    workers: int,
+    tell: bool = True,
+    consecutive: bool = False,
 ) -> tuple[tuple[Path, ...], list[str]]:
     """Files of the samples of a drive at ``size`` (H, W), and why others could not be used.
 
     What is there from an earlier run is kept; a file appears whole or not at all, so that a run may be killed at
     any time and several may share a cache.
     """
-    folder = source_folder(source, size, cache)
+    folder = source_folder(source, size, cache, consecutive)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:06d}.npz" for index in range(len(source.sweeps))]
     missing = [index for index, file in enumerate(files) if not file.exists()]
     reasons = []
     with ThreadPoolExecutor(workers) as pool:
-        jobs = pool.map(lambda index: _write_sample(source, index, size, files[index]), missing)
+        jobs = pool.map(lambda index: _write_sample(source, index, size, files[index], consecutive), missing)
         try:
             for reason in tqdm(jobs, total=len(missing), desc=f"reading {source.name}", unit="sweep", delay=1):
                 if reason:
@@ -142,10 +158,17 @@ def read_source(
             f"{source.name}: {len(reasons)} of {len(files)} sweeps cannot be used, at most {MOST_UNUSABLE:.0%} may be "
             f"left out; the first: {'; '.join(reasons[:SHOWN_REASONS])}"
         )
-    return tuple(file for file in files if file.exists()), reasons
+    there = tuple(file for file in files if file.exists())
+    if consecutive and not any(has_moments(file) for file in there):
+        raise SourceError(
+            f"{source.name}: losses.photometric_consecutive needs sweeps at most {MOST_APART_S:g} s apart, with the "
+            "vehicle's pose at each image (in a bag: odometry or a moving TF), and there are none; set it to 0, or "
+            "choose a drive with poses and a smaller ,every="
+        )
+    return there, reasons
 
 
-def source_folder(source: DataSource, size: tuple[int, int], cache: Path) -> Path:
+def source_folder(source: DataSource, size: tuple[int, int], cache: Path, consecutive: bool = False) -> Path:
     """Folder below ``cache`` for exactly these sweeps: it changes with the drive's name and its files."""
     described = {
         "format": FORMAT,
@@ -153,20 +176,36 @@ def source_folder(source: DataSource, size: tuple[int, int], cache: Path) -> Pat
         "place": str(Path(source.name.place).absolute()),
         "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files],
         "size": list(size),
+        **({"most_apart_s": MOST_APART_S} if consecutive else {}),
     }
     return cache / hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _write_sample(source: DataSource, index: int, size: tuple[int, int], file: Path) -> str | None:
+def _write_sample(source: DataSource, index: int, size: tuple[int, int], file: Path, consecutive: bool) -> str | None:
     """Read a sweep and write its sample; why it cannot be used, none where all is well."""
     try:
-        sample = sample_from_sweep(source.sweeps[index], size)
+        sweep = source.sweeps[index]
+        sample = sample_from_sweep(sweep, size)
     except (SourceError, ImageError) as error:
         return f"{source.name}, sweep {index}: {error}"
     if not len(sample.lidar):
         return f"{source.name}, sweep {index}: no LiDAR point falls into any view, and nothing else supervises it"
-    save_sample(file, sample)
+    save_sample(file, _beside_another(source, index, sweep, sample) if consecutive else sample)
     return None
+
+
+def _beside_another(source: DataSource, index: int, sweep: Sweep, sample: Sample) -> Sample:
+    """The sample with the moment of the sweep after it, or else before; as it is where neither can be used."""
+    for near in (index + 1, index - 1):
+        if not 0 <= near < len(source.sweeps):
+            continue
+        try:
+            other = source.sweeps[near]
+            if are_consecutive(sweep, other):
+                return with_moments(sample, sweep, other)
+        except (SourceError, ImageError):
+            continue  # it is named at its own turn
+    return sample
 
 
 def describe(mixture: Sequence[Part], town: TownData) -> str:

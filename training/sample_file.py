@@ -13,6 +13,7 @@ import numpy as np
 from fsmde_ros.errors import SourceError
 from fsmde_ros.rig import Camera, Rig
 from training.batch import Sample
+from training.moments import Moments
 
 FORMAT = 1  # to be raised when the files change their meaning
 
@@ -33,6 +34,10 @@ def save_sample(path: Path, sample: Sample) -> None:
     }
     if has_dense_depth(sample):
         arrays["dense_depth"] = sample.dense_depth.astype(np.float16)
+    if sample.moments is not None:  # the first moment is that of the images
+        arrays["other_images"] = sample.moments.images[:, 1]
+        arrays["motion"] = sample.moments.motion
+        arrays["has_moments"] = sample.moments.known
     scratch = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
     with scratch.open("wb") as file:
         np.savez(file, **arrays)
@@ -53,6 +58,10 @@ def load_sample(path: Path) -> Sample:
             data["names"], data["intrinsics"], data["camera_to_vehicle"], strict=True
         )
     )
+    moments = None
+    if "motion" in data:
+        both = np.stack([data["images"], data["other_images"]], axis=1)
+        moments = Moments(both, data["motion"], data["has_moments"])
     nothing = np.full(data["images"].shape[:3], np.nan, dtype=np.float32)
     return Sample(
         rig=Rig(cameras, ground_z=float(data["ground_z"])),
@@ -61,7 +70,17 @@ def load_sample(path: Path) -> Sample:
         lidar=data["lidar"],
         dense_depth=data["dense_depth"].astype(np.float32) if "dense_depth" in data else nothing,
         teacher_disparity=nothing,
+        moments=moments,
     )
+
+
+def has_moments(path: Path) -> bool:
+    """Whether a file of ``save_sample`` has a second moment; raises SourceError where it cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return "motion" in file.files
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SourceError(f"cached sweep {path} cannot be read ({error}); delete its folder to remake it") from error
 
 
 def has_dense_depth(sample: Sample) -> bool:

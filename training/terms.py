@@ -32,6 +32,7 @@ class LossWeights:
     smoothness: float = 0.0
     overlap: float = 0.0  # depths of one point in two views
     photometric: float = 0.0  # images of one point in two views
+    photometric_consecutive: float = 0.0  # images of one point in one camera at two moments, where poses are known
     silog_lam: float = 0.85
     ckd_temperature: float = 1.0
     vrkd_temperature: float = 0.1
@@ -151,7 +152,19 @@ def _geometric_terms(output: StudentOutput, batch: SweepBatch, weights: LossWeig
         i_to_j = losses.view_to_view(batch.camera_to_vehicle[b, i], batch.camera_to_vehicle[b, j])
         moved = losses.reproject(output.depth[b, i], batch.intrinsics[b, i], batch.intrinsics[b, j], i_to_j)
         terms["photometric"] = losses.photometric(batch.images[b, i], batch.images[b, j], moved)
+    if weights.photometric_consecutive > 0:
+        terms["photometric_consecutive"] = _consecutive_term(output.depth, batch)
     return terms
+
+
+def _consecutive_term(depth: Tensor, batch: SweepBatch) -> Tensor:
+    """Every view against what its camera saw at the other moment, warped by depth [B, V, H, W] and motion."""
+    b, v = batch.has_moments.nonzero().unbind(1)
+    camera, intrinsics = batch.camera_to_vehicle[b, v], batch.intrinsics[b, v]
+    first_to_second = losses.view_to_view(camera, camera, batch.motion[b, v])
+    moved = losses.reproject(depth[b, v], intrinsics, intrinsics, first_to_second)
+    first, second = batch.moments[b, v].unbind(1)
+    return losses.photometric(first, second, moved, ignore_still=True)
 
 
 def at_bin_size(full: Tensor, logits: Tensor) -> Tensor:

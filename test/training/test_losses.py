@@ -257,6 +257,25 @@ def test_photometric_is_least_at_the_true_depth_and_pulls_towards_it() -> None:
     assert down < 0 < up
 
 
+def test_photometric_leaves_out_what_moves_with_the_camera() -> None:
+    """The left half is the own car, the right half a wall that comes by."""
+    torch.manual_seed(5)
+    intrinsics = torch.tensor([[[20.0, 0, 15.5], [0, 20.0, 9.5], [0, 0, 1]]])
+    source = torch.nn.functional.interpolate(torch.rand(1, 3, 5, 8) * 255, (20, 32), mode="bicubic").clamp(0, 255)
+    target = torch.cat([source[..., :16], torch.roll(source, 2, dims=3)[..., 16:]], dim=3)
+    i_to_j = torch.eye(4)[None].clone()
+    i_to_j[0, 0, 3] = -1.0
+    depth = torch.full((1, 20, 32), 10.0, requires_grad=True)
+    moved = losses.reproject(depth, intrinsics, intrinsics, i_to_j)
+    with_car = losses.photometric(target, source, moved)
+    assert with_car > 0.05
+    losses.photometric(target, source, moved, ignore_still=True).backward()
+    assert depth.grad is not None
+    assert not depth.grad[..., :14].any()
+    assert depth.grad[..., 18:].any()
+    assert losses.photometric(target, source, moved, ignore_still=True) < 0.2 * with_car
+
+
 def test_empty_masks_and_no_pairs_give_zero_loss_and_zero_gradient() -> None:
     depth = (torch.rand(1, 2, 6, 8) + 1).requires_grad_()
     logits = torch.randn(1, 2, 5, 6, 8, requires_grad=True)

@@ -94,7 +94,9 @@ def overlap_consistency(
     return masked_mean(difference, moved.inside & (difference < tolerance))
 
 
-def photometric(target: Tensor, source: Tensor, moved: Reprojection, alpha: float = 0.85) -> Tensor:
+def photometric(
+    target: Tensor, source: Tensor, moved: Reprojection, alpha: float = 0.85, ignore_still: bool = False
+) -> Tensor:
     """Mean ``alpha (1 - SSIM) / 2 + (1 - alpha) |I_i - I_j'|`` between views i and views j warped onto them.
 
     Godard et al., CVPR 2017. SSIM (Wang et al., 2004) over 3 x 3 pixels with the constants 0.01^2 and 0.03^2 on
@@ -105,17 +107,27 @@ def photometric(target: Tensor, source: Tensor, moved: Reprojection, alpha: floa
         target: [P, 3, h, w], 0 to 255, the views i that ``moved`` starts from.
         source: [P, 3, h', w'], 0 to 255, the views j.
         moved: from ``reproject``; only its ``inside`` pixels count. No pairs: 0.
+        ignore_still: leave out pixels that ``source``, of the same size, shows at the same place at least as well:
+            what moves along with the camera, such as its own car (Godard et al., ICCV 2019).
     """
     if not len(target):
         return moved.depth.sum() * 0
     with torch.autocast(target.device.type, enabled=False):
         wanted = target.float() / 255
         warped = _sample(source.float() / 255, moved.grid)
-        structure = ((1 - _ssim(wanted, warped)) / 2).clamp(0, 1).mean(1)
-        brightness = (wanted - warped).abs().mean(1)
+        difference = _difference(wanted, warped, alpha)
         # a 3 x 3 window counts where all of it has been warped
         whole = -F.max_pool2d(-F.pad(moved.inside.float().unsqueeze(1), (1, 1, 1, 1), value=1.0), 3, 1)
-        return masked_mean(alpha * structure + (1 - alpha) * brightness, whole[:, 0] > 0.5)
+        counted = whole[:, 0] > 0.5
+        if ignore_still:
+            counted &= difference.detach() < _difference(wanted, source.float() / 255, alpha)
+        return masked_mean(difference, counted)
+
+
+def _difference(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    """[P, h, w] ``alpha (1 - SSIM) / 2 + (1 - alpha) |a - b|`` of images [P, C, h, w] in 0..1."""
+    structure = ((1 - _ssim(a, b)) / 2).clamp(0, 1).mean(1)
+    return alpha * structure + (1 - alpha) * (a - b).abs().mean(1)
 
 
 def _sample(maps: Tensor, grid: Tensor) -> Tensor:

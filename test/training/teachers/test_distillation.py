@@ -31,6 +31,7 @@ SETTINGS = {
     "accelerator": "cpu",
     "tensorboard": "true",
     "losses.ckd": "1.0",
+    "losses.photometric_consecutive": "0.1",
     "student.bins": "16",
     "student.attention_dim": "32",
     "student.attention_blocks": "1",
@@ -69,7 +70,9 @@ def test_a_bag_is_distilled_from_a_teacher(
     assert "1 sweeps could not be used and were left out" in said.out
     assert "sweep 2: the JPEG is truncated or corrupt" in said.err
     with (tmp_path / "work" / "log" / "metrics.csv").open(newline="") as file:
-        assert len([row for row in csv.DictReader(file) if row["train/ckd"]]) == 2
+        rows = [row for row in csv.DictReader(file) if row["train/ckd"]]
+    assert len(rows) == 2
+    assert all(0 <= float(row["train/photometric_consecutive"]) < 1 for row in rows)
     entries = list((tmp_path / "teacher").rglob("*.disparity"))
     assert len(entries) == 5  # of the five sweeps that are left: all views of one are the same picture
     files = sorted((tmp_path / "cache").rglob("*.npz"))  # training and validation, in any order

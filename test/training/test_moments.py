@@ -1,0 +1,215 @@
+"""Two moments of a camera: a wall that is passed, its picture known in every pixel at any pose of the vehicle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fsmde_ros.errors import ImageError, SourceError
+from fsmde_ros.geometry import pixel_grid, transform, unproject
+from fsmde_ros.network.student import StudentConfig
+from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror
+from training.batch import Sample, collate, sample_from_sweep, select_views, with_moments
+from training.data_source import open_data
+from training.datasets import TownData, town_sample
+from training.mixture import read_source
+from training.moments import are_consecutive
+from training.sample_file import has_moments, load_sample, save_sample
+from training.terms import LossWeights, distillation_terms
+
+SIZE = (64, 96)
+WALL_M = 9.0  # ahead of the place where the vehicle is first
+FORWARD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+WEIGHTS = LossWeights(**dict.fromkeys(("silog", "ckd", "vrkd", "bins", "out_of_range", "gradient", "cross"), 0.0))
+
+
+def pose(x: float, y: float, yaw: float) -> np.ndarray:
+    matrix = np.eye(4)
+    matrix[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+    matrix[:2, 3] = x, y
+    return matrix
+
+
+def two_cameras() -> Rig:
+    cameras = []
+    for index, yaw in enumerate((0.25, -0.2)):
+        matrix = pose(0.3, 0.5 - index, yaw)
+        matrix[:3, :3] = matrix[:3, :3] @ FORWARD
+        matrix[2, 3] = 1.5
+        intrinsics = np.array([[70.0 + index, 0, 46.0], [0, 69.0, 33.0 + index], [0, 0, 1]])
+        cameras.append(Camera(f"cam_{index}", SIZE, intrinsics, matrix))
+    return Rig(tuple(cameras))
+
+
+def look_at_wall(camera: Camera, vehicle_to_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Picture [H, W, 3] and depth [H, W] of a wall at x = 9 m of the map with smooth waves on it."""
+    camera_to_map = vehicle_to_map @ camera.camera_to_vehicle
+    ends = transform(camera_to_map, unproject(camera.intrinsics, pixel_grid(SIZE), np.ones(SIZE)))
+    ray = ends - camera_to_map[:3, 3]
+    depth = (WALL_M - camera_to_map[0, 3]) / ray[..., 0]
+    point = camera_to_map[:3, 3] + depth[..., None] * ray
+    y, z = point[..., 1], point[..., 2]
+    waves = [np.sin(1.9 * y + 0.4 * z), np.sin(1.3 * y - 1.7 * z), np.sin(0.6 * y + 2.1 * z + 1)]
+    return np.rint(127 + 110 * np.stack(waves, axis=-1)).astype(np.uint8).reshape(*SIZE, 3), depth.reshape(SIZE)
+
+
+def sweep_at(seconds: float, vehicle_to_map: np.ndarray | None) -> Sweep:
+    rig = two_cameras()
+    place = np.eye(4) if vehicle_to_map is None else vehicle_to_map
+    stamp = round(seconds * 1e9)
+    views = {c.name: View(look_at_wall(c, place)[0], stamp, vehicle_to_map) for c in rig.cameras}
+    return Sweep(rig, stamp, views)
+
+
+FIRST, SECOND = pose(0, 0, 0), pose(0.8, 0.15, 0.04)
+
+
+@pytest.fixture
+def passed() -> Sample:
+    """The wall with its true depth, at two moments."""
+    first, second = sweep_at(0, FIRST), sweep_at(0.1, SECOND)
+    depth = np.stack([look_at_wall(camera, FIRST)[1] for camera in first.rig.cameras])
+    return with_moments(sample_from_sweep(first, SIZE, depth), first, second)
+
+
+class Output:
+    """Of a student that says what it is told."""
+
+    def __init__(self, depth: torch.Tensor) -> None:
+        self.depth = depth
+
+
+def loss_of(sample: Sample, factor: float) -> tuple[float, torch.Tensor]:
+    """The term where the student says the true depth times a factor, and the gradient in its depth."""
+    batch = collate([sample])
+    depth = (factor * torch.nan_to_num(batch.dense_depth, nan=1.0, posinf=200.0)).requires_grad_()
+    weights = replace(WEIGHTS, photometric_consecutive=1.0)
+    (term,) = distillation_terms(Output(depth), batch, weights, StudentConfig()).values()  # type: ignore[arg-type]
+    term.backward()
+    assert depth.grad is not None
+    return term.item(), depth.grad
+
+
+def flipped(sample: Sample) -> Sample:
+    return mirror(sample)
+
+
+def cut(sample: Sample) -> Sample:
+    return crop_view(crop_view(sample, 0, 10, 14, 46, 69), 1, 3, 2, 50, 75)
+
+
+def swapped(sample: Sample) -> Sample:
+    return select_views(sample, [1, 0])
+
+
+@pytest.mark.parametrize("change", [replace, flipped, cut, swapped])
+def test_a_wall_that_is_passed_has_no_loss_at_its_depth(passed: Sample, change: Callable[[Sample], Sample]) -> None:
+    """Whatever the augmentation does to the geometry."""
+    sample = change(passed)
+    true, gradient = loss_of(sample, 1.0)
+    near, far = loss_of(sample, 0.8), loss_of(sample, 1.25)
+    assert true < 0.004  # grey levels are whole, and pixels between pixels are interpolated
+    assert min(near[0], far[0]) > 10 * true
+    assert all(torch.isfinite(g).all() for g in (gradient, near[1], far[1]))
+    assert near[1].sum() < 0 < far[1].sum()  # a step against it leads to the true depth
+
+
+def test_a_student_learns_nothing_from_a_vehicle_that_stands(passed: Sample) -> None:
+    first = sweep_at(0, FIRST)
+    standing = with_moments(passed, first, sweep_at(0.1, FIRST))
+    value, gradient = loss_of(standing, 1.3)
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_views_without_a_second_moment_do_not_count(passed: Sample) -> None:
+    nothing, gradient = loss_of(replace(passed, moments=None), 1.2)
+    assert nothing == 0
+    assert not gradient.any()
+    _, gradient = loss_of(drop_views(passed, [1]), 1.2)
+    assert gradient[0, 0].any()
+    assert not gradient[0, 1].any()
+    together = collate([passed, select_views(replace(passed, moments=None), [0])])
+    assert together.has_moments.tolist() == [[True, True], [False, False]]
+    assert collate([replace(passed, moments=None)]).moments.shape[1] == 0
+
+
+def test_moments_keep_their_colours_and_come_back_from_the_cache(passed: Sample, tmp_path: Path) -> None:
+    save_sample(tmp_path / "a.npz", passed)
+    back = load_sample(tmp_path / "a.npz")
+    assert passed.moments is not None
+    assert back.moments is not None
+    for name in ("images", "motion", "known"):
+        np.testing.assert_array_equal(getattr(back.moments, name), getattr(passed.moments, name))
+    coloured = augment(back, AugmentSettings(flip=0, crop=0, drop_view=0, style=1.0), np.random.default_rng(1))
+    assert coloured.moments is not None
+    assert set(np.unique(coloured.moments.images)) == set(np.unique(passed.moments.images))
+    assert not np.array_equal(coloured.images, coloured.moments.images[:, 0])
+    save_sample(tmp_path / "b.npz", replace(passed, moments=None))
+    assert [has_moments(tmp_path / name) for name in ("a.npz", "b.npz")] == [True, False]
+
+
+def test_which_sweeps_can_be_compared() -> None:
+    first = sweep_at(0, FIRST)
+    assert are_consecutive(first, sweep_at(0.5, SECOND))
+    assert are_consecutive(sweep_at(0.5, SECOND), first)
+    assert not are_consecutive(first, sweep_at(0.7, SECOND))
+    assert not are_consecutive(first, sweep_at(0.1, None))
+    turned = sweep_at(0.1, SECOND)
+    other_rig = Rig((turned.rig.cameras[0], replace(turned.rig.cameras[1], camera_to_vehicle=np.eye(4))))
+    assert not are_consecutive(first, replace(turned, rig=other_rig))
+    half = replace(turned, views={"cam_1": turned.views["cam_1"]})
+    sample = with_moments(sample_from_sweep(first, SIZE), first, half)
+    assert sample.moments is not None
+    assert sample.moments.known.tolist() == [False, True]
+
+
+def test_a_moment_that_cannot_be_decoded_is_an_error(passed: Sample) -> None:
+    second = sweep_at(0.1, SECOND)
+    broken = {**second.views, "cam_0": View(EncodedImage(b"no image"), 0, SECOND)}
+    with pytest.raises(ImageError):
+        with_moments(passed, sweep_at(0, FIRST), replace(second, views=broken))
+
+
+@pytest.mark.parametrize("has_poses", [True, False])
+def test_sweeps_of_a_bag_stand_beside_the_next_or_the_last(tmp_path: Path, has_poses: bool) -> None:
+    places = [pose(0.3 * i, 0, 0) for i in range(3)]
+    sweeps = []
+    for i, place in enumerate(places):
+        sweep = sweep_at(1 + 0.1 * i, place if has_poses else None)
+        points = np.column_stack([np.full(50, 8.0), np.linspace(-2, 2, 50), np.ones(50)])
+        scan = LidarScan(points, sweep.stamp_ns, vehicle_to_map=place if has_poses else None)
+        sweeps.append(replace(sweep, lidar=scan))
+    write_bag(tmp_path / "bag", sweeps)
+    source = open_data(f"bag:{tmp_path / 'bag'}")
+    if not has_poses:
+        with pytest.raises(SourceError, match=r"bag.*photometric_consecutive needs .*pose.*set it to 0"):
+            read_source(source, SIZE, tmp_path / "cache", workers=1, consecutive=True)
+        return
+    files, _ = read_source(source, SIZE, tmp_path / "cache", workers=1, consecutive=True)
+    alone, _ = read_source(source, SIZE, tmp_path / "cache", workers=1)
+    assert not has_moments(alone[0])
+    assert alone[0].parent != files[0].parent
+    samples = [load_sample(file) for file in files]
+    motions = [sample.moments.motion[0, 0, 3] for sample in samples if sample.moments is not None]
+    assert motions == pytest.approx([-0.3, -0.3, 0.3], abs=1e-4)  # what was ahead is nearer a moment later
+    np.testing.assert_array_equal(samples[0].moments.images[:, 1], samples[1].images)  # type: ignore[union-attr]
+    np.testing.assert_array_equal(samples[2].moments.images[:, 1], samples[1].images)  # type: ignore[union-attr]
+
+
+def test_in_the_town_the_true_depth_fits_best() -> None:
+    data = TownData(drives=1, sweeps_per_drive=1, first_seed=5, size=SIZE)
+    sample = town_sample(data.drive(0), 0, SIZE, consecutive=True)
+    assert sample.moments is not None
+    assert sample.moments.known.all()
+    values = [loss_of(sample, factor)[0] for factor in (0.6, 1.0, 1.7)]
+    assert values[1] < min(values[0], values[2])
+    assert data.cache_folder(Path("c"), consecutive=True) != data.cache_folder(Path("c"))
