@@ -37,6 +37,7 @@ setup(
             "bag_to_video = fsmde_ros.bag_to_video:main",
             "check_rig = fsmde_ros.check_rig.__main__:main",
             "chaos = fsmde_ros.chaos.__main__:main",
+            "rerun_view = fsmde_ros.node.rerun_view:main",
             "rig_from_bag = fsmde_ros.sources.convert:rig_from_bag",
         ],
     },

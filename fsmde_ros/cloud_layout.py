@@ -110,6 +110,23 @@ def cloud_columns(message: Any) -> dict[str, NDArray[Any]]:
     )
 
 
+def colored_points(message: Any) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Points [N, 3], metres, and colours [N, 3] RGB of a cloud; ``rgb`` holds 0x00RRGGBB in the bits of a float.
+
+    Raises SourceError for a malformed cloud, or one without x, y, z and rgb of four bytes.
+    """
+    columns = cloud_columns(message)
+    missing = [name for name in ("x", "y", "z", "rgb") if name not in columns]
+    if missing or columns["rgb"].dtype.itemsize != 4:
+        raise SourceError(
+            f"the cloud has the fields {', '.join(columns)}, expected x, y, z and rgb (4 bytes), as ~/points has them"
+        )
+    points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(np.float32)
+    packed = np.ascontiguousarray(columns["rgb"]).view(np.uint32)
+    colors = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
+    return points, colors.astype(np.uint8)
+
+
 def _record_type(fields: Iterable[Field], point_step: int, byte_order: str) -> np.dtype[Any]:
     names: list[str] = []
     formats: list[tuple[str, tuple[int, ...]]] = []

@@ -2,6 +2,7 @@
 
 ros2 launch fsmde_ros surround_depth.launch.py rig_file:=/path/to/rig.yaml
 ros2 launch fsmde_ros surround_depth.launch.py bag:=/path/to/bag rig_file:=... rviz:=true
+ros2 launch fsmde_ros surround_depth.launch.py rig_file:=... viewer:=rerun
 ros2 launch fsmde_ros surround_depth.launch.py --show-args
 """
 
@@ -18,6 +19,7 @@ from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
+from fsmde_ros.errors import ConfigError
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.rviz_layout import NUSCENES, RvizView, write_layout
 
@@ -46,6 +48,11 @@ ARGUMENTS = [
         "bag", default_value="", description="Bag to play, with /clock, under the topics it was recorded with."
     ),
     DeclareLaunchArgument("rviz", default_value="false", description="Open RViz with a layout for the cameras."),
+    DeclareLaunchArgument(
+        "viewer",
+        default_value="none",
+        description="none, rerun (its window), or a recording for it to write (NAME.rrd); requirements/viewer.txt.",
+    ),
     DeclareLaunchArgument("evaluate", default_value="false", description="Compare the depth with the LiDAR."),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal."),
     DeclareLaunchArgument("respawn", default_value="false", description="Start the node again when it dies."),
@@ -87,9 +94,20 @@ def rviz_layout(context: LaunchContext) -> Path:
     return write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "surround_depth.rviz")
 
 
+def viewer_arguments(context: LaunchContext) -> list[str]:
+    """Where ``rerun_view`` shows: in its window, or in the recording that was named."""
+    shown = value(context, "viewer")
+    if shown == "rerun":
+        return []
+    if shown.endswith(".rrd"):
+        return ["--save", shown]
+    raise ConfigError(f"viewer:={shown}: expected none, rerun, or the name of a recording that ends in .rrd")
+
+
 def nodes(context: LaunchContext) -> list[GroupAction]:
     """The processes that the arguments ask for."""
     parameters = overrides(context)
+    log_level = ["--log-level", LaunchConfiguration("log_level")]
     sim_time = {"use_sim_time": parameters["use_sim_time"]}
     rig = {name: parameters[name] for name in ("rig_file",) if name in parameters}
     named = ["--cameras", *camera_names(context)] if camera_names(context) else []
@@ -101,7 +119,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             name="surround_depth",
             output="screen",
             parameters=[LaunchConfiguration("params_file"), parameters],
-            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            ros_arguments=log_level,
             respawn=is_true(context, "respawn"),
             respawn_delay=2.0,
             sigterm_timeout="20",  # it lets the sweep in hand out and frees the model
@@ -113,6 +131,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             output="screen",
             arguments=named,
             parameters=[sim_time | rig],
+            ros_arguments=log_level,
             condition=IfCondition(LaunchConfiguration("evaluate")),
             sigterm_timeout="30",  # it scores what is still queued before it prints its table
         ),
@@ -120,6 +139,19 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     if is_true(context, "rviz"):
         layout = str(rviz_layout(context))
         actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", layout], parameters=[sim_time]))
+    if value(context, "viewer") != "none":
+        actions.append(
+            Node(
+                package="fsmde_ros",
+                executable="rerun_view",
+                name="rerun_view",
+                output="screen",
+                arguments=[*named, *viewer_arguments(context)],
+                parameters=[sim_time | rig],
+                ros_arguments=log_level,
+                sigterm_timeout="20",  # it writes out what is still queued
+            )
+        )
     if value(context, "bag"):
         play = [value(context, "bag"), "--clock", "--wait-for-subscribers", "120"]
         actions.append(Node(package="fsmde_ros", executable="replay", output="screen", arguments=play))

@@ -35,6 +35,7 @@ COMMANDS = {
     "python -m fsmde_ros.node.surround_depth_node": "test/integration/test_own_rig.py::test_the_five_steps",
     "python -m fsmde_ros.node.evaluator_node": "test/integration/test_own_rig.py::test_the_five_steps",
     "python -m fsmde_ros.node.player": "test/integration/test_own_rig.py::test_the_five_steps",
+    "python -m fsmde_ros.node.rerun_view": "test/node/test_rerun_view.py::test_a_recording_of_the_live_node",
     "python -m fsmde_ros.bag_to_video": "test/test_bag_to_video.py::test_a_video",
 }
 # Need an installation of ROS 2 or Docker, which the README says were not at hand.

@@ -17,6 +17,7 @@ LAUNCH_OWN = {
     "namespace",
     "bag",
     "rviz",
+    "viewer",
     "evaluate",
     "log_level",
     "respawn",
@@ -66,8 +67,8 @@ def test_every_argument_is_described_and_used(path: Path) -> None:
     [
         (
             "surround_depth",
-            "params_file rig_file checkpoint device backend cameras namespace use_sim_time bag rviz evaluate "
-            "log_level respawn",
+            "params_file rig_file checkpoint device backend cameras namespace use_sim_time bag rviz viewer "
+            "evaluate log_level respawn",
         ),
         (
             "replay_evaluation",
@@ -101,7 +102,8 @@ def test_executables_are_entry_points(path: Path) -> None:
 def test_options_of_the_programs_exist(path: Path) -> None:
     """Options that are passed on, such as ``--max-depth``, stand in the parser of the program."""
     options = {text for text in strings(ast.parse(path.read_text())) if text.startswith("--") and text[2:].islower()}
-    known = "".join((ROOT / "fsmde_ros" / "node" / f"{name}.py").read_text() for name in ("player", "evaluator_node"))
+    programs = ("player", "evaluator_node", "rerun_view")
+    known = "".join((ROOT / "fsmde_ros" / "node" / f"{name}.py").read_text() for name in programs)
     for option in options - {"--log-level", "--show-args"}:
         assert f'"{option}"' in known, option
 

@@ -26,6 +26,7 @@ COMMANDS = (
     "check_rig",
     "bag_to_video",
     "chaos",
+    "rerun_view",
 )
 
 

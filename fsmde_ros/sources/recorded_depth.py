@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.cloud_layout import cloud_columns
+from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import decode
 from fsmde_ros.picture import Snapshot
@@ -151,11 +151,7 @@ def _image(message: Any, msgtype: str) -> NDArray[np.uint8]:
 
 
 def _cloud(message: Any) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Points [N, 3] metres and colours [N, 3] RGB; ``rgb`` holds 0x00RRGGBB in the bits of a float."""
+    """Points [N, 3] metres and colours [N, 3] RGB; none where there is no cloud."""
     if message is None:
         return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
-    columns = cloud_columns(message)
-    points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(np.float32)
-    packed = np.ascontiguousarray(columns["rgb"]).view(np.uint32)
-    colors = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
-    return points, colors.astype(np.uint8)
+    return colored_points(message)
