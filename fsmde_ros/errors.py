@@ -7,9 +7,15 @@ turns it into diagnostics. Anything else that is raised is a defect of this pack
 
 from __future__ import annotations
 
+LONGEST = 2000  # characters of a message; what it quotes of a hostile file could be of any length
+
 
 class FsmdeError(Exception):
-    """Base of all errors that a user of this package can cause."""
+    """Base of all errors that a user of this package can cause; a message too long to read is cut in the middle."""
+
+    def __init__(self, message: str) -> None:
+        half = LONGEST // 2
+        super().__init__(message if len(message) <= LONGEST else f"{message[:half]} ... {message[-half:]}")
 
 
 class RigError(FsmdeError):

@@ -34,11 +34,16 @@ class Optimisation:
     average_decay: float = 0.998  # of the averaged weights, which are what is validated and shipped
 
     def __post_init__(self) -> None:
-        if min(self.rate, self.encoder_rate) <= 0 or not 0 <= self.average_decay < 1:
-            raise ConfigError(
-                "optimisation: rates must be above 0 and average_decay in [0, 1), got "
-                f"{self.rate}, {self.encoder_rate}, {self.average_decay}"
-            )
+        for name in ("rate", "encoder_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"optimisation.{name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight_decay", "warmup_steps"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"optimisation.{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.final_share <= 1:
+            raise ConfigError(f"optimisation.final_share must be in [0, 1], got {self.final_share}")
+        if not 0 <= self.average_decay < 1:
+            raise ConfigError(f"optimisation.average_decay must be in [0, 1), got {self.average_decay}")
 
 
 class DistillModule(lightning.LightningModule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -42,6 +43,13 @@ class LossWeights:
         for field in fields(self):
             if not getattr(self, field.name) >= 0:
                 raise ConfigError(f"losses.{field.name} must be >= 0, got {getattr(self, field.name)}")
+            if math.isinf(getattr(self, field.name)):
+                raise ConfigError(f"losses.{field.name} must be finite, got inf; 0 switches a term off")
+        for name in ("ckd_temperature", "vrkd_temperature"):
+            if getattr(self, name) == 0:
+                raise ConfigError(f"losses.{name} must be above 0, got 0")
+        if self.silog_lam > 1:
+            raise ConfigError(f"losses.silog_lam must be at most 1, got {self.silog_lam}")
 
 
 class TeacherTargets(NamedTuple):

@@ -47,13 +47,21 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file. Raises SourceError where it is missing or no JSON."""
+    """Content of a JSON file. Raises SourceError where it is missing, no JSON or has a whole number above 64 bits."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), parse_int=_whole_number)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror}; is the dataset complete?") from error
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{path}: not a JSON file: {error}; copy the dataset anew") from error
+
+
+def _whole_number(digits: str) -> int:
+    """As int, but of what no column of numbers can hold, a ValueError here is better than an overflow there."""
+    number = int(digits)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{number} is no number of 64 bits")
+    return number
 
 
 def read_image(path: Path, size: tuple[int, int]) -> EncodedImage:

@@ -13,6 +13,7 @@ are rectified.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -31,6 +32,8 @@ from fsmde_ros.sources.dataset_files import path_inside, pose_from_table, read_b
 from fsmde_ros.sweep import LidarScan, Sweep, View
 
 Array = NDArray[np.float64]
+# What numpy and zipfile raise for a damaged npz: RuntimeError where bytes say it is encrypted or of a later version.
+_NO_ARCHIVE = (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 Row = Mapping[str, Any]
 
 SPLITS = {"train": "0", "val": "1", "test": "2", "train_overfit": "3"}
@@ -84,7 +87,7 @@ def scenes(root: Path | str, split: str | None = None, scene: str | None = None)
     for path in chosen:
         try:
             yield Scene(path.parent.name, _samples(path))
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"{path}: a field is missing or wrong: {error!r}") from error
 
 
@@ -128,7 +131,7 @@ def _scene_files(root: Path, split: str | None) -> list[Path]:
     try:
         keys = list(splits) if split is None else [SPLITS[split]]
         names = dict.fromkeys(name for key in keys for name in splits.get(key, {}).get("filenames", []))
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise SourceError(f"{index}: scene_splits: a field is wrong: {error}") from error
     if not names:
         raise SourceError(f"{index}: scene_splits has no scenes in {'any split' if split is None else split}")
@@ -160,7 +163,7 @@ def _samples(path: Path) -> tuple[Callable[[], Sweep], ...]:
                 rows = [data[key] for key in sample["datum_keys"]]
                 known = calibration(sample["calibration_key"])
                 return _sweep(path, rows, _rig(sizes, known), known)
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise SourceError(f"{path}: a field is missing or wrong: {error!r}") from error
 
         return read
@@ -216,7 +219,7 @@ def _points(path: Path, point_format: list[str]) -> dict[str, Array]:
     try:
         with np.load(BytesIO(read_bytes(path)), allow_pickle=False) as archive:
             data = np.asarray(archive["data"], dtype=np.float64)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _NO_ARCHIVE as error:
         raise SourceError(f"{path}: not a point cloud (npz with an array 'data'): {error}; copy it anew") from error
     if data.ndim != 2 or data.shape[1] != len(point_format) or not {"X", "Y", "Z"} <= set(point_format):
         raise SourceError(f"{path}: an array of shape {data.shape}, expected a column for each of {point_format}")

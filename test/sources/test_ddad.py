@@ -113,6 +113,13 @@ def test_missing_and_wrong_fields(ddad_folder: Any) -> None:
     camera["datum"]["image"]["pose"] = pose
     ddad_folder.scene["samples"][0]["datum_keys"].append("nothing")
     assert "KeyError('nothing')" in message()
+    height = camera["datum"]["image"]["height"]
+    rows = [row["datum"]["image"] for row in ddad_folder.scene["data"] if "image" in row["datum"]]
+    for row in rows:
+        row["height"] = "high"
+    assert "scene_abc.json: a field is missing or wrong: ValueError" in message()
+    for row in rows:
+        row["height"] = height
     ddad_folder.scene["samples"][0]["datum_keys"] = ["LIDAR-0"]
     assert "a sample has no image" in message()
     ddad_folder.scene["samples"] = None
@@ -125,6 +132,11 @@ def test_missing_and_wrong_calibration(ddad_folder: Any) -> None:
     with pytest.raises(SourceError, match=r"cal.json: a field is missing or wrong: KeyError\('fx'\)"):
         list(sweeps(ddad_folder.root))
     ddad_folder.calibration["intrinsics"][1]["fx"] = k
+    ddad_folder.calibration["intrinsics"][1]["cx"] = 10**400
+    ddad_folder.write()
+    with pytest.raises(SourceError, match=r"cal.json: not a JSON file: 10+ is no number of 64 bits"):
+        list(sweeps(ddad_folder.root))
+    ddad_folder.calibration["intrinsics"][1]["cx"] = 10
     ddad_folder.calibration["extrinsics"].pop()
     ddad_folder.write()
     with pytest.raises(SourceError, match=r"cal.json: a field is missing or wrong"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from training.batch import collate
 from training.datasets import CachedSweeps, TownData, fill_cache
 from training.sample_file import load_sample
 
+ROOT = Path(__file__).parents[2]
 DATA = TownData(drives=2, sweeps_per_drive=2, spacing_s=0.5, first_seed=5, size=(64, 96))
 
 
@@ -47,6 +52,37 @@ def test_a_second_run_renders_nothing_and_only_a_lost_drive_is_rendered_again(fi
     fill_cache(DATA, root, workers=1)
     np.testing.assert_array_equal(load_sample(files[2]).images, pixels)
     assert files[0].stat().st_mtime_ns == before[files[0]]
+
+
+def test_a_kill_while_a_drive_is_rendered_leaves_no_part_of_it(files: list[Path], tmp_path: Path) -> None:
+    """The process is killed between the two sweeps of the drive."""
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+import training.datasets as datasets
+from pathlib import Path
+save, count = datasets.save_sample, 0
+def killed(*given):
+    global count
+    count += 1
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(*given)
+datasets.save_sample = killed
+datasets._render_drive({DATA!r}, 0, Path({str(tmp_path)!r}), False)
+""".replace("TownData(", "datasets.TownData(")
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=240)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".drive-00000-")
+    assert [file.name for file in left.iterdir()] == ["0.npz"]
+    folder = DATA.cache_folder(tmp_path)
+    folder.mkdir()
+    left.rename(folder / left.name)
+    again = fill_cache(replace(DATA, drives=1), tmp_path, workers=1)
+    assert again == [folder / "drive-00000" / "0.npz", folder / "drive-00000" / "1.npz"]
+    for file, expected in zip(again, files, strict=False):
+        np.testing.assert_array_equal(load_sample(file).images, load_sample(expected).images)
 
 
 def test_cache_folder_depends_on_what_is_rendered_only() -> None:

@@ -298,6 +298,34 @@ def test_mistakes_end_with_a_message_that_names_them(
     assert named in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--losses.vrkdd", "1"], "losses.vrkdd"),
+        (["--steps", "many"], "steps"),
+        (["--losses.ckd", "-1"], "losses.ckd"),
+        (["--optimisation.rate", "0"], "optimisation.rate"),
+        (["--augment.flip", "2"], "augment.flip"),
+        (["--student.bins", "0"], "bins"),
+        (["--teacher.batch", "0"], "teacher.batch"),
+        (["--train.size", "[100, 96]"], "train.size"),
+        (["--config", "no/such.yaml"], "no/such.yaml"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_whoever_finds_it(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What YAML and the command line cannot be read to is refused with status 2, values out of range with 1."""
+    try:
+        status: object = main(arguments)
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status in (1, 2)
+    said = capsys.readouterr().err
+    assert named in said
+    assert "Traceback" not in said
+
+
 def test_a_damaged_state_is_named(tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]) -> None:
     path, config = _configure(tmp_path, sample)
     config.work.mkdir()

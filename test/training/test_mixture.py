@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,14 @@ def test_a_drive_of_which_too_much_is_spoilt_is_an_error(tmp_path: Path, sweeps:
     write_bag(tmp_path / "bag", [spoilt(sweeps[0]), spoilt(sweeps[1]), *sweeps[2:]])
     with pytest.raises(SourceError, match=r"2 of 6 sweeps cannot be used, .* the first: bag:.*, sweep 0"):
         gather(parse_mixture(f"bag:{tmp_path / 'bag'}"), TownData(size=SIZE), tmp_path / "cache", workers=1, tell=False)
+
+
+def test_a_picture_that_is_gone_is_named(nuscenes_folder: Any, tmp_path: Path) -> None:
+    gone = nuscenes_folder.frame("CAM_FRONT", 0)
+    gone.unlink()
+    source = open_data(f"nuscenes:{nuscenes_folder.root}")
+    with pytest.raises(SourceError, match=f"1 of 2 sweeps cannot be used.*sweep 0: {gone}"):
+        read_source(source, SIZE, tmp_path / "cache", workers=1, tell=False)
 
 
 def test_pictures_of_a_lens_with_distortion_are_straightened(tmp_path: Path, sweeps: list[Sweep]) -> None:

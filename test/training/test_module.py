@@ -237,6 +237,43 @@ def test_scores_are_of_present_views_only(batch: SweepBatch) -> None:
     assert np.isfinite(doubled["view_1"].rmse)
 
 
+@pytest.mark.parametrize("views", [[0, 2], [3]])
+def test_a_rig_without_overlap_trains_on_what_is_left(sample: Sample, student: Student, views: list[int]) -> None:
+    """Two cameras back to back, and one alone: no relations, no comparison of views, and no NaN."""
+    alone = collate([select_views(sample, views)])
+    assert not alone.adjacent.any()
+    everything = LossWeights(photometric=1.0, overlap=1.0, smoothness=1.0, photometric_consecutive=1.0)
+    terms = distillation_terms(run_student(student, alone), alone, everything, CONFIG)
+    between_views = {"vrkd", "overlap", "photometric", "photometric_consecutive"}
+    assert {name for name, value in terms.items() if value == 0} == between_views
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "value"),
+    [
+        (LossWeights, "losses.silog_lam", 1.5),
+        (LossWeights, "losses.ckd_temperature", 0.0),
+        (LossWeights, "losses.vrkd_temperature", 0.0),
+        (LossWeights, "losses.ckd", float("nan")),
+        (LossWeights, "losses.ckd", float("inf")),
+        (Optimisation, "optimisation.rate", 0.0),
+        (Optimisation, "optimisation.encoder_rate", float("nan")),
+        (Optimisation, "optimisation.clip_norm", -1.0),
+        (Optimisation, "optimisation.weight_decay", -0.1),
+        (Optimisation, "optimisation.warmup_steps", -1),
+        (Optimisation, "optimisation.final_share", 1.1),
+        (Optimisation, "optimisation.average_decay", 1.0),
+    ],
+)
+def test_settings_that_would_spoil_a_run_are_refused_by_name(
+    settings: type[LossWeights] | type[Optimisation], field: str, value: float
+) -> None:
+    with pytest.raises(ConfigError, match=rf"{field} must be .*, got"):
+        settings(**{field.partition(".")[2]: value})
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(LossWeights)])
 def test_negative_weights_are_refused_by_name(name: str) -> None:
     with pytest.raises(ConfigError, match=name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ def row(
     center: Sequence[float],
     half: Sequence[float],
     material: Material,
-    color: Sequence[float],
+    color: Sequence[float] | NDArray[np.floating[Any]],
     *,
     yaw: float = 0.0,
     pitch: float = 0.0,

@@ -1,0 +1,89 @@
+"""The commands on the pages about training: which test runs each, and that what they give is understood."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from training.configuration import read_command_line
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("teachers.md", "evaluation.md", "own_rig.md")
+HERE = "test/training"
+OWN_RIG = "test/integration/test_distilled_rig.py::test_from_a_bag_to_a_running_node"  # reads them from the page
+
+# What a command begins with, and the test that runs it with such options.
+RUN_BY = {
+    "-m training.distill --config FILE --teacher.name": (
+        f"{HERE}/teachers/test_distillation.py::test_a_bag_is_distilled_from_a_teacher"
+    ),
+    "-m training.ablate --config": f"{HERE}/test_ablate.py::test_a_small_ablation_trains_scores_and_is_not_repeated",
+    "-m training.evaluate --checkpoint fsmde_ros/models/small.safetensors --data town": (
+        f"{HERE}/test_evaluate.py::test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep"
+    ),
+    "-m training.evaluate --checkpoint C --data nuscenes:PATH --teacher": (
+        f"{HERE}/teachers/test_evaluated_teacher.py::"
+        "test_a_teacher_stands_beside_the_student_in_every_form_of_the_report"
+    ),
+    "-m training.calibrate": (
+        f"{HERE}/test_calibrate.py::test_the_command_tells_the_shares_and_writes_the_calibrated_student"
+    ),
+    "-m training.scorecard": f"{HERE}/test_scorecard.py::test_the_card_has_rows_cameras_ranges_and_the_baseline",
+    "-m fsmde_ros.sources.convert rig_from_bag": OWN_RIG,
+    "-m fsmde_ros.check_rig": OWN_RIG,
+    "-m training.distill --config training/configs/own_bag.yaml": OWN_RIG,
+    "-m training.evaluate --checkpoint own.safetensors": OWN_RIG,
+    "-m fsmde_ros.node": OWN_RIG,
+}
+
+
+def commands() -> list[str]:
+    texts = [(ROOT / "docs" / page).read_text() for page in PAGES]
+    return [command for text in texts for command in re.findall(r"python (-m (?:training|fsmde_ros)[^`\n]*)", text)]
+
+
+def inline_options() -> list[list[str]]:
+    """Options of ``training.distill`` with a value, in the running text of its pages."""
+    texts = [(ROOT / "docs" / page).read_text() for page in ("teachers.md", "own_rig.md")]
+    found = [shlex.split(option) for text in texts for option in re.findall(r"`(--[^`]+)`", text)]
+    return [option for option in found if len(option) > 1]
+
+
+def test_the_pages_have_the_commands() -> None:
+    assert len(commands()) >= 12
+    assert len(inline_options()) >= 5
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_test_runs_every_command(command: str) -> None:
+    found = [prefix for prefix in RUN_BY if command.startswith(prefix)]
+    assert found, f"no test is named for '{command}'"
+    path, _, function = RUN_BY[max(found, key=len)].partition("::")
+    tree = ast.parse((ROOT / path).read_text())
+    assert function in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "-m training" in c])
+def test_every_option_of_a_command_exists(command: str) -> None:
+    _, module, *arguments = shlex.split(command)
+    if module == "training.distill":
+        given = [str(ROOT / "training/configs/smoke.yaml") if word == "FILE" else word for word in arguments]
+        config, _ = read_command_line([str(ROOT / word) if word.startswith("training/") else word for word in given])
+        assert config.steps > 0
+        return
+    source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+    for option in (word for word in arguments if word.startswith("--")):
+        assert f'"{option}"' in source, f"{module} has no {option}"
+
+
+@pytest.mark.parametrize("option", inline_options(), ids=" ".join)
+def test_options_in_the_running_text_are_understood(option: list[str]) -> None:
+    smoke = str(ROOT / "training" / "configs" / "smoke.yaml")
+    name = option[0].removeprefix("--")
+    config, given = read_command_line(["--config", smoke, "--teacher.name", "some/model", *option])
+    assert str(given[name]).lower() == option[1] or name == "data"
+    assert config.steps == 20
