@@ -111,8 +111,6 @@ def test_missing_and_wrong_fields(ddad_folder: Any) -> None:
     camera["datum"]["image"]["pose"] = {**pose, "rotation": dict.fromkeys(pose["rotation"], 0.0)}
     assert "pose of CAMERA_01: not a pose" in message()
     camera["datum"]["image"]["pose"] = pose
-    ddad_folder.scene["samples"][0]["datum_keys"].append("nothing")
-    assert "KeyError('nothing')" in message()
     height = camera["datum"]["image"]["height"]
     rows = [row["datum"]["image"] for row in ddad_folder.scene["data"] if "image" in row["datum"]]
     for row in rows:
@@ -120,6 +118,8 @@ def test_missing_and_wrong_fields(ddad_folder: Any) -> None:
     assert "scene_abc.json: a field is missing or wrong: ValueError" in message()
     for row in rows:
         row["height"] = height
+    ddad_folder.scene["samples"][0]["datum_keys"].append("nothing")
+    assert "KeyError('nothing')" in message()
     ddad_folder.scene["samples"][0]["datum_keys"] = ["LIDAR-0"]
     assert "a sample has no image" in message()
     ddad_folder.scene["samples"] = None
