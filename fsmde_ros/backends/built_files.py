@@ -29,7 +29,7 @@ class BuildKey:
     Attributes:
         student: hash of weights, shape and program text of the network.
         size: (H, W) of the images.
-        views: number of views; fewer are served too, as missing ones.
+        views: number of views; fewer are served too, as missing ones, in the time of all.
         suffix: of the file, such as ``.onnx``.
         precision: float32, float16 or int8.
         versions: of the libraries whose other versions could not read it.
@@ -58,21 +58,30 @@ class BuildKey:
     def find(self, folders: Sequence[Path]) -> tuple[Path, int] | None:
         """The file in ``folders``, or else the cache, that serves the fewest views but enough; and how many."""
         form = re.compile(re.escape(self._name("*")).replace(r"\*", "([0-9]+)"))
-        for folder in (*folders, cache_folder()):
-            matches = (form.fullmatch(path.name) for path in folder.glob(self._name("*")))
-            found = sorted((int(match[1]), match[0]) for match in matches if match and int(match[1]) >= self.views)
-            if found:
-                return folder / found[0][1], found[0][0]
-        return None
+        paths = (path for folder in (*folders, cache_folder()) for path in folder.glob(self._name("*")))
+        views = {path: int(match[1]) for path in paths if (match := form.fullmatch(path.name))}
+        enough = [path for path, number in views.items() if number >= self.views]
+        best = min(enough, key=views.__getitem__, default=None)  # of equals the first, in the order of the folders
+        return None if best is None else (best, views[best])
 
     def find_or_build(self, folders: Sequence[Path], build: Callable[[Path], None]) -> tuple[Path, int]:
-        """As ``find``, but built into the cache where it is nowhere yet.
+        """The file for just as many views, built into the cache where it is nowhere yet.
 
-        ``build`` writes it to the path that it is given. Raises BackendError where the cache cannot be written.
+        One for more views works too, but takes the time of all of them: it is used where none can be built.
+        ``build`` writes the file to the path that it is given, or raises BackendError.
+        Raises BackendError where nothing was found and the file cannot be built, or the cache cannot be written.
         """
         found = self.find(folders)
-        if found is not None:
+        if found is not None and found[1] == self.views:
             return found
+        try:
+            return self._build(build), self.views
+        except BackendError:
+            if found is None:
+                raise
+            return found
+
+    def _build(self, build: Callable[[Path], None]) -> Path:
         path = cache_folder() / self.file_name
         # Through a scratch file of our own: two nodes may build the same file at the same time.
         scratch = path.with_name(f"{os.getpid()}-{path.name}")
@@ -87,7 +96,7 @@ class BuildKey:
         finally:
             if path.parent.is_dir():
                 scratch.unlink(missing_ok=True)
-        return path, self.views
+        return path
 
 
 def hash_student(student: Student) -> str:

@@ -58,12 +58,26 @@ def test_a_file_is_built_once_and_found_beside_the_checkpoint(tmp_path: Path, mo
 
     beside, name = tmp_path / "models", KEY.file_name
     assert KEY.find_or_build([beside], build) == (tmp_path / "cache" / name, 6)
-    assert replace(KEY, views=5).find_or_build([beside], build) == (tmp_path / "cache" / name, 6)
+    assert KEY.find_or_build([beside], build) == (tmp_path / "cache" / name, 6)
     assert len(built) == 1
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [name]
     beside.mkdir()
     (beside / name).write_text("shipped")
     assert KEY.find_or_build([beside], build) == (beside / name, 6)
+
+
+def test_a_file_for_more_views_is_taken_only_where_none_can_be_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    fewer = replace(KEY, views=1)
+    (tmp_path / KEY.file_name).touch()
+
+    def refuse(path: Path) -> None:
+        raise BackendError("refused")
+
+    assert fewer.find_or_build([], refuse) == (tmp_path / KEY.file_name, 6)
+    assert fewer.find_or_build([], lambda path: path.touch()) == (tmp_path / fewer.file_name, 1)
 
 
 def test_a_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
