@@ -5,7 +5,8 @@ from __future__ import annotations
 from fsmde_ros.network.encoder import EncoderConfig, StageConfig
 from fsmde_ros.network.student import StudentConfig
 
-# Half the width of EfficientNet-Lite0 and fewer blocks: no ImageNet weights exist for it, so all of it is trained.
+# Half the width of EfficientNet-Lite0 and fewer blocks: no ImageNet weights exist for it, so all of it is trained, and
+# its BatchNorm has to find its statistics in the training data.
 NANO_STAGES = (
     StageConfig(3, 1, 1, 8, 1),
     StageConfig(3, 2, 4, 16, 1),
@@ -17,7 +18,7 @@ NANO_STAGES = (
 PRESETS = {
     "small": StudentConfig(),
     "nano": StudentConfig(
-        encoder=EncoderConfig(stem_channels=16, stages=NANO_STAGES, frozen_stages=0),
+        encoder=EncoderConfig(stem_channels=16, stages=NANO_STAGES, freeze_batch_norm=False, frozen_stages=0),
         bins=32,
         attention_dim=96,
         attention_heads=4,
