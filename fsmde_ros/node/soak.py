@@ -160,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/results/soak.json"))
     options = parser.parse_args(argv)
+    given = f"--minutes {options.minutes:g} --rate {options.rate:g}{' --untrained' if options.untrained else ''}"
     os.environ.update(environment(os.getpid() % 100 + 1))
     parameters: dict[str, object] = {"rig_file": options.rig}
     try:
@@ -174,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"soak: {error}", file=sys.stderr)
         return 2
     content = {
-        "command": f"python -m fsmde_ros.node.soak BAG RIG --minutes {options.minutes:g} --rate {options.rate:g}",
+        "command": f"python -m fsmde_ros.node.soak BAG RIG {given}",
         "checkpoint": options.checkpoint.name if options.checkpoint else "of the package",
         "machine": f"{os.cpu_count()} cores ({platform.machine()})",
         "faults": [fault.kind for fault in FAULTS],
