@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Recording:
     def __init__(self, save: Path | None = None, connect: str | None = None) -> None:
         """Write the file ``save`` (.rrd), or show in the viewer at ``connect`` (HOST:PORT), or in a new one.
 
-        Raises ConfigError where Rerun is not installed, or finds no viewer to start.
+        Raises ConfigError where Rerun is not installed or finds no viewer to start, or there is no such HOST:PORT.
         """
         self._rerun = _rerun()
         self._stream = self._rerun.new_recording(APPLICATION)
@@ -39,7 +40,7 @@ class Recording:
             save.parent.mkdir(parents=True, exist_ok=True)
             self._rerun.save(save, recording=self._stream)
         elif connect is not None:
-            self._rerun.connect_tcp(connect, recording=self._stream)
+            self._rerun.connect_tcp(socket_address(connect), recording=self._stream)
         else:
             self._spawn()
         self._log("vehicle", self._rerun.ViewCoordinates.FLU, static=True)
@@ -121,6 +122,18 @@ def write_recording(drive: Iterable[Snapshot], path: Path) -> int:
 def _sized(snapshot: Snapshot, name: str, shape: tuple[int, ...]) -> Camera:
     """The camera at the size of a picture of shape [H, W, ...]."""
     return snapshot.rig[name].resized((int(shape[0]), int(shape[1])))
+
+
+def socket_address(viewer: str) -> str:
+    """IP:PORT of a viewer at HOST:PORT, because Rerun looks no names up; raises ConfigError."""
+    host, _, port = viewer.rpartition(":")
+    try:
+        (*_, (address, number)), *_ = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)
+    except (OSError, OverflowError, ValueError) as error:
+        raise ConfigError(
+            f"the viewer must be HOST:PORT of a machine that is known here, as laptop:9876, got '{viewer}': {error}"
+        ) from error
+    return f"{address}:{number}"
 
 
 def _rerun() -> Any:

@@ -23,11 +23,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from fsmde_ros.cloud_layout import colored_points
+from fsmde_ros.errors import ConfigError
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.evaluator_node import Mounting
 from fsmde_ros.node.messages import camera_to_info, columns_to_message, float_to_image, image_to_depth, stamp_message
 from fsmde_ros.node.rerun_view import RerunView, ViewOptions, parse_arguments
 from fsmde_ros.node.transforms import RigFileExtrinsics
+from fsmde_ros.rerun_recording import socket_address
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import write_rig
 
@@ -234,6 +236,13 @@ def test_without_rerun_the_way_to_it_is_said(tmp_path: Path) -> None:
     assert view.returncode == 2
     assert said.startswith("rerun_view: the viewer Rerun")
     assert "pip install -r requirements/viewer.txt" in said
+
+
+def test_a_viewer_elsewhere_is_found_by_its_name() -> None:
+    assert socket_address("localhost:9876") == socket_address("127.0.0.1:9876") == "127.0.0.1:9876"
+    for wrong in ("laptop", "localhost:port", "no.such.host.invalid:9876", "localhost:-1"):
+        with pytest.raises(ConfigError, match=rf"HOST:PORT .* got '{wrong}'"):
+            socket_address(wrong)
 
 
 def test_a_file_or_a_window_but_not_both(capsys: pytest.CaptureFixture[str]) -> None:

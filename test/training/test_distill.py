@@ -21,6 +21,7 @@ import yaml
 
 from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.network.presets import PRESETS
 from training.batch import Sample
 from training.configuration import DistillConfig, config_hash, read_command_line
 from training.datasets import TownData
@@ -257,6 +258,7 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     assert config.train.first_seed != config.val.first_seed
     assert config.val.held_out
     assert config.mixtures()
+    assert config.student == PRESETS["nano" if "nano" in path.stem else "small"]
 
 
 @pytest.mark.parametrize(
