@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import os
 import re
 from pathlib import Path
@@ -156,3 +157,18 @@ def test_every_feature_has_a_test() -> None:
     assert len(rows) >= 15
     for row in rows:
         assert_test_exists(re.findall(r"`(test/[^`]+)`", row)[-1])
+
+
+def test_the_figures_on_the_page_of_robustness_are_those_that_were_measured() -> None:
+    page = (ROOT / "docs" / "robustness.md").read_text()
+    soak, fuzz = (json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text()) for name in ("soak", "fuzz"))
+    summary = soak["summary"]
+    assert f"    {soak['command']}\n" in page
+    assert f"    {fuzz['command']}\n" in page
+    assert f"| {summary['sweeps']:,} |" in page
+    for name in ("rss_mib", "p99_ms"):
+        assert f"{summary[f'{name}_first_sixth']} and {summary[f'{name}_last_sixth']} m" in page.lower()
+    assert f"{fuzz['cases']:,} cases" in page
+    assert f"{len(fuzz['findings'])} findings" in page
+    for parser, counts in fuzz["parsers"].items():
+        assert f"| {parser} | {counts['cases']:,} | {counts['refused']:,} | {counts['accepted']:,} |" in page
