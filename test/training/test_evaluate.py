@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fsmde_ros.checkpoint import default_checkpoint
@@ -31,6 +32,23 @@ def test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep(tmp_path
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.json", "report.html"}
     assert "better than a flat ground plane (" in done.stdout
     assert str(tmp_path / "out" / "report.html") in done.stdout
+
+
+@pytest.mark.slow
+def test_the_shipped_student_on_whole_drives_that_it_has_never_seen() -> None:
+    """What it must show, over the towns of eight seeds: a single moment may stand before a wall."""
+    names = [f"town:{seed},rate=0.3,size=192x320" for seed in range(1, 9)]
+    rows = [evaluate(default_checkpoint(), open_data(name), device="cpu").report["rows"] for name in names]
+
+    def mean(row: str, metric: str, view: str | None = None) -> float:
+        scores = [report[row]["views"][view] if view else report[row]["overall"] for report in rows]
+        return float(np.mean([score[metric] for score in scores]))
+
+    assert mean("metric", "abs_rel") < 0.12
+    assert mean("metric", "d1") > 0.87
+    for view in rows[0]["metric"]["views"]:
+        assert mean("metric", "abs_rel", view) < mean("ground_plane", "abs_rel", view), view
+        assert mean("metric", "d1", view) > mean("ground_plane", "d1", view), view
 
 
 def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:
