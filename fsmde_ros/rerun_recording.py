@@ -128,8 +128,10 @@ def socket_address(viewer: str) -> str:
     """IP:PORT of a viewer at HOST:PORT, because Rerun looks no names up; raises ConfigError."""
     host, _, port = viewer.rpartition(":")
     try:
-        (*_, (address, number)), *_ = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)
-    except (OSError, OverflowError, ValueError) as error:
+        address, number = socket.gethostbyname(host), int(port)
+        if not 0 < number < 2**16:
+            raise ValueError(f"there is no port {number}")
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"the viewer must be HOST:PORT of a machine that is known here, as laptop:9876, got '{viewer}': {error}"
         ) from error
