@@ -101,6 +101,6 @@ _NOTES = {
     "scaling": "The same backend by number of views and by size.",
     "batches": "Several sweeps as one batch, from inputs that lie on the device.",
     "node": "JPEG of 1600x900 on six topics in, depth and cloud out; player and recorder run beside the node on the "
-    "same cores. Lost: sweeps of which not all views came out. Latency: arrival of the first image to everything "
-    "published. Stage times are medians.",
+    "same cores, over UDP on loopback with reliable images. Lost: sweeps of which not all views came out. Latency: "
+    "arrival of the first image to everything published. Stage times are medians.",
 }
