@@ -118,7 +118,7 @@ class ReplayScores:
         self._score_ripe()
 
     def add_depth(self, image: DepthImage) -> None:
-        """A depth image; it is scored when no nearer scan can come any more."""
+        """A depth image; it is scored when no nearer scan and no nearer pose can come any more."""
         self._waiting.append(image)
         self._score_ripe()
 
@@ -128,13 +128,18 @@ class ReplayScores:
             self._score(self._waiting.popleft())
 
     def _score_ripe(self) -> None:
-        """Score the images whose scan, and whose poses if there are any, must be there by now."""
-        known_until = max((scan.stamp_ns for scan in self._scans), default=0)
-        if self._newest_pose is not None:
-            known_until = min(known_until, self._newest_pose)
-        ripe_until = known_until - round(self.config.tolerance_s * 1e9)
-        while self._waiting and (self._waiting[0].stamp_ns <= ripe_until or len(self._waiting) > IMAGES_WAITING):
+        """Score the images whose scan and whose poses must be there by now, and those that waited too long.
+
+        Of a drive that has no poses every image waits so long: the first pose may only be late.
+        """
+        while self._waiting and (self._is_ripe(self._waiting[0].stamp_ns) or len(self._waiting) > IMAGES_WAITING):
             self._score(self._waiting.popleft())
+
+    def _is_ripe(self, stamp_ns: int) -> bool:
+        if self._newest_pose is None or not self._scans:
+            return False
+        known_until = min(max(scan.stamp_ns for scan in self._scans), self._newest_pose)
+        return stamp_ns <= known_until - round(self.config.tolerance_s * 1e9)
 
     def _score(self, image: DepthImage) -> None:
         self.counts["images"] += 1

@@ -45,6 +45,8 @@ def image(rig: Rig, depth: float, stamp_ns: int, name: str = "front", size: tupl
 
 def test_scores_a_wall_and_the_flat_ground_beside_it(rig: Rig) -> None:
     scores = ReplayScores()
+    for stamp in (0, 100 * MS):
+        scores.add_pose(stamp, np.eye(4))
     scores.add_depth(image(rig, 12.0, 10 * MS))
     scores.add_scan(30 * MS, wall(10.0))
     assert not scores.metric.images, "a nearer scan may still come"
@@ -100,6 +102,40 @@ def test_an_image_waits_for_the_poses_that_are_behind(rig: Rig) -> None:
         assert not scores.metric.images
         scores.add_pose(stamp, rigid([1, 0, 0, 0], [x, 0, 0]))
     assert scores.metric.overall().abs_rel == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("late", ["poses", "scans", "poses but the first"])
+def test_what_comes_late_changes_no_score(rig: Rig, late: str) -> None:
+    def drive(poses_late: int, scans_late: int) -> ReplayScores:
+        """Ten sweeps at 10 m/s; poses and scans come so many sweeps after their images."""
+        scores = ReplayScores()
+        for i in range(20):
+            if 0 <= i - poses_late < 10 or (i == 0 and late == "poses but the first"):
+                x = float(max(0, i - poses_late))
+                scores.add_pose(max(0, i - poses_late) * 100 * MS, rigid([1, 0, 0, 0], [x, 0, 0]))
+            if 0 <= i - scans_late < 10:
+                scores.add_scan((i - scans_late) * 100 * MS, wall(10.0))
+            if i < 10:
+                scores.add_depth(image(rig, 10.0, i * 100 * MS + 20 * MS))
+        scores.finish()
+        return scores
+
+    prompt = drive(0, 0)
+    assert prompt.counts["without_pose"] == 0
+    behind = drive(*{"poses": (10, 0), "scans": (0, 10), "poses but the first": (7, 0)}[late])
+    assert behind.metric.overall() == prompt.metric.overall()
+    assert behind.counts | {"poses": 10} == prompt.counts
+
+
+def test_a_drive_without_poses_is_scored_while_it_runs(rig: Rig) -> None:
+    scores = ReplayScores()
+    for i in range(100):
+        scores.add_scan(i * 100 * MS, wall(10.0))
+        scores.add_depth(image(rig, 10.0, i * 100 * MS))
+    assert scores.counts["images"] == scores.counts["without_pose"] == 40
+    scores.finish()
+    assert scores.metric.overall().abs_rel == pytest.approx(0.0, abs=1e-6)
+    assert scores.counts["without_scan"] == 0
 
 
 def test_what_could_not_be_scored_is_counted(rig: Rig) -> None:
