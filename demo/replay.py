@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from demo.drives import DriveBag
 from demo.processes import Children
-from fsmde_ros.replay_settings import heard_topics, lossless
+from fsmde_ros.replay_settings import environment, heard_topics, lossless
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_lidars
 
-DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
 START_S = 120.0  # a cold start of the node imports torch and warms the network up
 RUN_S = 1800.0
-PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"
 
 
 @dataclass(frozen=True)
@@ -27,17 +24,6 @@ class RunOptions:
     device: str = "auto"
     pace: str = "node"
     rate: float = 1.0
-
-
-def environment() -> dict[str, str]:
-    """An own DDS domain on this machine only, over a transport that loses nothing."""
-    domain = os.getpid() % DOMAINS + 1
-    return {
-        "ROS_DOMAIN_ID": str(domain),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILES),
-        "PYTHONUNBUFFERED": "1",
-    }
 
 
 def recorded_topics(rig: Rig) -> list[str]:
@@ -69,7 +55,7 @@ def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:
         children.start("node", "fsmde_ros.node.surround_depth_node", ["--ros-args", *parameters])
         children.start("evaluator", "fsmde_ros.node.evaluator_node", [*scoring, *hashes])
         children.start("recorder", "fsmde_ros.node.recorder", [out / "output_bag", "--topics", *recorded_topics(rig)])
-        children.wait_for_line("evaluator", "ready: listening", START_S)
+        children.wait_for_line("evaluator", "connected to the node", START_S)
         children.wait_for_line("recorder", "complete: all", START_S)
         children.start("player", "fsmde_ros.node.player", [drive.bag, *pace, *heard])
         children.wait("player", RUN_S)

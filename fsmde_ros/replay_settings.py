@@ -1,7 +1,8 @@
-"""Settings for a measurement, where every image counts: QoS of the node, and what the player waits for."""
+"""Settings for a measurement, where every image counts: DDS, QoS of the node, what the player waits for."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,7 +10,19 @@ from rosbags.rosbag2 import Reader, ReaderError
 
 from fsmde_ros.errors import SourceError
 
-KEPT = 20  # messages that wait for a listener which is late
+KEPT = 100  # messages that wait for a listener which is late
+DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
+PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"  # beside the package in a checkout only
+
+
+def environment(domain: int | None = None) -> dict[str, str]:
+    """Environment variables of a DDS domain on this machine only, over a transport that loses nothing.
+
+    ``domain``: its number, from 1 to 100; without it, one that belongs to this process.
+    """
+    number = os.getpid() % DOMAINS + 1 if domain is None else domain
+    profile = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILES)} if PROFILES.is_file() else {}
+    return {"ROS_DOMAIN_ID": str(number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **profile}
 
 
 def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:
@@ -20,8 +33,9 @@ def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:
     root = f"/{namespace.strip('/')}".rstrip("/")
     overrides: dict[str, object] = {}
     for name in cameras:
-        overrides[f"qos_overrides.{root}/{name}/image_rect/compressed.subscription.reliability"] = "reliable"
-        overrides[f"qos_overrides.{root}/{name}/image_rect/compressed.subscription.depth"] = KEPT
+        for topic in ("image_rect", "image_rect/compressed"):
+            overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.reliability"] = "reliable"
+            overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.depth"] = KEPT
         for what in ("image_rect", "camera_info"):
             overrides[f"qos_overrides.{root}/{name}/depth/{what}.publisher.depth"] = KEPT
     return overrides | {f"qos_overrides.{root}/surround_depth/points.publisher.depth": KEPT}

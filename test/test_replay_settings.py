@@ -7,7 +7,7 @@ import pytest
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
-from fsmde_ros.replay_settings import heard_topics, lossless
+from fsmde_ros.replay_settings import environment, heard_topics, lossless
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
@@ -15,13 +15,23 @@ from fsmde_ros.sweep import Sweep, View
 
 def test_overrides_name_every_topic_in_full() -> None:
     assert lossless(["left"], "/lorry/") == {
+        "qos_overrides./lorry/left/image_rect.subscription.reliability": "reliable",
+        "qos_overrides./lorry/left/image_rect.subscription.depth": 100,
         "qos_overrides./lorry/left/image_rect/compressed.subscription.reliability": "reliable",
-        "qos_overrides./lorry/left/image_rect/compressed.subscription.depth": 20,
-        "qos_overrides./lorry/left/depth/image_rect.publisher.depth": 20,
-        "qos_overrides./lorry/left/depth/camera_info.publisher.depth": 20,
-        "qos_overrides./lorry/surround_depth/points.publisher.depth": 20,
+        "qos_overrides./lorry/left/image_rect/compressed.subscription.depth": 100,
+        "qos_overrides./lorry/left/depth/image_rect.publisher.depth": 100,
+        "qos_overrides./lorry/left/depth/camera_info.publisher.depth": 100,
+        "qos_overrides./lorry/surround_depth/points.publisher.depth": 100,
     }
     assert "qos_overrides./left/depth/image_rect.publisher.depth" in lossless(["left"])
+
+
+def test_each_process_has_a_domain_of_its_own_on_this_machine_only() -> None:
+    given = environment()
+    assert 1 <= int(given["ROS_DOMAIN_ID"]) <= 100
+    assert given["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    assert Path(given["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    assert environment(7)["ROS_DOMAIN_ID"] == "7"
 
 
 def test_only_what_the_bag_has_is_waited_for(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from fsmde_ros.benchmark.workload import encoded_sweep
 from fsmde_ros.errors import BackendError
+from fsmde_ros.replay_settings import environment, lossless
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_writer import write_bag
@@ -33,7 +34,6 @@ START_S, STOP_S = 180.0, 20.0
 TICKS = os.sysconf("SC_CLK_TCK")
 LOST = 0.01  # share of sweeps that may be lost at a sustained rate
 NODE = "/surround_depth"
-PROFILES = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"  # beside the package in a checkout only
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,7 @@ def _one_rate(
     options: NodeOptions, folder: Path, bag: Path, rig_file: Path, rig: Rig, rate_hz: float
 ) -> dict[str, Any]:
     # Over a transport that loses nothing, so that a sweep that is lost is one that the node had no time for.
-    profile = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILES)} if PROFILES.is_file() else {}
-    domain = str(os.getpid() % 100 + 1)
-    environment = {**os.environ, "ROS_LOCALHOST_ONLY": "1", "ROS_DOMAIN_ID": domain, **profile}
+    variables = {**os.environ, **environment()}
     out = folder / f"out-{rate_hz:g}"
     parameters = {
         "rig_file": rig_file,
@@ -89,7 +87,7 @@ def _one_rate(
         "backend": options.backend,
         "device": options.device,
         "diagnostics.period_s": 0.5,
-        **{f"qos_overrides./{name}/image_rect/compressed.subscription.reliability": "reliable" for name in rig.names},
+        **lossless(rig.names),
     }
     settings = [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
     topics = [f"{NODE}/sweep", f"{NODE}/points", *(f"/{name}/depth/image_rect" for name in rig.names)]
@@ -97,7 +95,7 @@ def _one_rate(
     with log, contextlib.ExitStack() as children:
 
         def start(module: str, *arguments: object) -> subprocess.Popen[bytes]:
-            return children.enter_context(_process(module, arguments, environment, log.fileno()))
+            return children.enter_context(_process(module, arguments, variables, log.fileno()))
 
         node = start("fsmde_ros.node.surround_depth_node", "--ros-args", *settings)
         start("fsmde_ros.node.recorder", out, "--no-compression", "--topics", *topics)
@@ -139,11 +137,11 @@ def _sweeps_in(bag: Path, rig: Rig) -> int:
 
 @contextlib.contextmanager
 def _process(
-    module: str, arguments: Sequence[object], environment: dict[str, str], log: int
+    module: str, arguments: Sequence[object], variables: dict[str, str], log: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """``python -m module``, ended with all it started when the block is left."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    child = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    child = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
     try:
         yield child
     finally:

@@ -15,7 +15,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
-QUIET_S = 0.3  # no message for this long after the signal: nothing is queued any more
+WAIT_S = 0.1
+EMPTY = 4  # waits without a message after the signal: nothing is queued any more
 DRAIN_S = 10.0
 
 
@@ -69,22 +70,26 @@ def spin_until_stopped(
     """Serve the node until ``stop``, then until what is queued has been taken (at most 10 s).
 
     ``messages`` counts the messages taken so far. With ``idle_timeout`` (seconds) it also ends when
-    none came for that long after the first.
+    none came for that long after the first. What is queued is told by asking for it in vain, not by
+    the clock: a process that the machine held up for a second has not looked yet.
     """
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        count, changed, stopped = messages(), time.monotonic(), None
+        count, changed, stopped, empty = messages(), time.monotonic(), None, 0
         while True:
-            executor.spin_once(timeout_sec=0.1)
+            begun = time.monotonic()
+            executor.spin_once(timeout_sec=WAIT_S)
             now = time.monotonic()
             if messages() != count:
-                count, changed = messages(), now
+                count, changed, empty = messages(), now, 0
+            elif now - begun >= WAIT_S:
+                empty += 1
             if stop and stopped is None:
-                stopped = now
-            if stopped is not None and (now - max(changed, stopped) > QUIET_S or now - stopped > DRAIN_S):
+                stopped, empty = now, 0
+            if stopped is not None and (empty >= EMPTY or now - stopped > DRAIN_S):
                 return
-            if idle_timeout is not None and count and now - changed > idle_timeout:
+            if idle_timeout is not None and count and empty >= EMPTY and now - changed > idle_timeout:
                 return
     finally:
         executor.shutdown()

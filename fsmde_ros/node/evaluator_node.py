@@ -12,9 +12,10 @@ import json
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rclpy
@@ -22,6 +23,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.event_handler import QoSSubscriptionMatchedInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -96,7 +98,11 @@ class Mounting:
 
 
 class Evaluator:
-    """Collects messages into ``ReplayScores`` and sweep reports."""
+    """Collects messages into ``ReplayScores`` and sweep reports.
+
+    Attributes:
+        awaited: topics of the node that have not met a publisher yet.
+    """
 
     def __init__(self, node: Node, mounting: Mounting, options: EvaluatorOptions) -> None:
         self._node, self._mounting = node, mounting
@@ -108,13 +114,14 @@ class Evaluator:
         self._depths: OrderedDict[tuple[str, int], Image] = OrderedDict()
         self._infos: OrderedDict[tuple[str, int], CameraInfo] = OrderedDict()
         self._complaints: set[str] = set()
+        self.awaited = {f"{name}/depth/image_rect" for name in mounting.cameras} | {options.sweep_topic}
         for name in mounting.cameras:
             self._listen_to_camera(name)
         topics = [options.lidar_topic] if options.lidar_topic else [*mounting.lidars] or ["lidar_top"]
         for topic in topics:
             node.create_subscription(PointCloud2, topic, self._take_cloud, QUEUE)
         node.create_subscription(Odometry, options.odom_topic, self._take_pose, QUEUE)
-        node.create_subscription(DiagnosticArray, options.sweep_topic, self._take_sweep, QUEUE)
+        self._listen_to_node(DiagnosticArray, options.sweep_topic, self._take_sweep)
 
     def _listen_to_camera(self, name: str) -> None:
         def take_depth(message: Image) -> None:
@@ -127,9 +134,21 @@ class Evaluator:
             self.messages += 1
             self.frames_in[name] += 1
 
-        self._node.create_subscription(Image, f"{name}/depth/image_rect", take_depth, QUEUE)
+        self._listen_to_node(Image, f"{name}/depth/image_rect", take_depth)
         self._node.create_subscription(CameraInfo, f"{name}/depth/camera_info", take_info, QUEUE)
         self._node.create_subscription(CameraInfo, f"{name}/camera_info", count_frame, QUEUE)
+
+    def _listen_to_node(self, kind: type, topic: str, take: Callable[[Any], None]) -> None:
+        """Subscribe, and say so once all of these topics have met their publisher."""
+
+        def matched(info: QoSSubscriptionMatchedInfo) -> None:
+            if info.current_count and topic in self.awaited:
+                self.awaited.remove(topic)
+                if not self.awaited:
+                    self._node.get_logger().info(f"connected to the node: depth of {', '.join(self.frames_in)}")
+
+        events = SubscriptionEventCallbacks(matched=matched)
+        self._node.create_subscription(kind, topic, take, QUEUE, event_callbacks=events)
 
     def _pair(self, name: str, message: Image | CameraInfo, store: OrderedDict[tuple[str, int], object]) -> None:
         """Keep a depth image or its camera_info until the other one of the same stamp is there."""
@@ -206,7 +225,7 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
             if rig_file is not None:
                 inputs |= describe_inputs({"rig": rig_file})
             evaluator = Evaluator(node, mounting, options)
-            node.get_logger().info(f"ready: listening to {len(mounting.cameras)} cameras")
+            node.get_logger().info(f"ready: waiting for {len(mounting.cameras)} cameras")
             spin_until_stopped(node, stop, lambda: evaluator.messages, options.idle_timeout)
             evaluator.scores.finish()  # while the errors can still be published
             node.destroy_node()
@@ -219,7 +238,9 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
         options.out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(format_report(report), flush=True)
     if not report["overall"]["n"]:
-        print(f"evaluate_replay: nothing to compare: {report['protocol']}; is the node running?", file=sys.stderr)
+        absent = f"; nobody published {', '.join(sorted(evaluator.awaited))}: is the node running?"
+        reason = f"{report['protocol']}{absent if evaluator.awaited else ''}"
+        print(f"evaluate_replay: nothing to compare: {reason}", file=sys.stderr)
         return 1
     return 0
 

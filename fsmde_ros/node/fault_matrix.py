@@ -22,7 +22,8 @@ from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import Event, Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
 from fsmde_ros.errors import FsmdeError
-from fsmde_ros.node.rehearsal import Heard, NodeProcess, Stage, cut, environment, lossless, untrained_checkpoint
+from fsmde_ros.node.rehearsal import Heard, NodeProcess, Stage, cut, untrained_checkpoint
+from fsmde_ros.replay_settings import environment, lossless
 from fsmde_ros.sources.grouping import group_frames
 
 DEADLINE_S = 0.1  # of the node, in the time of the bag
@@ -142,7 +143,7 @@ def _none(events: Sequence[Event]) -> int:
 def node_parameters(bag: Sequence[Message], rate: float) -> dict[str, object]:
     """Parameters of a node to which the bag is played at ``rate``: its deadline is in the time of the bag."""
     given = {"sync.deadline_s": DEADLINE_S / rate, "diagnostics.period_s": 0.2, "stuck_after_s": 30.0}
-    return {**given, **lossless(cameras(bag), bag)}
+    return {**given, **lossless(cameras(bag))}
 
 
 def run_case(case: Case, bag: Sequence[Message], node: NodeProcess, stage: Stage, rate: float, seed: int) -> Result:

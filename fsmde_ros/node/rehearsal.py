@@ -35,8 +35,8 @@ from fsmde_ros.network.encoder import EncoderConfig, StageConfig
 from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.node.bag_topics import message_class
 from fsmde_ros.node.messages import stamp_ns
+from fsmde_ros.replay_settings import environment
 
-PROFILES = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
 QUEUE = QoSProfile(depth=200)
 STARTED = "listening to "  # the node's line when it is active
 START_S, STOP_S, QUIET_S, SETTLE_S = 180.0, 60.0, 1.0, 30.0
@@ -74,12 +74,6 @@ class Heard:
     depths: list[tuple[str, int]] = field(default_factory=list)
     diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
     states: dict[str, set[str]] = field(default_factory=dict)
-
-
-def environment(domain: int) -> dict[str, str]:
-    """A DDS domain on this machine only, over a transport that loses nothing where its profile is there."""
-    profile = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILES)} if PROFILES.is_file() else {}
-    return {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **profile}
 
 
 class NodeProcess:
@@ -290,15 +284,3 @@ def cut(drive: Sequence[Message], seconds: float) -> list[Message]:
     """The messages of the first ``seconds``, counted from the first image."""
     begin = min(message.time_ns for message in drive if message.is_image)
     return [message for message in drive if message.time_ns < begin + round(seconds * NS)]
-
-
-def lossless(names: Sequence[str], drive: Sequence[Message]) -> dict[str, object]:
-    """QoS of the node under test: live, a late image is worthless, here each one is counted."""
-    topics = sorted({m.topic for m in drive if m.is_image})
-    overrides: dict[str, object] = {}
-    for topic in topics:
-        overrides[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
-        overrides[f"qos_overrides.{topic}.subscription.depth"] = 100
-    for name in names:
-        overrides[f"qos_overrides./{name}/depth/image_rect.publisher.depth"] = 100
-    return overrides

@@ -24,7 +24,8 @@ from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
 from fsmde_ros.errors import FsmdeError
-from fsmde_ros.node.rehearsal import NodeProcess, Stage, environment, lossless, untrained_checkpoint
+from fsmde_ros.node.rehearsal import NodeProcess, Stage, untrained_checkpoint
+from fsmde_ros.replay_settings import environment, lossless
 
 NS = 1_000_000_000
 FAULTS = (
@@ -83,7 +84,7 @@ def soak(
     domain = os.getpid() % 100 + 1
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory() as folder:
-        given = {"sync.deadline_s": 0.1 / rate, "diagnostics.period_s": 1.0, **lossless(cameras(bag), bag)}
+        given = {"sync.deadline_s": 0.1 / rate, "diagnostics.period_s": 1.0, **lossless(cameras(bag))}
         with NodeProcess({**given, **parameters}, Path(folder) / "node.log", domain) as node:
             node.wait_until_active()
             with Stage(bag, domain) as stage:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from demo.drives import DriveBag, DriveName, TownSize, prepare
-from demo.replay import RunOptions, environment, run
+from demo.replay import RunOptions, run
 from fsmde_ros.checkpoint import default_checkpoint, save_checkpoint
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student, StudentConfig
+from fsmde_ros.replay_settings import environment
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.sources.bag_file import open_bag

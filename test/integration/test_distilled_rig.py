@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.replay import environment
+from demo.processes import Children
 from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.geometry import rigid
+from fsmde_ros.replay_settings import environment
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from training.town.drive import TownDrive
@@ -37,6 +37,7 @@ CAMERAS = {
 }
 # Smaller than on the page: a test has seconds where a user has minutes.
 SMALLER = ["--size", "[64, 96]", "--steps", "2", "--val_every", "2", "--batch_size", "1", "--loader_workers", "0"]
+VARIABLES = environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
 
 
 def odd_rig() -> Rig:
@@ -66,63 +67,53 @@ def folder(tmp_path: Path) -> Path:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """(module, command line) of the page, in order."""
+    """(module, arguments) of the page, in order."""
     lines = re.findall(r"^    \.venv/bin/python (-m \S+ .*)$", (ROOT / "docs" / "own_rig.md").read_text(), re.MULTILINE)
     # what lies in the checkout is named relative to it; the last 20 sweeps are more than the short drive has
     lines = [line.replace("training/configs", str(ROOT / "training" / "configs")) for line in lines]
     lines = [line.replace("samples=:-20", "samples=:-2").replace("samples=-20:", "samples=-2:") for line in lines]
-    return [(shlex.split(line)[1], [sys.executable, *shlex.split(line)]) for line in lines]
+    return [(words[1], words[2:]) for words in map(shlex.split, lines)]
 
 
-def _environment() -> dict[str, str]:
-    return os.environ | environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-
-
-def run(command: list[str], folder: Path, fine: tuple[int, ...] = (0,)) -> str:
-    done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=WAIT_S)
+def run(module: str, arguments: list[str], folder: Path, fine: tuple[int, ...] = (0,)) -> str:
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | VARIABLES, capture_output=True, text=True, timeout=WAIT_S
+    )
     assert done.returncode in fine, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
-def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def test_from_a_bag_to_a_running_node(folder: Path) -> None:
+def test_from_a_bag_to_a_running_node(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = commands()
     modules = [module.removeprefix("fsmde_ros.") for module, _ in page]
     assert modules == [
         *("sources.convert", "check_rig", "training.distill", "training.evaluate"),
         *("node.surround_depth_node", "node.evaluator_node", "node.player"),
     ]
-    (convert, check, distil, evaluate, node, evaluator, player) = (command for _, command in page)
+    (convert, check, distil, evaluate, node, evaluator, player) = page
 
-    assert f"5 cameras ({', '.join(CAMERAS)}), LiDAR: lidar_top" in run(convert, folder)
-    assert "bumper" in run(check, folder, fine=(0, 1))  # 1: cameras that are rolled look wrong, rightly
-    assert "wrote own.safetensors" in run([*distil, *SMALLER], folder)
+    assert f"5 cameras ({', '.join(CAMERAS)}), LiDAR: lidar_top" in run(*convert, folder)
+    assert "bumper" in run(*check, folder, fine=(0, 1))  # 1: cameras that are rolled look wrong, rightly
+    assert "wrote own.safetensors" in run(distil[0], [*distil[1], *SMALLER], folder)
     _, card = load_checkpoint(folder / "own.safetensors")
     assert card.input_size == (64, 96)
     assert "a recorded bag, 2 steps" in card.training_data
     assert "validation/abs_rel" in card.metrics
-    run(evaluate, folder)
+    run(*evaluate, folder)
     assert (folder / "out" / "own_rig" / "evaluation" / "report.html").stat().st_size > 1000
     scores = json.loads((folder / "out" / "own_rig" / "evaluation" / "report.json").read_text())
     assert "metric" in json.dumps(scores)
 
-    running = [start([*node, "-p", "device:=cpu"], folder), start(evaluator, folder)]
-    try:
-        run([*player[:-1], str(WAIT_S)], folder)
-        running[1].send_signal(signal.SIGINT)
-        table = running[1].communicate(timeout=WAIT_S)[0]
-        running[0].send_signal(signal.SIGINT)
-        running[0].communicate(timeout=60)
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-    assert running[1].returncode == 0, table
+    monkeypatch.chdir(folder)
+    with Children(folder / "logs", VARIABLES) as children:
+        children.start("node", node[0], [*node[1], "-p", "device:=cpu"])
+        children.start("evaluator", *evaluator)
+        children.wait_for_line("evaluator", "connected to the node", WAIT_S)
+        children.start("player", player[0], [*player[1][:-1], str(WAIT_S)])
+        children.wait("player", WAIT_S)
+        children.stop("evaluator")
+        children.stop("node")
     report = json.loads((folder / "report.json").read_text())
     assert set(report["views"]) == set(CAMERAS)
     assert report["overall"]["n"] > 100

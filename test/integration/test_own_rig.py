@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +13,8 @@ import numpy as np
 import pytest
 
 from demo.drives import DriveBag
-from demo.replay import environment
+from demo.processes import Children
+from fsmde_ros.replay_settings import environment
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources.bag import sweeps
 from fsmde_ros.sources.bag_writer import write_bag
@@ -29,11 +26,11 @@ WAIT_S = 240
 
 
 def steps() -> dict[str, list[str]]:
-    """Command line by module, of the section of the README."""
+    """Arguments by module, of the section of the README."""
     section = (ROOT / "README.md").read_text().split("## Your own rig in five steps")[1].split("\n## ")[0]
     lines = re.findall(r"\.venv/bin/python (-m \S+ .*)$", section, flags=re.MULTILINE)
     assert len(lines) >= 5
-    return {shlex.split(line)[1]: [sys.executable, *shlex.split(line)] for line in reversed(lines)}
+    return {words[1]: words[2:] for words in map(shlex.split, reversed(lines))}
 
 
 @pytest.fixture
@@ -49,43 +46,34 @@ def folder(town: DriveBag, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, timeout=WAIT_S)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def start(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command, cwd=folder, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def _environment() -> dict[str, str]:
-    return os.environ | environment() | {"PYTHONPATH": str(ROOT)}
-
-
-def test_the_five_steps(folder: Path) -> None:
+def test_the_five_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
     written = steps()
-    said = run(written["fsmde_ros.sources.convert"], folder)
-    assert "rig.yaml: 4 cameras (ahead, starboard, port, aft), LiDAR: lidar_top" in said
-    said = run(written["fsmde_ros.check_rig"], folder)
-    assert "starboard" in said
-    assert "warning" not in said
-    assert len(np.unique(cv2.imread(str(folder / "rig_check" / "scan.png")))) > 50
-    node = start([*written["fsmde_ros.node.surround_depth_node"], "-p", "device:=cpu"], folder)
-    evaluator = start(written["fsmde_ros.node.evaluator_node"], folder)
-    try:
-        run([*written["fsmde_ros.node.player"][:-1], str(WAIT_S)], folder)
-        evaluator.send_signal(signal.SIGINT)
-        table = evaluator.communicate(timeout=WAIT_S)[0]
-        node.send_signal(signal.SIGINT)
-        node.communicate(timeout=60)
-    finally:
-        for process in (node, evaluator):
-            process.kill()
-            process.wait()
-    assert evaluator.returncode == 0, table
+    with Children(folder / "logs", environment() | {"PYTHONPATH": str(ROOT)}) as children:
+
+        def run(name: str, module: str, arguments: list[str]) -> str:
+            children.start(name, module, arguments)
+            children.wait(name, WAIT_S)
+            return children.log(name).read_text()
+
+        module = "fsmde_ros.sources.convert"
+        said = run("convert", module, written[module])
+        assert "rig.yaml: 4 cameras (ahead, starboard, port, aft), LiDAR: lidar_top" in said
+        module = "fsmde_ros.check_rig"
+        said = run("check_rig", module, written[module])
+        assert "starboard" in said
+        assert "warning" not in said
+        assert len(np.unique(cv2.imread(str(folder / "rig_check" / "scan.png")))) > 50
+        module = "fsmde_ros.node.surround_depth_node"
+        children.start("node", module, [*written[module], "-p", "device:=cpu"])
+        module = "fsmde_ros.node.evaluator_node"
+        children.start("evaluator", module, written[module])
+        children.wait_for_line("evaluator", "connected to the node", WAIT_S)
+        module = "fsmde_ros.node.player"
+        run("player", module, [*written[module][:-1], str(WAIT_S)])
+        children.stop("evaluator")
+        children.stop("node")
+        table = children.log("evaluator").read_text()
     report = json.loads((folder / "report.json").read_text())
     assert set(report["views"]) == {"ahead", "starboard", "port", "aft"}
     assert report["overall"]["n"] > 100

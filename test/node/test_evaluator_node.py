@@ -16,6 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from nav_msgs.msg import Odometry
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
@@ -97,6 +98,10 @@ class Drive:
             assert process.poll() is None
             time.sleep(0.02)
 
+    def wait_for_delivery(self) -> None:
+        for publisher in (self.depth, self.depth_info, self.info, self.lidar, self.odom, self.sweep):
+            assert publisher.wait_for_all_acked(Duration(seconds=20))
+
     def step(self, index: int, depth: float, wall: float, frame: str = "lidar_top") -> None:
         stamp = Time(nanoseconds=START + index * NS // 10).to_msg()
         odometry = Odometry()
@@ -134,6 +139,7 @@ def test_a_drive_with_known_errors(node: Node, rig_file: Path, tmp_path: Path, e
         drive.wait_for_listener(process)
         for index, depth in enumerate((11.0, 12.0, 13.0)):
             drive.step(index, depth, wall=10.0)
+        drive.wait_for_delivery()
         if ending != "idle":
             process.send_signal(signal.SIGINT if ending == "sigint" else signal.SIGTERM)
         output = process.communicate(timeout=20)[0]
@@ -149,6 +155,7 @@ def test_a_drive_with_known_errors(node: Node, rig_file: Path, tmp_path: Path, e
     assert report["latency_ms"]["p50"] == pytest.approx(41)
     assert report["inputs"]["bag"] == {"name": "drive.mcap", "sha256": hashlib.sha256(b"the bag").hexdigest()}
     assert report["machine"]["cores"] >= 1
+    assert "connected to the node: depth of cam_front" in output
     assert "cam_front" in output
     assert "Traceback" not in output
 
@@ -167,6 +174,24 @@ def test_a_lidar_nobody_placed_is_named(node: Node, rig_file: Path, tmp_path: Pa
     assert "LiDAR: the rig file does not say where frame 'lidar_side' is mounted" in output
     assert "it knows base_link, lidar_top" in output
     assert "nothing to compare" in output
+    assert "is the node running" not in output
+
+
+@pytest.mark.ros
+def test_a_node_that_was_never_met_is_named(node: Node, rig_file: Path) -> None:
+    process = evaluate("--rig", rig_file)
+    try:
+        odometry = node.create_publisher(Odometry, "odom", 10)
+        deadline = time.monotonic() + 20
+        while not odometry.get_subscription_count():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "nobody published cam_front/depth/image_rect, surround_depth/sweep: is the node running?" in output
 
 
 def test_without_a_rig_file_tf_is_asked_for() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import rclpy
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -53,7 +54,7 @@ def test_records_bytes_and_qos_and_closes_on_a_signal(node: Node, tmp_path: Path
     out = tmp_path / "bag"
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     unreliable = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-    images = node.create_publisher(Image, "/depth", 10)
+    images = node.create_publisher(Image, "/depth", 30)
     latch = node.create_publisher(String, "/latched", latched)
     latch.publish(String(data="said before anybody listened"))
     loose = node.create_publisher(String, "/loose", unreliable)
@@ -66,6 +67,8 @@ def test_records_bytes_and_qos_and_closes_on_a_signal(node: Node, tmp_path: Path
         for image in sent:
             images.publish(image)
         other.publish(String(data="not wanted"))
+        assert images.wait_for_all_acked(Duration(seconds=20))
+        assert latch.wait_for_all_acked(Duration(seconds=20))
         process.send_signal(number)
         output = process.communicate(timeout=20)[0]
     finally:
