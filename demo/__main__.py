@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from demo.drives import DriveName, TownSize, prepare
 from demo.replay import RunOptions, run
-from fsmde_ros.checkpoint import default_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.picture import draw
 from fsmde_ros.replay_report import format_report
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scene", help="name of the scene, where a data set has several")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder of the results (out/demo)")
     parser.add_argument("--cache", type=Path, default=Path(".cache/demo"), help="rendered towns (.cache/demo)")
-    parser.add_argument("--checkpoint", type=Path, help="of the node (the one that comes with the package)")
+    parser.add_argument("--checkpoint", type=find_checkpoint, help="of the node: file, or one of the package (small)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (auto)")
     parser.add_argument(
         "--pace", choices=("node", "clock"), default="node", help="as fast as the node keeps up, or real time (node)"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demo.drives import DriveBag
 from demo.processes import Children
-from fsmde_ros.replay_settings import environment, heard_topics, lossless
+from fsmde_ros.replay_settings import environment, heard_topics, lossless, patience
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_lidars
 
@@ -40,7 +40,7 @@ def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:
     shutil.rmtree(out / "output_bag", ignore_errors=True)
     shutil.rmtree(out / "logs", ignore_errors=True)
     node: dict[str, object] = {"rig_file": drive.rig, "checkpoint": options.checkpoint, "device": options.device}
-    node |= lossless(rig.names)
+    node |= lossless(rig.names) | patience(options.pace)
     parameters = [argument for key, value in node.items() for argument in ("-p", f"{key}:={value}")]
     hashes = ["--bag", drive.bag, "--checkpoint", options.checkpoint]
     scoring = ["--rig", drive.rig, "--out", out / "report.json", "--max-depth", drive.max_depth]
@@ -56,7 +56,7 @@ def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:
         children.start("evaluator", "fsmde_ros.node.evaluator_node", [*scoring, *hashes])
         children.start("recorder", "fsmde_ros.node.recorder", [out / "output_bag", "--topics", *recorded_topics(rig)])
         children.wait_for_line("evaluator", "connected to the node", START_S)
-        children.wait_for_line("recorder", "complete: all", START_S)
+        children.wait_for_line("recorder", "complete: connected", START_S)
         children.start("player", "fsmde_ros.node.player", [drive.bag, *pace, *heard])
         children.wait("player", RUN_S)
         for name in ("recorder", "evaluator", "node"):

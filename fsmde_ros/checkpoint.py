@@ -21,16 +21,41 @@ from fsmde_ros.errors import CheckpointError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 
-__all__ = ["CARD_KEY", "ModelCard", "default_checkpoint", "hash_weights", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "CARD_KEY",
+    "ModelCard",
+    "default_checkpoint",
+    "find_checkpoint",
+    "hash_weights",
+    "load_checkpoint",
+    "save_checkpoint",
+    "shipped_checkpoints",
+]
 
 CARD_KEY = "card"
 _PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin"})
 _PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # zip of torch.save; pickle
 
+MODELS = Path(__file__).parent / "models"
+
 
 def default_checkpoint() -> Path:
-    """The checkpoint that comes with the package."""
-    return Path(__file__).parent / "models" / "small.safetensors"
+    """The checkpoint that is used where none is named."""
+    return MODELS / "small.safetensors"
+
+
+def shipped_checkpoints() -> tuple[str, ...]:
+    """Names of the checkpoints that come with the package."""
+    return tuple(sorted(path.stem for path in MODELS.glob("*.safetensors")))
+
+
+def find_checkpoint(name: str | Path) -> Path:
+    """The file of a checkpoint: of the package, if ``name`` is one of ``shipped_checkpoints``, else ``name`` itself.
+
+    A file that lies where ``name`` says comes first.
+    """
+    path = Path(name)
+    return MODELS / f"{name}.safetensors" if not path.exists() and str(name) in shipped_checkpoints() else path
 
 
 def save_checkpoint(
@@ -121,7 +146,8 @@ def _refuse_pickle(path: Path) -> None:
             start = file.read(4)
     except OSError as error:
         raise CheckpointError(
-            f"{path}: cannot be opened ({error.strerror}); check the parameter 'checkpoint'"
+            f"{path}: cannot be opened ({error.strerror}); expected a file, or one of the package: "
+            f"{', '.join(shipped_checkpoints())}; check the parameter 'checkpoint'"
         ) from error
     if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
         raise CheckpointError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fsmde_ros import images
 from fsmde_ros.backends import Backend, build_backend
-from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ImageError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.rectify import undistort, undistortion_maps
@@ -66,13 +66,13 @@ class Estimator:
         """Estimator of a checkpoint, by default the one that comes with the package.
 
         Args:
-            path: of a ``.safetensors`` file.
+            path: of a ``.safetensors`` file, or the name of one that comes with the package.
             device: auto, cpu, cuda or cuda:N.
             backend: auto or a name of ``fsmde_ros.backends.BUILDERS``.
 
         Raises CheckpointError or BackendError.
         """
-        path = default_checkpoint() if path is None else Path(path)
+        path = default_checkpoint() if path is None else find_checkpoint(path)
         student, card = load_checkpoint(path)
         return Estimator(build_backend(backend, student, device, card.input_size, (path.parent,)), card)
 

@@ -11,6 +11,7 @@ from rosbags.rosbag2 import Reader, ReaderError
 from fsmde_ros.errors import SourceError
 
 KEPT = 100  # messages that wait for a listener which is late
+PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
 DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
 PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"  # beside the package in a checkout only
 
@@ -39,6 +40,14 @@ def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:
         for what in ("image_rect", "camera_info"):
             overrides[f"qos_overrides.{root}/{name}/depth/{what}.publisher.depth"] = KEPT
     return overrides | {f"qos_overrides.{root}/surround_depth/points.publisher.depth": KEPT}
+
+
+def patience(pace: str) -> dict[str, object]:
+    """Parameters of the node for a player that waits for it (pace "node").
+
+    What comes late then is late because the machine stalled, and no camera can be overtaken by the next sweep.
+    """
+    return {"sync.deadline_s": PATIENCE_S} if pace == "node" else {}
 
 
 def heard_topics(bag: Path, cameras: Iterable[str], lidars: Iterable[str]) -> list[str]:

@@ -24,7 +24,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from fsmde_ros.replay_settings import heard_topics, lossless
+from fsmde_ros.replay_settings import heard_topics, lossless, patience
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.rviz_layout import RvizView, write_layout
 
@@ -39,7 +39,7 @@ ARGUMENTS = [
         description="Parameters of the node.",
     ),
     DeclareLaunchArgument(
-        "checkpoint", default_value="", description="Checkpoint (.safetensors); empty: the one in the package."
+        "checkpoint", default_value="", description="Checkpoint (.safetensors), or small or nano; empty: small."
     ),
     DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
     DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),
@@ -64,7 +64,7 @@ def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[st
     if value(context, "checkpoint"):
         given["checkpoint"] = value(context, "checkpoint")
     given.update({name: value(context, name) for name in ("device", "backend") if value(context, name) != "auto"})
-    return given | lossless(cameras)
+    return given | lossless(cameras) | patience(value(context, "pace"))
 
 
 def nodes(context: LaunchContext) -> list[Any]:

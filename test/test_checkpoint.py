@@ -13,7 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fsmde_ros.checkpoint import CARD_KEY, hash_weights, load_checkpoint, save_checkpoint
+from fsmde_ros.checkpoint import (
+    CARD_KEY,
+    default_checkpoint,
+    find_checkpoint,
+    hash_weights,
+    load_checkpoint,
+    save_checkpoint,
+    shipped_checkpoints,
+)
 from fsmde_ros.errors import CheckpointError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.encoder import EncoderConfig, StageConfig
@@ -70,6 +78,18 @@ def rewrite(path: Path, change: dict[str, Tensor | None] | None = None, **card_f
     tensors = {name: tensor for name, tensor in state.items() if tensor is not None}
     card = {**card, "weights_sha256": hash_weights(tensors), **card_fields}
     save_file(tensors, path, metadata={CARD_KEY: json.dumps(card)})
+
+
+def test_those_of_the_package_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(shipped_checkpoints()) >= {"small", "nano"}
+    for name in shipped_checkpoints():
+        assert load_checkpoint(find_checkpoint(name))[1].name == name
+    assert find_checkpoint("small") == default_checkpoint()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").write_text("a file of the user's")
+    assert find_checkpoint("nano") == Path("nano")
+    with pytest.raises(CheckpointError, match=r"expected a file, or one of the package: .*small"):
+        load_checkpoint(find_checkpoint("tiny"))
 
 
 def test_what_is_saved_is_loaded(path: Path, student: Student, card: ModelCard) -> None:

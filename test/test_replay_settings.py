@@ -7,7 +7,7 @@ import pytest
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
-from fsmde_ros.replay_settings import environment, heard_topics, lossless
+from fsmde_ros.replay_settings import environment, heard_topics, lossless, patience
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
@@ -24,6 +24,11 @@ def test_overrides_name_every_topic_in_full() -> None:
         "qos_overrides./lorry/surround_depth/points.publisher.depth": 100,
     }
     assert "qos_overrides./left/depth/image_rect.publisher.depth" in lossless(["left"])
+
+
+def test_a_node_that_is_waited_for_may_wait_for_its_cameras() -> None:
+    assert patience("node") == {"sync.deadline_s": 2.0}
+    assert patience("clock") == {}
 
 
 def test_each_process_has_a_domain_of_its_own_on_this_machine_only() -> None:

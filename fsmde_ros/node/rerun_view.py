@@ -27,8 +27,8 @@ from std_msgs.msg import Header
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
-from fsmde_ros.node.evaluator_node import Mounting, find_mounting, rig_file_of
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, image_to_rgb, stamp_ns
+from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
 from fsmde_ros.rerun_recording import DEPTH, IMAGE, Recording
 from fsmde_ros.rig import Camera
 
@@ -63,12 +63,12 @@ class ViewOptions:
 class RerunView:
     """Hands every message to the recording as it comes, at the stamp of its header."""
 
-    def __init__(self, node: Node, mounting: Mounting, recording: Recording, options: ViewOptions) -> None:
-        self._node, self._mounting, self._recording = node, mounting, recording
+    def __init__(self, node: Node, placement: Placement, recording: Recording, options: ViewOptions) -> None:
+        self._node, self._placement, self._recording = node, placement, recording
         self._shown: dict[tuple[str, str], tuple[object, ...]] = {}
         self._complaints: set[str] = set()
         self.messages = 0
-        for name in mounting.cameras:
+        for name in placement.cameras:
             self._listen_to_camera(name, options.image)
         node.create_subscription(PointCloud2, options.points, self._take_cloud, OUTPUTS)
 
@@ -116,7 +116,7 @@ class RerunView:
 
     def _show_camera(self, name: str, what: str, message: CameraInfo) -> None:
         """Where a camera is and how it sees, when that is new."""
-        place = self._mounting.extrinsics.camera_to_vehicle(name, message.header.frame_id)
+        place = self._placement.extrinsics.camera_to_vehicle(name, message.header.frame_id)
         camera = camera_from_info(message, name, place)
         if self._shown.get((name, what)) != _identity(camera):
             self._recording.camera(camera, what)
@@ -134,9 +134,9 @@ def view(options: ViewOptions, ros_arguments: Sequence[str] = ()) -> int:
         rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
         try:
             node = Node("rerun_view")
-            mounting = find_mounting(node, options.rig or rig_file_of(node), options.cameras)
-            shown = RerunView(node, mounting, recording, options)
-            node.get_logger().info(f"ready: listening to {len(mounting.cameras)} cameras")
+            placement = find_placement(node, options.rig or rig_file_of(node), options.cameras)
+            shown = RerunView(node, placement, recording, options)
+            node.get_logger().info(f"ready: listening to {len(placement.cameras)} cameras")
             spin_until_stopped(node, stop, lambda: shown.messages)
             node.destroy_node()
         finally:
@@ -150,8 +150,7 @@ def parse_arguments(arguments: Sequence[str]) -> ViewOptions:
     parser = argparse.ArgumentParser(
         prog="rerun_view", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rig", type=Path, help="rig file, as rig_from_bag writes it")
-    parser.add_argument("--cameras", nargs="+", default=[], help="names (those of the rig file)")
+    add_arguments(parser)
     parser.add_argument("--image", default=IMAGES, help=f"images, after the name of the camera ({IMAGES})")
     parser.add_argument("--points", default=POINTS, help=f"the cloud ({POINTS})")
     where = parser.add_mutually_exclusive_group()

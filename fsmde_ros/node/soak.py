@@ -23,6 +23,7 @@ import numpy as np
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
+from fsmde_ros.checkpoint import find_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, untrained_checkpoint
 from fsmde_ros.replay_settings import environment, lossless
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two samples (30)")
     parser.add_argument("--rate", type=float, default=1.0, help="speed of the bag (1.0)")
-    parser.add_argument("--checkpoint", type=Path, help="(the one in the package)")
+    parser.add_argument("--checkpoint", type=find_checkpoint, help="file, or one of the package (small)")
     parser.add_argument("--untrained", action="store_true", help="a small network of random weights instead")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/results/soak.json"))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -62,6 +63,15 @@ class Scene:
     samples: tuple[Callable[[], Sweep], ...]
 
 
+@contextmanager
+def _fields_of(path: Path) -> Iterator[None]:
+    """What goes wrong inside is a field of the file: SourceError."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SourceError(f"{path}: a field is missing or wrong: {error!r}") from error
+
+
 def scene_names(root: Path | str, split: str | None = None) -> tuple[str, ...]:
     """Names of the scenes, which are those of their folders. Raises SourceError as ``sweeps``."""
     return tuple(path.parent.name for path in _scene_files(Path(root), split))
@@ -85,10 +95,8 @@ def scenes(root: Path | str, split: str | None = None, scene: str | None = None)
         names = ", ".join(path.parent.name for path in files)
         raise SourceError(f"{root}: no scene '{scene}'; it has {names}")
     for path in chosen:
-        try:
+        with _fields_of(path):
             yield Scene(path.parent.name, _samples(path))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SourceError(f"{path}: a field is missing or wrong: {error!r}") from error
 
 
 def sweeps(
@@ -159,12 +167,10 @@ def _samples(path: Path) -> tuple[Callable[[], Sweep], ...]:
 
     def reader(sample: Row) -> Callable[[], Sweep]:
         def read() -> Sweep:
-            try:
+            with _fields_of(path):
                 rows = [data[key] for key in sample["datum_keys"]]
                 known = calibration(sample["calibration_key"])
                 return _sweep(path, rows, _rig(sizes, known), known)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise SourceError(f"{path}: a field is missing or wrong: {error!r}") from error
 
         return read
 
@@ -234,13 +240,11 @@ def _vehicle_to_map(path: Path, name: str, datum: Row, calibration: _Calibration
 
 def _calibration(path: Path) -> _Calibration:
     content = read_json(path)
-    try:
-        intrinsics, extrinsics = {}, {}
+    intrinsics, extrinsics = {}, {}
+    with _fields_of(path):
         for name, k, pose in zip(content["names"], content["intrinsics"], content["extrinsics"], strict=True):
             intrinsics[name] = np.array([[k["fx"], k["skew"], k["cx"]], [0, k["fy"], k["cy"]], [0, 0, 1]], np.float64)
             extrinsics[name] = _pose(pose, f"{path}: extrinsics of {name}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise SourceError(f"{path}: a field is missing or wrong: {error!r}") from error
     return _Calibration(intrinsics, extrinsics)
 
 

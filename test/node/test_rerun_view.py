@@ -25,8 +25,8 @@ from std_msgs.msg import Header
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.images import encode_jpeg
-from fsmde_ros.node.evaluator_node import Mounting
 from fsmde_ros.node.messages import camera_to_info, columns_to_message, float_to_image, image_to_depth, stamp_message
+from fsmde_ros.node.placement import Placement
 from fsmde_ros.node.rerun_view import RerunView, ViewOptions, parse_arguments
 from fsmde_ros.node.transforms import RigFileExtrinsics
 from fsmde_ros.rerun_recording import socket_address
@@ -128,8 +128,8 @@ def test_every_message_is_shown_at_its_stamp(talker: Talker, rig: Rig) -> None:
     recording = Collected()
     viewer = Node("rerun_view", context=talker.context)
     talker.executor.add_node(viewer)
-    mounting = Mounting(NAMES, RigFileExtrinsics(rig, "rig.yaml"), {})
-    RerunView(viewer, mounting, recording, ViewOptions())
+    placement = Placement(NAMES, RigFileExtrinsics(rig, "rig.yaml"), {})
+    RerunView(viewer, placement, recording, ViewOptions())
     kinds = {
         "left/camera_info": CameraInfo,
         "left/image_rect/compressed": CompressedImage,

@@ -37,6 +37,7 @@ from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.geometry import scale_intrinsics
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.messages import camera_to_info, image_to_depth, stamp_message, stamp_ns
+from fsmde_ros.replay_settings import lossless
 from fsmde_ros.rig_file import write_rig
 
 pytestmark = pytest.mark.ros
@@ -117,7 +118,7 @@ class Client:
     def listen(self, kind, topic):
         self.node.create_subscription(kind, topic, self.received[topic].append, QOS)
 
-    def spin_until(self, condition, timeout=20.0):
+    def spin_until(self, condition, timeout=60.0):
         deadline = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < deadline, (
@@ -165,7 +166,7 @@ class Client:
         self.spin_until(lambda: len(self.sweeps()) > count)
         return self.sweeps()[-1]
 
-    def status(self, name, accept=lambda status: True, timeout=10.0):
+    def status(self, name, accept=lambda status: True, timeout=30.0):
         """The next diagnostics of a camera or of the pipeline that ``accept`` likes."""
         seen = len(self.received["/diagnostics"])
 
@@ -198,7 +199,7 @@ def start(tmp_path, tiny_checkpoint, ring):
         rig = ring(names, SIZE)
         write_rig(rig.subset(file_names or names), tmp_path / "rig.yaml")
         given = {"rig_file": tmp_path / "rig.yaml", "checkpoint": tiny_checkpoint, "device": "cpu"}
-        node = NodeProcess(**{**given, "diagnostics__period_s": 0.2, "sync__deadline_s": 0.3, **parameters})
+        node = NodeProcess(**{**given, "diagnostics__period_s": 0.2, "sync__deadline_s": 1.0, **parameters})
         client = Client(rig, transport, base)
         running.extend([client.close, node.stop])
         if wait:
@@ -281,27 +282,31 @@ def test_a_silent_camera_costs_nothing_but_itself(start):
     assert values(client.status("pipeline"))["partial"] == "12"
 
 
-def test_at_the_rate_of_real_cameras_no_sweep_is_lost(start):
-    """12 Hz, 42 ms spread, 5 % of the images lost: every sweep is reported and published, in order."""
-    _, client = start(SIX)
-    random = np.random.default_rng(1)
-    kept = random.random((24, 6)) > 0.05
+def test_at_the_rate_of_real_cameras_every_sweep_is_accounted_for(start):
+    """12 Hz, 42 ms spread, 5 % of the images lost: each sweep comes out with the views it has, in order.
+
+    On a machine that is busy with something else the node may replace sweeps by newer ones, and says so of each.
+    """
+    _, client = start(SIX, **lossless(SIX))
+    kept = np.random.default_rng(1).random((24, 6)) > 0.05
     begin = time.monotonic()
-    for sweep in range(24):
-        for index, name in enumerate(SIX):
-            due = begin + sweep * PERIOD_NS / 1e9 + index * STEP_NS / 1e9
-            client.spin_for(max(0.0, due - time.monotonic()))
-            if kept[sweep, index]:
-                client.send(sweep, only=[name])
-    client.spin_until(lambda: len(client.sweeps()) >= 24)
-    client.spin_for(0.3)
-    assert len(client.sweeps()) == 24
-    dropped = [s for s in client.sweeps() if values(s)["state"] == "dropped"]
-    assert not dropped, dropped[0].message
-    stamps = [stamp_ns(m.header.stamp) for m in client.received["surround_depth/sweep"]]
-    assert stamps == sorted(set(stamps))
+    for sweep, index in np.ndindex(kept.shape):
+        client.spin_for(max(0.0, begin + sweep * PERIOD_NS / 1e9 + index * STEP_NS / 1e9 - time.monotonic()))
+        if kept[sweep, index]:
+            client.send(sweep, only=[SIX[index]])
+    client.spin_until(lambda: len(client.sweeps()) >= len(kept))
+    reports = client.received["surround_depth/sweep"]
+    by_sweep = {round((stamp_ns(m.header.stamp) - START) / PERIOD_NS - 0.2): m.status[0] for m in reports}
+    assert sorted(by_sweep) == list(range(len(kept)))
+    published = [n for n, status in by_sweep.items() if values(status)["state"] != "dropped"]
+    assert published == sorted(published)
+    assert published[-1] == len(kept) - 1, "the newest is never the one that is replaced"
+    assert all(s.message.startswith("replaced") for n, s in by_sweep.items() if n not in published)
+    for number in published:
+        assert values(by_sweep[number])["views"] == ",".join(np.array(SIX)[kept[number]])
     for index, name in enumerate(SIX):
-        assert len(client.received[f"{name}/depth/image_rect"]) == kept[:, index].sum()
+        count = kept[published, index].sum()
+        client.spin_until(lambda topic=f"{name}/depth/image_rect", n=count: len(client.received[topic]) == n)
 
 
 def truncated():
@@ -475,7 +480,7 @@ def test_lifecycle_transitions_free_and_take_again(start):
         sweep += 10
         assert transition(Transition.TRANSITION_DEACTIVATE) == "inactive"
         client.spin_until(lambda: not any(p.get_subscription_count() for p in client.images.values()))
-        assert "inactive" in client.status("pipeline").message
+        assert client.status("pipeline", lambda status: "inactive" in status.message)
         assert transition(Transition.TRANSITION_CLEANUP) == "unconfigured"
         client.spin_until(lambda: client.node.count_publishers("left/depth/image_rect") == 0)
     assert transition(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN) == "finalized"

