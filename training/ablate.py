@@ -20,10 +20,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
+from numpy.typing import NDArray
 
 from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
-from fsmde_ros.metrics import ScoreBoard
+from fsmde_ros.metrics import DepthScore, ScoreBoard, align_affine, score_depth
 from fsmde_ros.network.student import StudentConfig
 from training.batch import collate
 from training.configuration import DistillConfig, config_hash
@@ -33,6 +34,7 @@ from training.module import run_student, score_views
 from training.sample_file import load_sample
 from training.stripes import stripe_energy, stripes
 
+Array = NDArray[np.float32]
 TEACHER_TERMS = ("ckd", "vrkd", "gradient", "out_of_range", "cross", "vrkd_features")
 
 
@@ -98,12 +100,15 @@ class RunScore:
     Attributes:
         abs_rel, d1: against the LiDAR, mean per image, camera and cameras.
         dense_abs_rel: the same against the dense truth: between the scan lines, too.
+        shape_abs_rel: the same after the best scale and shift in disparity of each image: what is left of the
+            error when metres do not count.
         stripes: see ``training.stripes``; none where nothing could be measured.
     """
 
     abs_rel: float
     d1: float
     dense_abs_rel: float
+    shape_abs_rel: float
     stripes: float | None
 
 
@@ -144,7 +149,7 @@ def run(config: AblationConfig, name: str, seed: int) -> RunScore:
 def score_checkpoint(checkpoint: Path, files: Sequence[Path]) -> RunScore:
     """Score a checkpoint on cached sweeps; only those of the town have dense truth."""
     student, _ = load_checkpoint(checkpoint)
-    against_lidar, against_dense, energies = ScoreBoard(), ScoreBoard(), []
+    against_lidar, against_dense, shape, energies = ScoreBoard(), ScoreBoard(), ScoreBoard(), []
     for file in files:
         batch = collate([load_sample(file)])
         with torch.no_grad():
@@ -155,12 +160,25 @@ def score_checkpoint(checkpoint: Path, files: Sequence[Path]) -> RunScore:
                 board.add(view, score)
         for b, v in batch.present.nonzero().tolist():
             maps = (depth[b, v], batch.dense_depth[b, v], batch.lidar_depth[b, v])
-            energies.append(stripe_energy(*(one.numpy() for one in maps)))
+            predicted, truth, lidar = (one.numpy() for one in maps)
+            energies.append(stripe_energy(predicted, truth, lidar))
+            shape.add(f"view_{v}", score_shape(predicted, truth, student.config.d_min, student.config.d_max))
     height = stripes(energies)
     overall = against_lidar.overall()
     return RunScore(
-        overall.abs_rel, overall.d1, against_dense.overall().abs_rel, height if np.isfinite(height) else None
+        overall.abs_rel,
+        overall.d1,
+        against_dense.overall().abs_rel,
+        shape.overall().abs_rel,
+        height if np.isfinite(height) else None,
     )
+
+
+def score_shape(predicted: Array, truth: Array, d_min: float, d_max: float) -> DepthScore:
+    """Score a depth image [H, W], metres, after the best scale and shift in disparity; 0 in ``truth`` is unknown."""
+    known = (truth >= d_min) & (truth <= d_max)
+    near = np.clip(predicted[known], d_min, d_max)
+    return score_depth(align_affine(1 / near, truth[known]) if known.sum() > 2 else near, truth[known], d_min, d_max)
 
 
 def summary(scores: Sequence[RunScore], config: AblationConfig) -> dict[str, object]:
@@ -179,6 +197,7 @@ def summary(scores: Sequence[RunScore], config: AblationConfig) -> dict[str, obj
         "d1_mean": mean([score.d1 for score in scores]),
         "d1_std": spread([score.d1 for score in scores]),
         "dense_abs_rel_mean": mean([score.dense_abs_rel for score in scores]),
+        "shape_abs_rel_mean": mean([score.shape_abs_rel for score in scores]),
         "stripes": mean([score.stripes for score in scores]),
         "seeds": list(config.seeds),
         "steps": config.base.steps,
@@ -197,18 +216,20 @@ def render_table(
         f"Made by `{command()}` on {machine()}. {config.base.steps} steps of {config.base.batch_size} sweeps, "
         f"{len(config.seeds)} seed(s); mean ± sample standard deviation over the seeds. Scored on "
         f"{config.base.val.drives * config.base.val.sweeps_per_drive} held-out town sweeps: AbsRel and δ1 against the "
-        "LiDAR, dense AbsRel against the true depth of every pixel, stripes as defined in `training/stripes.py` "
+        "LiDAR, dense AbsRel against the true depth of every pixel, shape AbsRel the same after the best scale and "
+        "shift in disparity of each image, stripes as defined in `training/stripes.py` "
         "(height of the ripple in step with the scan lines, in log depth).",
         "",
-        "| arm | | AbsRel | against LiDAR only | δ1 | dense AbsRel | stripes |",
-        "|---|---|---|---|---|---|---|",
+        "| arm | | AbsRel | against LiDAR only | δ1 | dense AbsRel | shape AbsRel | stripes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in figures.items():
         mean = row["abs_rel_mean"]
         change = f"{100 * (mean / base - 1):+.1f} %" if isinstance(mean, float) and isinstance(base, float) else "–"
         lines.append(
             f"| `{name}` | {ARMS[name].title} | {_cell(row, 'abs_rel')} | {change} | {_cell(row, 'd1')} | "
-            f"{_number(row['dense_abs_rel_mean'])} | {_number(row['stripes'])} |"
+            f"{_number(row['dense_abs_rel_mean'])} | {_number(row['shape_abs_rel_mean'])} | "
+            f"{_number(row['stripes'])} |"
         )
     lines += ["", *(f"`{name}` is left out: {reason}." for name, reason in left_out.items())]
     return "\n".join(lines).rstrip() + "\n"

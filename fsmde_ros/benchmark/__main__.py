@@ -33,8 +33,6 @@ from fsmde_ros.benchmark.stages import measure_stages
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.estimator import Estimator
-from fsmde_ros.network.presets import PRESETS
-from fsmde_ros.network.student import Student
 
 CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
 CUDA_BACKENDS = ("torch", "cuda_graph", "torch_compile", "onnxruntime", "tensorrt")
@@ -85,7 +83,7 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
     }
     _say("networks")
     torch.manual_seed(0)
-    students = {card.name: small, "nano": Student(PRESETS["nano"]).eval()}
+    students = {card.name: small, "nano": load_checkpoint(find_checkpoint("nano"))[0]}
     folders = [checkpoint.parent]
     peers = peer_subjects(options.views, size) if options.peers else {}
     backends = options.backends or (CUDA_BACKENDS if device.type == "cuda" else CPU_BACKENDS)

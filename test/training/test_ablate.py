@@ -6,11 +6,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from fsmde_ros.errors import ConfigError
-from training.ablate import ARMS, TEACHER_TERMS, AblationConfig, RunScore, main, read_command_line, summary
+from training.ablate import ARMS, TEACHER_TERMS, AblationConfig, RunScore, main, read_command_line, score_shape, summary
 from training.batch import Sample
 from training.configuration import DistillConfig
 from training.sample_file import save_sample
@@ -45,8 +46,18 @@ def test_arms_differ_in_what_their_names_say() -> None:
         assert (changed.steps, changed.train, changed.val) == (BASE.steps, BASE.train, BASE.val), name
 
 
+def test_the_shape_of_depth_does_not_know_metres() -> None:
+    truth = np.random.default_rng(0).uniform(2.0, 60.0, (20, 30)).astype(np.float32)
+    stretched = (1 / (1.7 / truth + 0.02)).astype(np.float32)
+    assert score_shape(stretched, truth, 0.5, 80.0).abs_rel < 1e-5
+    assert score_shape(truth[::-1], truth, 0.5, 80.0).abs_rel > 0.3
+    truth[:10] = 0  # unknown there
+    assert score_shape(stretched, truth, 0.5, 80.0).n == 300
+    assert score_shape(stretched, np.zeros_like(truth), 0.5, 80.0).n == 0
+
+
 def test_mean_and_spread_by_hand() -> None:
-    scores = [RunScore(0.1, 0.8, 0.2, 0.03), RunScore(0.2, 0.9, 0.4, None)]
+    scores = [RunScore(0.1, 0.8, 0.2, 0.15, 0.03), RunScore(0.2, 0.9, 0.4, 0.25, None)]
     row = summary(scores, AblationConfig(seeds=(4, 5)))
     assert row["abs_rel_mean"] == pytest.approx(0.15)
     assert row["abs_rel_std"] == pytest.approx(0.1 / 2**0.5, abs=1e-5)
