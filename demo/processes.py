@@ -14,7 +14,7 @@ from types import TracebackType
 
 from fsmde_ros.errors import FsmdeError
 
-STOP_S = 15.0  # from SIGINT to SIGTERM, and from there to SIGKILL
+STOP_S = 30.0  # from SIGINT to SIGTERM, and from there to SIGKILL
 TAIL_LINES = 25
 POLL_S = 0.05
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +18,11 @@ import numpy as np
 import pytest
 
 from fsmde_ros.backends.built_files import CACHE_VARIABLE
+from fsmde_ros.replay_settings import environment
+
+# Fast DDS reads its profile once in a process. By its default, what is lost is repeated after up to 3 s only, and
+# shared memory loses more the busier the machine is: tests are of this package, so all of their nodes lose nothing.
+os.environ.update({name: value for name, value in environment().items() if name.startswith("FASTRTPS")})
 
 FRONT_WXYZ = [0.5, -0.5, 0.5, -0.5]  # camera z to vehicle x, camera x to vehicle -y
 LEFT_WXYZ = [np.sqrt(0.5), -np.sqrt(0.5), 0.0, 0.0]  # camera z to vehicle y, camera x to vehicle x
@@ -265,3 +275,21 @@ def built_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("built")))
         yield
+
+
+@pytest.fixture(scope="session")
+def has_option() -> Callable[[str, str], bool]:
+    """Whether ``python -m module`` takes an option: by its source, or else by what its ``--help`` says."""
+    root = Path(__file__).parents[1]
+
+    @cache
+    def usage(module: str) -> str:
+        command = [sys.executable, "-m", module, "--help"]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    def check(module: str, option: str) -> bool:
+        place = root / module.replace(".", "/")
+        source = (place / "__main__.py" if place.is_dir() else place.with_suffix(".py")).read_text()
+        return f'"{option}"' in source or re.search(rf"{option}\b", usage(module)) is not None
+
+    return check

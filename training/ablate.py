@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -246,7 +247,7 @@ def _number(value: object) -> str:
 
 def command() -> str:
     """The command that is running, as it is written in the documents."""
-    return " ".join(["python -m training.ablate", *sys.argv[1:]])
+    return " ".join(["python -m training.ablate", shlex.join(sys.argv[1:])])
 
 
 def machine() -> str:
