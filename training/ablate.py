@@ -161,9 +161,9 @@ def score_checkpoint(checkpoint: Path, files: Sequence[Path]) -> RunScore:
                 board.add(view, score)
         for b, v in batch.present.nonzero().tolist():
             maps = (depth[b, v], batch.dense_depth[b, v], batch.lidar_depth[b, v])
-            predicted, truth, lidar = (one.numpy() for one in maps)
-            energies.append(stripe_energy(predicted, truth, lidar))
-            shape.add(f"view_{v}", score_shape(predicted, truth, student.config.d_min, student.config.d_max))
+            predicted, true_depth, lidar = (one.numpy() for one in maps)
+            energies.append(stripe_energy(predicted, true_depth, lidar))
+            shape.add(f"view_{v}", score_shape(predicted, true_depth, student.config.d_min, student.config.d_max))
     height = stripes(energies)
     overall = against_lidar.overall()
     return RunScore(
