@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -38,13 +38,14 @@ class Children:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for name in reversed([*self._running]):
-            self._end(self._running.pop(name))
+        with _signals_held_back():
+            for name in reversed([*self._running]):
+                self._end(self._running.pop(name))
 
     def start(self, name: str, module: str, arguments: Sequence[object]) -> None:
         """Start ``python -m module arguments`` as the child ``name``; its output goes to its log."""
         command = [sys.executable, "-m", module, *map(str, arguments)]
-        with self.log(name).open("wb") as log:
+        with self.log(name).open("wb") as log, _signals_held_back():
             self._running[name] = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -104,3 +105,17 @@ class Children:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # grandchildren
         return child.wait()
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """SIGINT and SIGTERM are handled afterwards: in a start, or in the ends, one would leave children nobody ends."""
+    came: list[int] = []
+    handlers = {n: signal.signal(n, lambda number, _: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for held_back, handler in handlers.items():
+            signal.signal(held_back, handler)
+        for number in came:
+            signal.raise_signal(number)

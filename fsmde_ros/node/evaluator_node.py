@@ -85,14 +85,15 @@ class Evaluator:
         self._depths: OrderedDict[tuple[str, int], Image] = OrderedDict()
         self._infos: OrderedDict[tuple[str, int], CameraInfo] = OrderedDict()
         self._complaints: set[str] = set()
+        self._odom_topic = options.odom_topic
+        self._lidar_topics = [options.lidar_topic] if options.lidar_topic else [*placement.lidars] or ["lidar_top"]
         self.connections = Connections(
             [*(f"{name}/depth/image_rect" for name in placement.cameras), options.sweep_topic],
             lambda: node.get_logger().info(f"connected to the node: depth of {', '.join(placement.cameras)}"),
         )
         for name in placement.cameras:
             self._listen_to_camera(name)
-        topics = [options.lidar_topic] if options.lidar_topic else [*placement.lidars] or ["lidar_top"]
-        for topic in topics:
+        for topic in self._lidar_topics:
             node.create_subscription(PointCloud2, topic, self._take_cloud, QUEUE)
         node.create_subscription(Odometry, options.odom_topic, self._take_pose, QUEUE)
         self._listen_to_node(DiagnosticArray, options.sweep_topic, self._take_sweep)
@@ -165,6 +166,17 @@ class Evaluator:
             total_ms = float(values["total_ms"]) if state != "dropped" and values.get("total_ms") else None
             self.reports.append(SweepReport(stamp_ns(message.header.stamp), state, missing, total_ms, time.monotonic()))
 
+    def unheard(self) -> list[str]:
+        """What is needed for a comparison and never came, for the user."""
+        texts = []
+        if self.connections.awaited:
+            texts.append(f"nobody published {', '.join(sorted(self.connections.awaited))}: is the node running?")
+        if not self.scores.counts["scans"]:
+            texts.append(f"no usable scan came on {', '.join(self._lidar_topics)} (--lidar-topic)")
+        if not self.scores.counts["poses"]:
+            texts.append(f"no pose came on {self._odom_topic} (--odom-topic)")
+        return texts
+
     def _complain(self, text: str) -> None:
         if text not in self._complaints:
             self._complaints.add(text)
@@ -203,8 +215,7 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
         options.out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(format_report(report), flush=True)
     if not report["overall"]["n"]:
-        unheard = ", ".join(sorted(evaluator.connections.awaited))
-        reason = f"; nobody published {unheard}: is the node running?" if unheard else ""
+        reason = "".join(f"; {text}" for text in evaluator.unheard())
         print(f"evaluate_replay: nothing to compare: {report['protocol']}{reason}", file=sys.stderr)
         return 1
     return 0

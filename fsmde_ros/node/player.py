@@ -35,6 +35,8 @@ from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate, header_stamp_ns
 
 IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 CLOCK_STEP_S = 0.01
+LOOK_S = 0.05  # between two looks at who listens
+SETTLED_LOOKS = 20  # without anybody new; counted in looks, as a machine that stalls finds nobody in that time
 ACKNOWLEDGE_S = 5.0
 LEARNT_STAMPS = 16  # of each camera, to learn how they fire one after another
 
@@ -134,15 +136,14 @@ class Player:
         """Return when the topics to wait for have a subscriber and no more turn up, or in time."""
         watched = sorted(self._options.wait_for or self._images or self._publishers)
         deadline = time.monotonic() + self._options.wait_for_subscribers
-        counts, settled, alone = -1, time.monotonic(), watched
+        count, same, alone = -1, 0, watched
         while time.monotonic() < deadline and not self._stop:
             now = sum(p.get_subscription_count() for p in self._publishers.values())
-            if now != counts:
-                counts, settled = now, time.monotonic()
+            count, same = now, same + 1 if now == count else 0
             alone = [t for t in watched if not self._publishers[t].get_subscription_count()]
-            if not alone and self._node_reports() and time.monotonic() - settled > 0.5:
+            if not alone and self._node_reports() and same >= SETTLED_LOOKS:
                 return
-            rclpy.spin_once(self._node, timeout_sec=0.05)
+            rclpy.spin_once(self._node, timeout_sec=LOOK_S)
         if alone and not self._stop and self._options.wait_for_subscribers > 0:
             self._node.get_logger().warning(f"nobody listens to {', '.join(alone)}; playing all the same")
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -96,6 +100,53 @@ def test_stubborn_children_and_grandchildren_are_ended(
     while marked(mark):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def run_two(tmp_path: Path, mark: str) -> None:
+    """Start two children and leave them running."""
+    sleep = script(tmp_path, "slow_child", "import time; time.sleep(60)")
+    with Children(tmp_path / "logs", {"PYTHONPATH": str(tmp_path), MARK: mark}) as children:
+        children.start("one", sleep, [])
+        children.start("two", sleep, [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_a_child_starts_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, number: int
+) -> None:
+    def interrupt(_: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def start(*arguments: Any, **keywords: Any) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(*arguments, **keywords)
+        signal.raise_signal(number)
+        return child
+
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_two(tmp_path, mark)
+    finally:
+        signal.signal(number, before)
+    assert (tmp_path / "logs" / "one.log").exists()
+    assert not (tmp_path / "logs" / "two.log").exists()
+    assert not marked(mark)
+
+
+def test_a_second_interrupt_does_not_keep_children_from_being_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    end = Children._end
+
+    def end_interrupted(child: subprocess.Popen[bytes]) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return end(child)
+
+    monkeypatch.setattr(Children, "_end", staticmethod(end_interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        run_two(tmp_path, mark)
+    assert not marked(mark)
 
 
 def test_a_child_that_is_stopped_may_end_in_peace(tmp_path: Path, children: Children) -> None:

@@ -16,8 +16,9 @@ import pytest
 from demo.processes import Children
 from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.geometry import rigid
-from fsmde_ros.replay_settings import environment
+from fsmde_ros.replay_settings import environment, heard_topics
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.rig_file import read_lidars
 from fsmde_ros.sources.bag_writer import write_bag
 from training.town.drive import TownDrive
 from training.town.settings import TownSettings
@@ -110,7 +111,8 @@ def test_from_a_bag_to_a_running_node(folder: Path, monkeypatch: pytest.MonkeyPa
         children.start("node", node[0], [*node[1], "-p", "device:=cpu"])
         children.start("evaluator", *evaluator)
         children.wait_for_line("evaluator", "connected to the node", WAIT_S)
-        children.start("player", player[0], [*player[1][:-1], str(WAIT_S)])
+        heard = heard_topics(folder / "drive_bag", CAMERAS, read_lidars(folder / "rig.yaml"))
+        children.start("player", player[0], [*player[1][:-1], str(WAIT_S), "--wait-for", *heard])
         children.wait("player", WAIT_S)
         children.stop("evaluator")
         children.stop("node")

@@ -14,7 +14,7 @@ import pytest
 
 from demo.drives import DriveBag
 from demo.processes import Children
-from fsmde_ros.replay_settings import environment
+from fsmde_ros.replay_settings import environment, heard_topics
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources.bag import sweeps
 from fsmde_ros.sources.bag_writer import write_bag
@@ -69,8 +69,10 @@ def test_the_five_steps(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         module = "fsmde_ros.node.evaluator_node"
         children.start("evaluator", module, written[module])
         children.wait_for_line("evaluator", "connected to the node", WAIT_S)
+        rig = folder / "rig.yaml"
+        heard = heard_topics(folder / "drive_bag", read_rig(rig).names, read_lidars(rig))
         module = "fsmde_ros.node.player"
-        run("player", module, [*written[module][:-1], str(WAIT_S)])
+        run("player", module, [*written[module][:-1], str(WAIT_S), "--wait-for", *heard])
         children.stop("evaluator")
         children.stop("node")
         table = children.log("evaluator").read_text()

@@ -132,7 +132,7 @@ class Drive:
 def test_a_drive_with_known_errors(node: Node, rig_file: Path, tmp_path: Path, ending: str) -> None:
     bag = tmp_path / "drive.mcap"
     bag.write_bytes(b"the bag")
-    idle = ("--idle-timeout", 1.0) if ending == "idle" else ()
+    idle = ("--idle-timeout", 4.0) if ending == "idle" else ()
     process = evaluate("--rig", rig_file, "--out", tmp_path / "out" / "report.json", "--bag", bag, *idle)
     try:
         drive = Drive(node)
@@ -192,6 +192,8 @@ def test_a_node_that_was_never_met_is_named(node: Node, rig_file: Path) -> None:
         process.kill()
     assert process.returncode == 1
     assert "nobody published cam_front/depth/image_rect, surround_depth/sweep: is the node running?" in output
+    assert "no usable scan came on lidar_top (--lidar-topic)" in output
+    assert "no pose came on odom (--odom-topic)" in output
 
 
 def test_without_a_rig_file_tf_is_asked_for() -> None:
