@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,9 @@ class OpenVinoBackend(PaddedBackend):
 
     def compile(self, views: int, size: tuple[int, int]) -> tuple[Program, int]:
         """See ``PaddedBackend``."""
-        import openvino
-
-        core = openvino.Core()
         path, room = self._file(views, size)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision]}
-        request = core.compile_model(path, "CPU", hints).create_infer_request()
+        request = _core().compile_model(path, "CPU", hints).create_infer_request()
 
         def run(feed: Feed) -> Sequence[Any]:
             results = request.infer(dict(feed))  # copies, which the next sweep leaves alone
@@ -64,6 +62,18 @@ class OpenVinoBackend(PaddedBackend):
                 "or use backend: openvino"
             )
         return found
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO, once in this process.
+
+    Each CPU plugin gives the thread that loads it a stack for signal handlers. Freed before a younger one, it leaves
+    that one a stack to restore which is no more, and the signal after that ends the process (OpenVINO 2026.4.1).
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def backend_name(precision: str) -> str:

@@ -205,7 +205,8 @@ def judge(
             failures.append(f"{name} is {counters.get(name, 0)}, {of_events(events)} were injected")
     if counters.get("messages", 0) != len(sent):
         failures.append(f"{counters.get('messages', 0)} images were counted, {len(sent)} sent")
-    recovery = recovery_sweeps(case, events, sweep_of, bag, views, size)
+    replaced = unpublished if case.may_replace else set()
+    recovery = recovery_sweeps(case, events, {i: k for i, k in sweep_of.items() if k not in replaced}, bag, views, size)
     if recovery is not None and recovery > RECOVERY_SWEEPS:
         failures.append(f"{recovery} sweeps until the first complete one after the fault")
     latencies = sorted(r.total_ms for r in heard.reports if r.total_ms is not None)
@@ -262,7 +263,7 @@ def recovery_sweeps(
         touched = [min(touched, default=0) - 1]
     elif end == float("inf") or not touched or max(touched) >= last:
         return None
-    after = range(max(touched) + 1, last + 1)
+    after = sorted({k for k in sweep_of.values() if k > max(touched)})
     return next((number for number, k in enumerate(after) if views.get(k, 0) == size), len(after))
 
 

@@ -162,7 +162,7 @@ def test_a_drive_with_known_errors(node: Node, rig_file: Path, tmp_path: Path, e
 
 @pytest.mark.ros
 def test_a_lidar_nobody_placed_is_named(node: Node, rig_file: Path, tmp_path: Path) -> None:
-    process = evaluate("--rig", rig_file, "--idle-timeout", 1.0)
+    process = evaluate("--rig", rig_file, "--idle-timeout", 4.0)
     try:
         drive = Drive(node)
         drive.wait_for_listener(process)

@@ -139,6 +139,10 @@ def test_recovery_counts_the_sweeps_after_the_fault_until_one_is_whole(rehearsal
     result = judge(case, bag, drive, events, heard)
     assert result.recovery == 3
     assert "3 sweeps until the first complete one after the fault" in result.failures
+    # sweeps that were replaced are what the machine costs, not the fault
+    busy = judge(dataclasses.replace(case, may_replace=True), bag, drive, events, answer(drive, lose=(20, 21, 22)))
+    assert busy.recovery == 0
+    assert not busy.failures
 
 
 def test_every_kind_of_fault_is_in_the_matrix(rehearsal):
