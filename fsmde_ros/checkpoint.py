@@ -55,7 +55,7 @@ def find_checkpoint(name: str | Path) -> Path:
     A file that lies where ``name`` says comes first.
     """
     path = Path(name)
-    return MODELS / f"{name}.safetensors" if not path.exists() and str(name) in shipped_checkpoints() else path
+    return MODELS / f"{name}.safetensors" if not path.is_file() and str(name) in shipped_checkpoints() else path
 
 
 def save_checkpoint(

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsmde_ros.errors import CheckpointError, ConfigError
 from fsmde_ros.network.encoder import PIXEL_MEAN, PIXEL_SCALE
-from fsmde_ros.network.student import STRIDE, StudentConfig
+from fsmde_ros.network.student import ADDED_LATER, STRIDE, StudentConfig
 
 FORMAT_VERSION = 1
 MAX_SIDE = 4096  # pixels; larger inputs are a mistake, and would take the memory of the machine
@@ -121,9 +121,10 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
 
 
 def _parse_dataclass(kind: Any, value: Any, where: str) -> Any:
-    names = [f.name for f in dataclasses.fields(kind)]
-    if not isinstance(value, dict) or set(value) != set(names):
+    names = {f.name: f.metadata for f in dataclasses.fields(kind)}
+    required = {name for name, about in names.items() if not about.get(ADDED_LATER)}
+    if not isinstance(value, dict) or not required <= value.keys() <= names.keys():
         found = sorted(value) if isinstance(value, dict) else value
         raise CheckpointError(f"{where}: expected the fields {sorted(names)}, got {found!s:.400}")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _parse(hints[name], value[name], f"{where}.{name}") for name in names})
+    return kind(**{name: _parse(hints[name], given, f"{where}.{name}") for name, given in value.items()})

@@ -86,6 +86,8 @@ def test_those_of_the_package_are_found_by_name(tmp_path: Path, monkeypatch: pyt
         assert load_checkpoint(find_checkpoint(name))[1].name == name
     assert find_checkpoint("small") == default_checkpoint()
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()  # a folder, of a training say, is no checkpoint
+    assert find_checkpoint("small") == default_checkpoint()
     (tmp_path / "nano").write_text("a file of the user's")
     assert find_checkpoint("nano") == Path("nano")
     with pytest.raises(CheckpointError, match=r"expected a file, or one of the package: .*small"):
@@ -218,6 +220,17 @@ def test_a_wild_network_is_refused(path: Path, field: str, value: Any, message: 
     network = json.loads(path.with_suffix(".json").read_text())["student"]
     rewrite(path, student={**network, field: value})
     with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path)
+
+
+def test_a_card_from_before_a_field_was_added_still_loads(path: Path) -> None:
+    network = json.loads(path.with_suffix(".json").read_text())["student"]
+    del network["learned_upsampling"]
+    rewrite(path, student=network)
+    assert load_checkpoint(path)[0].config.learned_upsampling == 4
+    del network["bins"]  # was always there
+    rewrite(path, student=network)
+    with pytest.raises(CheckpointError, match="expected the fields"):
         load_checkpoint(path)
 
 

@@ -28,6 +28,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 
+from fsmde_ros.backends.heap import keep_freed_memory
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
@@ -55,6 +56,8 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     loaders = Loaders(config, with_training=not export_only)
     steps = saved_step(state)
     trainer = make_trainer(config, state, steps)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     if export_only:
         trainer.validate(module, datamodule=loaders, ckpt_path=state, weights_only=True)
     else:

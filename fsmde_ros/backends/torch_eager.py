@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fsmde_ros.backends.backend import Prediction
 from fsmde_ros.backends.folding import freeze, place
+from fsmde_ros.backends.heap import keep_freed_memory
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
@@ -19,6 +20,8 @@ class TorchBackend:
     def __init__(self, student: Student, device: str = "auto") -> None:
         """Copy ``student`` to ``device`` (auto, cpu, cuda, cuda:N); raises BackendError where it is absent."""
         self.device = choose_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self._student = place(freeze(student), self.device, torch.float32)
 
     @property

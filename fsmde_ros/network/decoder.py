@@ -40,10 +40,14 @@ class FusionLevel(nn.Module):
 
     def forward(self, coarse: Tensor, skip: Tensor, rays: Tensor | None) -> Tensor:
         """``coarse`` [B, C, h, w], ``skip`` and ``rays`` [B, ., 2h, 2w] to [B, outputs, 2h, 2w]."""
-        parts = [nn.functional.interpolate(coarse, scale_factor=2, mode="bilinear", align_corners=False), skip]
-        if rays is not None:
-            parts.append(rays.to(skip.dtype))
-        joined = nn.functional.relu(self.norm(self.join(torch.cat(parts, dim=1))))
+        # A pointwise convolution of [upsampled coarse, skip, rays], in two parts: weights and interpolation commute,
+        # so the coarse part is weighted where it has a quarter of the pixels.
+        weight = self.join.weight
+        channels = coarse.shape[1]
+        fine = skip if rays is None else torch.cat([skip, rays.to(skip.dtype)], dim=1)
+        small = nn.functional.conv2d(coarse, weight[:, :channels])
+        large = nn.functional.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+        joined = nn.functional.relu(self.norm(large + nn.functional.conv2d(fine, weight[:, channels:])))
         out: Tensor = self.block(joined)
         return out
 

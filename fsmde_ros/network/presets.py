@@ -24,5 +24,6 @@ PRESETS = {
         attention_heads=4,
         attention_blocks=1,
         decoder_widths=(48, 32, 16),
+        learned_upsampling=2,
     ),
 }

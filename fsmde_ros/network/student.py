@@ -14,9 +14,10 @@ from fsmde_ros.network.bins import BinCentres, BinLogits, depth_from_bins
 from fsmde_ros.network.decoder import NORM_GROUPS, Decoder
 from fsmde_ros.network.encoder import Encoder, EncoderConfig
 from fsmde_ros.network.rays import POSITION_CHANNELS, RAY_CHANNELS, RayMaps, ray_maps
-from fsmde_ros.network.upsample import ConvexUpsampling
+from fsmde_ros.network.upsample import FACTORS, ConvexUpsampling
 
 STRIDE = 32  # the input size must be a multiple of it
+ADDED_LATER = "added later"  # metadata of a field that older checkpoints lack: they are what its default says
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class StudentConfig:
     attention_heads: int = 4
     attention_blocks: int = 2
     decoder_widths: tuple[int, int, int] = (128, 80, 64)  # at strides 16, 8, 4
+    # From stride 4; with 2, the rest to the size of the input is bilinear.
+    learned_upsampling: int = field(default=4, metadata={ADDED_LATER: True})
     use_rays: bool = True  # the three flags exist for the ablation
     use_surround_attention: bool = True
     use_ground_prior: bool = True
@@ -54,6 +57,8 @@ class StudentConfig:
             raise ConfigError(f"attention_blocks must be 0 to 64, got {self.attention_blocks}")
         if len(self.stddev_power) != 2 or not all(0 < number < 100 for number in self.stddev_power):
             raise ConfigError(f"stddev_power must be a scale and an exponent above 0, got {self.stddev_power}")
+        if self.learned_upsampling not in FACTORS:
+            raise ConfigError(f"learned_upsampling must be one of {FACTORS}, got {self.learned_upsampling}")
         if len(self.decoder_widths) != 3 or any(w % NORM_GROUPS or not 0 < w <= 4096 for w in self.decoder_widths):
             raise ConfigError(
                 f"decoder_widths must be three multiples of {NORM_GROUPS} up to 4096, got {self.decoder_widths}"
@@ -105,7 +110,7 @@ class Student(nn.Module):
         self.decoder = Decoder(config.attention_dim, skips[::-1], rays, config.decoder_widths)
         self.bin_centres = BinCentres(config.attention_dim, config.bins, config.depth_range)
         self.bin_logits = BinLogits(config.decoder_widths[-1], config.bins, config.use_ground_prior)
-        self.upsampling = ConvexUpsampling(config.decoder_widths[-1])
+        self.upsampling = ConvexUpsampling(config.decoder_widths[-1], config.learned_upsampling)
 
     def forward(
         self, images: Tensor, intrinsics: Tensor, camera_to_vehicle: Tensor, ground_z: Tensor, present: Tensor
@@ -137,10 +142,11 @@ class Student(nn.Module):
         fine = maps[4]
         logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
         coarse = depth_from_bins(logits, centers)
-        full = self.upsampling(features, *(part.flatten(0, 1) for part in coarse)).unflatten(0, shape)
-        depth, spread, out_of_range = full.unbind(dim=2)
         scale, exponent = self.config.stddev_power
-        stddev = scale * (spread if exponent == 1 else spread.pow(exponent))
+        spread = scale * (coarse.stddev if exponent == 1 else coarse.stddev.pow(exponent))
+        maps = coarse.depth, spread, coarse.out_of_range
+        full = self.upsampling(features, *(part.flatten(0, 1) for part in maps))
+        depth, stddev, out_of_range = (part.unflatten(0, shape) for part in full)
         return StudentOutput(depth, stddev, out_of_range, logits, centers, features.unflatten(0, shape))
 
     def _rays(self, rig: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], stride: int) -> RayMaps:

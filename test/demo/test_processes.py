@@ -110,30 +110,34 @@ def run_two(tmp_path: Path, mark: str) -> None:
         children.start("two", sleep, [])
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell that began the tests has SIGINT ignored."""
+    before = {n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_a_child_starts_leaves_nothing_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, number: int
 ) -> None:
-    def interrupt(_: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
     def start(*arguments: Any, **keywords: Any) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(*arguments, **keywords)
         signal.raise_signal(number)
         return child
 
     monkeypatch.setattr(processes, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": start}))
-    before = signal.signal(number, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_two(tmp_path, mark)
-    finally:
-        signal.signal(number, before)
+    with pytest.raises(KeyboardInterrupt):
+        run_two(tmp_path, mark)
     assert (tmp_path / "logs" / "one.log").exists()
     assert not (tmp_path / "logs" / "two.log").exists()
     assert not marked(mark)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_does_not_keep_children_from_being_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
 ) -> None:
