@@ -6,10 +6,15 @@ PyTorch, float32, all views as one batch. Sizes by their published configuration
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     DepthAnythingConfig,
     DepthAnythingForDepthEstimation,
@@ -17,6 +22,9 @@ from transformers import (
     DPTConfig,
     DPTForDepthEstimation,
 )
+
+from fsmde_ros.backends.heap import keep_freed_memory
+from fsmde_ros.benchmark.counts import Work, count_module
 
 PATCH = 14  # of DINOv2; the images must be a multiple of it
 
@@ -57,23 +65,68 @@ def dpt_hybrid_size() -> nn.Module:
     )
 
 
-def peers(views: int, size: tuple[int, int]) -> dict[str, tuple[nn.Module, Callable[[], object]]]:
-    """Networks by name, each with a call that runs it on ``views`` images of about ``size`` (H, W)."""
-    torch.manual_seed(0)
-    found: dict[str, tuple[nn.Module, Callable[[], object]]] = {}
+MAKERS = {"Depth Anything V2 Small": depth_anything_small, "DPT, ViT-B/16": dpt_hybrid_size}
+
+
+@dataclass(frozen=True, eq=False)
+class Peer:
+    """A network, loaded, with what it is to run on.
+
+    Attributes:
+        network: of ``MAKERS``, with random weights.
+        pixels: [V, 3, H, W].
+    """
+
+    network: nn.Module
+    pixels: Tensor
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        """One sweep."""
+        self.network(self.pixels)
+
+
+@contextmanager
+def peers(views: int, size: tuple[int, int]) -> Iterator[dict[str, tuple[Work, Callable[[], object]]]]:
+    """Networks by name: their work, and a call that runs them on ``views`` images of about ``size`` (H, W).
+
+    Each runs in a process of its own, as it would beside no student, and again in one that keeps the memory it frees,
+    as this package has it (``fsmde_ros.backends.heap``) and its peers do not.
+    """
     side = 16 * round((size[0] * size[1]) ** 0.5 / 16)  # transformers runs this one on squares only
-    sizes = {PATCH: [PATCH * round(length / PATCH) for length in size], 16: [side, side]}
-    for name, make, step in (
-        ("Depth Anything V2 Small", depth_anything_small, PATCH),
-        ("DPT, ViT-B/16", dpt_hybrid_size, 16),
-    ):
-        network = make().eval()
-        height, width = sizes[step]
-        pixels = torch.randn(views, 3, height, width)
+    shapes = {
+        "Depth Anything V2 Small": tuple(PATCH * round(length / PATCH) for length in size),
+        "DPT, ViT-B/16": (side, side),
+    }
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process that has run torch's threads can hang
+    with ExitStack() as processes:
+        started = {}
+        for name, (height, width) in shapes.items():
+            for note, keeps in (("", False), (", memory kept", True)):
+                pool = ProcessPoolExecutor(1, spawn, _load, (name, (views, 3, height, width), keeps))
+                processes.enter_context(pool)
+                started[f"{name}, {height}x{width}{note}"] = pool, pool.submit(_count)
+        yield {name: (counted.result(), partial(_wait_for_run, pool)) for name, (pool, counted) in started.items()}
 
-        @torch.inference_mode()
-        def call(network: nn.Module = network, pixels: torch.Tensor = pixels) -> object:
-            return network(pixels)
 
-        found[f"{name}, {height}x{width}"] = (network, call)
-    return found
+def _wait_for_run(pool: ProcessPoolExecutor) -> None:
+    pool.submit(_run).result()
+
+
+# In the process of a peer.
+_loaded: list[Peer] = []
+
+
+def _load(name: str, shape: Sequence[int], keeps_memory: bool) -> None:
+    if keeps_memory:
+        keep_freed_memory()
+    torch.manual_seed(0)
+    _loaded.append(Peer(MAKERS[name]().eval(), torch.randn(*shape)))
+
+
+def _count() -> Work:
+    return count_module(_loaded[0].network, _loaded[0].run)
+
+
+def _run() -> None:
+    _loaded[0].run()

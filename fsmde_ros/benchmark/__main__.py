@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,11 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
     torch.manual_seed(0)
     students = {card.name: small, "nano": load_checkpoint(find_checkpoint("nano"))[0]}
     folders = [checkpoint.parent]
-    peers = peer_subjects(options.views, size) if options.peers else {}
     backends = options.backends or (CUDA_BACKENDS if device.type == "cuda" else CPU_BACKENDS)
-    own, left_out = network_subjects(students, backends, str(device), options.views, size, folders)
-    first = next(iter({**peers, **own}))
-    report["networks"] = measure({**peers, **own}, options.rounds, ceiling, first)
-    report["left_out"] = left_out
+    own, report["left_out"] = network_subjects(students, backends, str(device), options.views, size, folders)
+    with ExitStack() as processes:
+        peers = processes.enter_context(peer_subjects(options.views, size)) if options.peers else {}
+        report["networks"] = measure({**peers, **own}, options.rounds, ceiling)
     best = options.backend or _fastest(report["networks"], card.name)
     _say(f"stages with {best}")
     backend = build_backend(best, small, str(device), card.input_size, folders)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from fsmde_ros.backends import Backend, Prediction, build_backend
 from fsmde_ros.backends.padded import empty_feed
 from fsmde_ros.backends.torch_graph import TorchGraphBackend, replay
-from fsmde_ros.benchmark.counts import Ceiling, Work, count_module, count_work, finished
+from fsmde_ros.benchmark.counts import Ceiling, Work, count_work, finished
 from fsmde_ros.benchmark.timing import Timing, interleave
 from fsmde_ros.benchmark.workload import prepared_sweep
 from fsmde_ros.errors import BackendError
@@ -74,8 +75,12 @@ def run(backend: Backend, sweep: PreparedSweep) -> Prediction:
     return backend(sweep.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, present)
 
 
-def peer_subjects(views: int, size: tuple[int, int]) -> dict[str, Subject]:
-    """Other networks, from the checkout; raises BackendError where it, or ``transformers``, is not there."""
+@contextmanager
+def peer_subjects(views: int, size: tuple[int, int]) -> Iterator[dict[str, Subject]]:
+    """Other networks, from the checkout, each in processes of its own until the context is left.
+
+    Raises BackendError where the checkout, or ``transformers``, is not there.
+    """
     try:
         module = importlib.import_module(PEERS)
     except ImportError as error:
@@ -83,15 +88,12 @@ def peer_subjects(views: int, size: tuple[int, int]) -> dict[str, Subject]:
             f"--peers needs {PEERS} and transformers ({error}); run python -m fsmde_ros.benchmark from the checkout "
             "with requirements/train.txt installed"
         ) from error
-    return {
-        name: Subject(call, count_module(network, call)) for name, (network, call) in module.peers(views, size).items()
-    }
+    with module.peers(views, size) as found:
+        yield {name: Subject(call, work) for name, (work, call) in found.items()}
 
 
-def measure(
-    subjects: Mapping[str, Subject], rounds: int, ceiling: Ceiling, reference: str = ""
-) -> list[dict[str, Any]]:
-    """Rows of the table, in the order of the subjects; ``reference`` is the one that others are compared with."""
+def measure(subjects: Mapping[str, Subject], rounds: int, ceiling: Ceiling) -> list[dict[str, Any]]:
+    """Rows of the table, in the order of the subjects; the first is the one that the others are compared with."""
     times = interleave({name: subject.call for name, subject in subjects.items()}, rounds)
     rows = []
     for name, subject in subjects.items():
@@ -100,8 +102,7 @@ def measure(
         row: dict[str, Any] = {"name": name, **asdict(timing), **asdict(work)}
         row |= {"gflop_per_s": rate, "share_of_float32_ceiling": rate / ceiling.gflop_per_s["float32"]}
         row |= {"depth_change": subject.depth_change}
-        if reference in times:
-            row["times_faster"] = times[reference].median_ms / timing.median_ms
+        row["times_faster"] = times[next(iter(subjects))].median_ms / timing.median_ms
         rows.append(row)
     return rows
 

@@ -144,8 +144,8 @@ class Student(nn.Module):
         coarse = depth_from_bins(logits, centers)
         scale, exponent = self.config.stddev_power
         spread = scale * (coarse.stddev if exponent == 1 else coarse.stddev.pow(exponent))
-        maps = coarse.depth, spread, coarse.out_of_range
-        full = self.upsampling(features, *(part.flatten(0, 1) for part in maps))
+        parts = (part.flatten(0, 1) for part in (coarse.depth, spread, coarse.out_of_range))
+        full = self.upsampling(features, *parts)
         depth, stddev, out_of_range = (part.unflatten(0, shape) for part in full)
         return StudentOutput(depth, stddev, out_of_range, logits, centers, features.unflatten(0, shape))
 

@@ -105,8 +105,8 @@ def double(maps: Tensor) -> Tensor:
 
 def _shuffle(pixels: Tensor, factor: int) -> Tensor:
     """[M, B, f^2, h, w] to [M, B, f h, f w]."""
-    leading = pixels.shape[:2]
-    return nn.functional.pixel_shuffle(pixels.flatten(0, 1), factor).squeeze(1).unflatten(0, leading)
+    shuffled = nn.functional.pixel_shuffle(pixels.flatten(0, 1), factor)
+    return shuffled.reshape(*pixels.shape[:2], *shuffled.shape[2:])
 
 
 def bilinear_weights(factor: int) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
+import multiprocessing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import torch
 from torch import nn
 
 from fsmde_ros.backends.built_files import CACHE_VARIABLE
+from fsmde_ros.benchmark import timing
 from fsmde_ros.benchmark.__main__ import main
 from fsmde_ros.benchmark.check import BOUNDS, Check, check
-from fsmde_ros.benchmark.counts import count_module, count_work, measure_ceiling
+from fsmde_ros.benchmark.counts import Ceiling, count_module, count_work, measure_ceiling
+from fsmde_ros.benchmark.networks import measure, peer_subjects
 from fsmde_ros.benchmark.node_run import make_bag
 from fsmde_ros.benchmark.report import table
 from fsmde_ros.benchmark.timing import Timing, interleave
@@ -27,23 +30,25 @@ from fsmde_ros.sources import bag
 from fsmde_ros.sweep import EncodedImage
 
 
-def test_subjects_take_turns_and_the_warm_up_does_not_count() -> None:
+def test_subjects_take_turns_and_the_warm_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[str] = []
-    slow = iter([0.2, 0.0, 0.0, 0.0])
+    now = 0.0
 
     def first() -> None:
+        nonlocal now
+        now += 0.001 if "a" in called else 1000.0  # the first call is the slow one
         called.append("a")
-        time.sleep(next(slow))
 
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
     times = interleave({"a": first, "b": lambda: called.append("b")}, rounds=3)
     assert called == ["a", "b"] * 4
     assert times["a"].calls == 3
-    assert times["a"].high_ms < 200
+    assert times["a"].high_ms == pytest.approx(1.0)
 
 
 def test_quantiles_of_times() -> None:
-    timing = Timing.of([i / 1000 for i in range(11)])
-    assert (timing.low_ms, timing.median_ms, timing.high_ms) == pytest.approx((1.0, 5.0, 9.0))
+    times = Timing.of([i / 1000 for i in range(11)])
+    assert (times.low_ms, times.median_ms, times.high_ms) == pytest.approx((1.0, 5.0, 9.0))
 
 
 def test_operations_and_bytes_of_a_convolution_by_hand() -> None:
@@ -122,3 +127,21 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_a_checkpoint_that_is_not_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--checkpoint", "nowhere.safetensors"]) == 1
     assert "nowhere.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_peers_run_in_processes_of_their_own() -> None:
+    pytest.importorskip("transformers")
+    with peer_subjects(1, (28, 56)) as subjects:
+        assert [*subjects] == [
+            "Depth Anything V2 Small, 28x56",
+            "Depth Anything V2 Small, 28x56, memory kept",
+            "DPT, ViT-B/16, 32x32",
+            "DPT, ViT-B/16, 32x32, memory kept",
+        ]
+        assert len(multiprocessing.active_children()) == 4
+        plain, kept, *_ = subjects.values()
+        assert plain.work == kept.work
+        assert plain.work.parameters == pytest.approx(24.8e6, rel=0.01)  # as published
+        assert measure({"plain": plain, "kept": kept}, 1, Ceiling({"float32": 100.0}, 10.0))[1]["times_faster"] > 0
+    assert not multiprocessing.active_children()
