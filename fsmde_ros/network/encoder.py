@@ -40,6 +40,15 @@ LITE0_STAGES = (
     StageConfig(5, 2, 6, 192, 4),
     StageConfig(3, 1, 6, 320, 1),
 )
+LITE2_STAGES = (  # 1.1 times as wide, to multiples of 8, and 1.2 times as deep
+    StageConfig(3, 1, 1, 16, 1),
+    StageConfig(3, 2, 6, 24, 3),
+    StageConfig(5, 2, 6, 48, 3),
+    StageConfig(3, 2, 6, 88, 4),
+    StageConfig(5, 1, 6, 120, 4),
+    StageConfig(5, 2, 6, 208, 5),
+    StageConfig(3, 1, 6, 352, 1),
+)
 
 
 @dataclass(frozen=True)

