@@ -56,7 +56,12 @@ class Evaluation:
 
 
 def evaluate(
-    checkpoint: Path, data: DataSource, device: str = "auto", pictures: int = 2, teacher: NamedTeacher | None = None
+    checkpoint: Path,
+    data: DataSource,
+    device: str = "auto",
+    pictures: int = 2,
+    teacher: NamedTeacher | None = None,
+    backend: str = "torch",
 ) -> Evaluation:
     """Run a checkpoint over all sweeps of ``data`` and score it.
 
@@ -68,10 +73,11 @@ def evaluate(
         device: auto, cpu, cuda or cuda:N.
         pictures: how many sweeps are kept to be shown, besides the worst.
         teacher: scored on the same images, at the size the student sees.
+        backend: as of the node; what a lower precision costs is the difference to torch.
 
     Raises CheckpointError, BackendError, and SourceError where nothing could be scored.
     """
-    estimator = Estimator.from_checkpoint(checkpoint, device=device, backend="torch")
+    estimator = Estimator.from_checkpoint(checkpoint, device=device, backend=backend)
     limits = DepthRange(data.min_depth, data.max_depth)
     tally = Tally(limits, teacher_is_metric=teacher is not None and teacher.network.kind != "disparity")
     book, digest = PictureBook(pictures, len(data.sweeps), limits), DataHash()
@@ -144,11 +150,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, help="nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED, with options")
     parser.add_argument("--teacher", help="transformers depth model, directory or hub name, to be scored as well")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--backend", default="torch", help="that of the node to be scored, such as openvino_bf16 (torch)"
+    )
     parser.add_argument("--output", type=Path, default=Path("out/evaluation"), help="folder for the report")
     given = parser.parse_args(arguments)
     try:
         teacher = None if given.teacher is None else _load_teacher(given.teacher, given.device)
-        evaluation = evaluate(given.checkpoint, open_data(given.data), given.device, teacher=teacher)
+        data = open_data(given.data)
+        evaluation = evaluate(given.checkpoint, data, given.device, teacher=teacher, backend=given.backend)
         write_report(evaluation, given.output)
     except FsmdeError as error:
         print(f"evaluate: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,21 @@ def test_the_shipped_students_on_whole_drives_that_they_have_never_seen(name: st
         assert mean("metric", "d1", view) > mean("ground_plane", "d1", view), view
 
 
+def test_another_backend_is_scored_by_name() -> None:
+    pytest.importorskip("openvino")
+    source = open_data("town:7,seconds=0.5,rate=2,size=192x320")
+    drive = replace(source, sweeps=list(source.sweeps))  # rendered once
+    plain, lower = (
+        evaluate(find_checkpoint("nano"), drive, device="cpu", backend=name).report
+        for name in ("torch", "openvino_bf16")
+    )
+    names = [report["made"]["software"]["backend"] for report in (plain, lower)]
+    assert names == ["torch cpu", "openvino_bf16 cpu"]
+    first, second = (report["rows"]["metric"]["overall"]["abs_rel"] for report in (plain, lower))
+    assert second != first
+    assert second == pytest.approx(first, rel=0.05)
+
+
 def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:
     pytest.importorskip("nuscenes.nuscenes", reason="nuscenes-devkit is not installed")
     drive = TownDrive(3, rig=nuscenes_rig((45, 80)), duration_s=0.1, lidar=SpinningLidar(columns=360, packet=5))
@@ -74,6 +90,7 @@ def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:
         ({"--data": "kitti:place"}, "names no data, expected nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED"),
         ({"--data": "nuscenes:no/such/folder"}, "no/such/folder"),
         ({"--checkpoint": "no/such.safetensors"}, "no/such.safetensors"),
+        ({"--backend": "openvinno"}, "backend must be auto or one of"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
