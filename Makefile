@@ -1,5 +1,7 @@
 # make demo   the main job on a drive nobody trained on: pictures and figures in out/demo
 # make test   lint, types and all tests
+# make train  a student from nothing but the town, in out/small.safetensors (two hours on two cores)
+# make coverage  all tests, with the lines that none of them reaches
 # make audit  known vulnerabilities of what is installed (asks a service on the internet)
 # Both set up what they need in $(VENV). Nothing is installed outside it.
 
@@ -16,7 +18,7 @@ export PYTHON
 .PHONY: help demo test lint types unit coverage audit train clean
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 $(RUN): requirements/run.txt requirements/constraints.txt requirements/setup.sh
 	@requirements/setup.sh $(VENV) run

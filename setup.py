@@ -11,7 +11,7 @@ setup(
     version="0.1.0",
     # Named, not excluded: an installed package called `training` would shadow other people's.
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={NAME: ["models/*"]},
+    package_data={NAME: ["models/*.safetensors", "models/*.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -1,8 +1,9 @@
 """Rigs as YAML files: what a vehicle's calibration looks like on disk.
 
-The file has the fields of ``Rig`` and ``Camera`` under their own names; ``docs`` and the README
-show one. ``size`` is spelt ``width`` and ``height`` as in CameraInfo, ``intrinsics`` is row-major,
-``camera_to_vehicle`` is a translation in metres and a unit quaternion (w, x, y, z).
+The file has the fields of ``Rig`` and ``Camera`` under their own names; ``config/example_rig.yaml``
+explains them, ``config/rig.schema.json`` lists them for editors. ``size`` is spelt ``width`` and
+``height`` as in CameraInfo, ``intrinsics`` is row-major, ``camera_to_vehicle`` is a translation in
+metres and a unit quaternion (w, x, y, z).
 """
 
 from __future__ import annotations

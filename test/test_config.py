@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import json
+import operator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -12,9 +17,10 @@ from rclpy.parameter import parameter_dict_from_yaml_file
 
 from fsmde_ros.check_rig.findings import examine
 from fsmde_ros.check_rig.mounting import mountings
+from fsmde_ros.errors import RigError
 from fsmde_ros.node.parameters import Settings, names
 from fsmde_ros.rig import Rig
-from fsmde_ros.rig_file import read_lidars, read_rig
+from fsmde_ros.rig_file import read_lidars, read_rig, rig_from_mapping
 from training.town.rigs import ddad_rig, nuscenes_rig
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -34,6 +40,50 @@ def test_parameters_are_accepted_by_ros_and_by_the_node(path: Path) -> None:
     assert set(read_by_ros) == set(values) <= set(names())
     settings = Settings().changed(values)
     assert settings.changed({}) == settings
+
+
+SCHEMA = json.loads((CONFIG / "rig.schema.json").read_text())
+
+
+@pytest.mark.parametrize("path", RIGS, ids=lambda p: p.name)
+def test_rigs_fit_the_schema(path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(yaml.safe_load(path.read_text()), SCHEMA)
+
+
+def _fields(content: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Places of all fields, by their keys and indices; of numbers in a list, of the first only."""
+    items = content.items() if isinstance(content, dict) else list(enumerate(content))[:1]
+    nested = [_fields(value, (*place, key)) for key, value in items if isinstance(value, (dict, list))]
+    return [(*place, key) for key, _ in items] + [deeper for part in nested for deeper in part]
+
+
+EXAMPLE = yaml.safe_load((CONFIG / "example_rig.yaml").read_text())
+
+
+CHANGES = [
+    pytest.param(place, change, id=f"{change} {'.'.join(map(str, place))}")
+    for place in _fields(EXAMPLE)
+    for change in ("remove", "misuse", *(["rename"] if isinstance(place[-1], str) else []))
+]
+
+
+@pytest.mark.parametrize(("place", "change"), CHANGES)
+def test_schema_and_reader_refuse_the_same(place: tuple[Any, ...], change: str) -> None:
+    content = copy.deepcopy(EXAMPLE)
+    *way, last = place
+    parent = functools.reduce(operator.getitem, way, content)
+    value = parent[last] if change == "misuse" else parent.pop(last)
+    if change == "rename":
+        parent[f"{last}_"] = value
+    elif change == "misuse":
+        parent[last] = None
+    try:
+        rig_from_mapping(content)
+        is_read = True
+    except RigError:
+        is_read = False
+    assert is_read == jsonschema.Draft202012Validator(SCHEMA).is_valid(content)
 
 
 @pytest.mark.parametrize("path", RIGS, ids=lambda p: p.name)

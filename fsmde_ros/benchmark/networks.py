@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fsmde_ros.backends import Backend, Prediction, build_backend
+from fsmde_ros.backends.folding import freeze, place
 from fsmde_ros.backends.padded import empty_feed
 from fsmde_ros.backends.torch_graph import TorchGraphBackend, replay
 from fsmde_ros.benchmark.counts import Ceiling, Work, count_work, finished
@@ -139,7 +140,7 @@ def batched(
     if device.type == "cuda":
         graph_backend = TorchGraphBackend(student, str(device), compiled=False)
         return replay(graph_backend.estimate, inputs)
-    frozen = student.eval()
+    frozen = place(freeze(student), device, torch.float32)
 
     @torch.inference_mode()
     def call() -> Tensor:
