@@ -26,6 +26,7 @@ RUN_BY = {
     "-m training.evaluate --checkpoint fsmde_ros/models/small.safetensors --data town": (
         f"{LEARN}/test_evaluate.py::test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep"
     ),
+    "-m training.evaluate --checkpoint small --backend": f"{LEARN}/test_evaluate.py::test_another_backend_by_name",
     "-m training.evaluate --checkpoint C --data nuscenes:PATH --teacher": (
         f"{LEARN}/teachers/test_evaluated_teacher.py::"
         "test_a_teacher_stands_beside_the_student_in_every_form_of_the_report"
