@@ -31,22 +31,19 @@ class TeacherOutput(NamedTuple):
 
 
 class Teacher(Protocol):
-    """A frozen depth network.
-
-    Attributes:
-        identity: hash of everything that decides what the teacher says: weights, configuration, input size.
-        kind: what its disparity means; see ``TeacherOutput``.
-        batch: images that it takes at once.
-    """
+    """A frozen depth network."""
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """Hash of everything that decides what the teacher says: weights, configuration, input size."""
 
     @property
-    def kind(self) -> Kind: ...
+    def kind(self) -> Kind:
+        """What its disparity means; see ``TeacherOutput``."""
 
     @property
-    def batch(self) -> int: ...
+    def batch(self) -> int:
+        """Images that it takes at once."""
 
     def to(self, device: torch.device) -> Teacher:
         """Move the network to a device."""

@@ -13,6 +13,7 @@ Generator = np.random.Generator
 
 
 def draw_waves(rng: Generator, settings: TownSettings) -> Array:
+    """Waves of the ground, [W, 4], as ``Ground`` takes them; none where the settings are flat."""
     if settings.slope[1] == 0:
         return np.zeros((0, 4))
     rows = []
