@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +14,8 @@ from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
-PIP = "pip install onnxruntime==1.32.0"
-PIP_CUDA = "pip install onnxruntime-gpu==1.32.0"
+VERSION = "1.32.0" if sys.version_info >= (3, 11) else "1.23.2"  # the last for Python 3.10
+PIP, PIP_CUDA = f"pip install onnxruntime=={VERSION}", f"pip install onnxruntime-gpu=={VERSION}"
 
 
 class OnnxRuntimeBackend(PaddedBackend):

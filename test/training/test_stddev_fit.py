@@ -22,7 +22,7 @@ def test_as_many_errors_lie_inside_one_sigma_as_of_a_normal_distribution(sample:
     known = (batch.lidar_depth > CONFIG.d_min) & batch.present[:, :, None, None]
     assert known.sum() > 1000
     inside = ((output.depth - batch.lidar_depth).abs() <= output.stddev)[known].double().mean()
-    np.testing.assert_allclose(inside, 0.683, atol=0.01)
+    np.testing.assert_allclose(inside, 0.683, atol=0.02)  # fitted at full size, applied at stride 4
     torch.testing.assert_close(output.depth, run_student(student, batch).depth)
 
 
