@@ -26,10 +26,14 @@ class Timing:
 
 
 def interleave(subjects: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Call every subject once a round, and time the calls of all rounds after the first ``warm_up``."""
+    """Call every subject twice a round, and time the second call in all rounds after the first ``warm_up``.
+
+    The first call takes what the subject before has left behind: cold caches, and threads that still spin.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     for index in range(warm_up + rounds):
         for name, call in subjects.items():
+            call()
             start = time.perf_counter()
             call()
             if index >= warm_up:

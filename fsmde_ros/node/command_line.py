@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
+import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from fsmde_ros.errors import ConfigError
 
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 WAIT_S = 0.1
@@ -36,6 +40,18 @@ def split_ros_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]
             continue
         (ros if inside else own).append(argument)
     return own, ros
+
+
+def init_ros(arguments: Sequence[str]) -> None:
+    """``rclpy.init``, leaving SIGINT and SIGTERM to the program.
+
+    Raises ConfigError where an argument, or the file that it names, cannot be read.
+    """
+    try:
+        rclpy.init(args=[*arguments], signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl, with the place in its source behind the reason
+        reason = " ".join(str(error).removeprefix("failed to initialize rcl: ").partition(", at /")[0].split())
+        raise ConfigError(f"what follows --ros-args cannot be used: {reason}") from error
 
 
 class StopSignal:

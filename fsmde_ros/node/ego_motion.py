@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from fsmde_ros.errors import RigError
-from fsmde_ros.geometry import rigid
-from fsmde_ros.node.messages import stamp_ns, stamp_problem
+from fsmde_ros.errors import RigError, SourceError
+from fsmde_ros.node.messages import odometry_to_pose, stamp_ns, stamp_problem
 from fsmde_ros.node.transforms import TfBuffer
 from fsmde_ros.pose_track import PoseTrack
 
@@ -71,13 +70,10 @@ class OdometryMotion:
         problem = stamp_problem(message.header.stamp)
         if message.child_frame_id.lstrip("/") != self._vehicle_frame:
             problem = f"is of the frame '{message.child_frame_id}', expected '{self._vehicle_frame}'"
-        position, q = message.pose.pose.position, message.pose.pose.orientation
         try:
-            pose = rigid([q.w, q.x, q.y, q.z], [position.x, position.y, position.z])
-        except ValueError as error:
+            pose = odometry_to_pose(message)
+        except SourceError as error:
             problem, pose = str(error), np.eye(4)
-        if not problem and not np.isfinite(pose).all():
-            problem = "its position is not finite"
         with self._lock:
             self._problem = problem
             if problem:

@@ -18,25 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from fsmde_ros.cloud_layout import cloud_columns
-from fsmde_ros.errors import FsmdeError, ImageError
-from fsmde_ros.geometry import rigid, transform
-from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
+from fsmde_ros.errors import FsmdeError, ImageError, SourceError
+from fsmde_ros.geometry import transform
+from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.connections import Connections
 from fsmde_ros.node.error_cloud import ErrorCloud
-from fsmde_ros.node.messages import camera_from_info, image_to_depth, stamp_ns
+from fsmde_ros.node.messages import camera_from_info, image_to_depth, odometry_to_pose, stamp_ns
 from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
 from fsmde_ros.node.provenance import describe_inputs, describe_machine
+from fsmde_ros.node.sensor_subscription import SensorSubscription
 from fsmde_ros.replay_report import (
     DepthImage,
     ReplayScores,
@@ -46,7 +45,8 @@ from fsmde_ros.replay_report import (
     format_report,
 )
 
-QUEUE = QoSProfile(depth=200)
+KEPT = 200  # messages, until they are taken
+QUEUE = QoSProfile(depth=KEPT)
 PAIRS_WAITING = 60
 LEVELS = {DiagnosticStatus.OK: "complete", DiagnosticStatus.WARN: "partial", DiagnosticStatus.ERROR: "dropped"}
 
@@ -93,9 +93,10 @@ class Evaluator:
         )
         for name in placement.cameras:
             self._listen_to_camera(name)
-        for topic in self._lidar_topics:
-            node.create_subscription(PointCloud2, topic, self._take_cloud, QUEUE)
-        node.create_subscription(Odometry, options.odom_topic, self._take_pose, QUEUE)
+        self._sensors = [
+            *(SensorSubscription(node, PointCloud2, topic, self._take_cloud, KEPT) for topic in self._lidar_topics),
+            SensorSubscription(node, Odometry, options.odom_topic, self._take_pose, KEPT),
+        ]
         self._listen_to_node(DiagnosticArray, options.sweep_topic, self._take_sweep)
 
     def _listen_to_camera(self, name: str) -> None:
@@ -111,7 +112,7 @@ class Evaluator:
 
         self._listen_to_node(Image, f"{name}/depth/image_rect", take_depth)
         self._node.create_subscription(CameraInfo, f"{name}/depth/camera_info", take_info, QUEUE)
-        self._node.create_subscription(CameraInfo, f"{name}/camera_info", count_frame, QUEUE)
+        SensorSubscription(self._node, CameraInfo, f"{name}/camera_info", count_frame, KEPT)
 
     def _listen_to_node(self, kind: type, topic: str, take: Callable[[Any], None]) -> None:
         self._node.create_subscription(kind, topic, take, QUEUE, event_callbacks=self.connections.events(topic))
@@ -152,8 +153,11 @@ class Evaluator:
 
     def _take_pose(self, message: Odometry) -> None:
         self.messages += 1
-        q, t = message.pose.pose.orientation, message.pose.pose.position
-        pose = rigid([q.w, q.x, q.y, q.z], [t.x, t.y, t.z])
+        try:
+            pose = odometry_to_pose(message)
+        except SourceError as error:
+            self._complain(f"{self._odom_topic}: {error}; poses like it are left out")
+            return
         self.scores.add_pose(stamp_ns(message.header.stamp), pose)
         self._errors.publish()
 
@@ -194,7 +198,7 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
     """Listen until a signal or the idle timeout, then report; returns the exit status."""
     inputs = describe_inputs(options.inputs)
     with StopSignal() as stop:
-        rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+        init_ros(ros_arguments)
         try:
             node = Node("evaluate_replay")
             rig_file = options.rig or rig_file_of(node)

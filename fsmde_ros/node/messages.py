@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
 from fsmde_ros.cloud_layout import pack_cloud
-from fsmde_ros.errors import ConfigError, ImageError, RigError
+from fsmde_ros.errors import ConfigError, ImageError, RigError, SourceError
 from fsmde_ros.fusion import Cloud
+from fsmde_ros.geometry import rigid
 from fsmde_ros.images import MAX_PIXELS, encode_jpeg
 from fsmde_ros.pixel_layout import ENCODINGS, check_layout, decode_pixels
 from fsmde_ros.rig import Camera
@@ -53,6 +55,21 @@ REPORT_QOS = QoSProfile(
 
 _DISTORTION_MODELS = {"": "none", "plumb_bob": "plumb_bob", "rational_polynomial": "rational_polynomial"}
 _DISTORTION_MODELS |= {"equidistant": "equidistant", "fisheye": "equidistant", "none": "none"}
+
+
+def odometry_to_pose(message: Odometry) -> NDArray[np.float64]:
+    """Pose [4, 4] of the moving frame of an odometry, in its ``frame_id``, metres.
+
+    Raises SourceError where it is none: its quaternion has no length, or a number is not finite.
+    """
+    q, position = message.pose.pose.orientation, message.pose.pose.position
+    try:
+        pose = rigid([q.w, q.x, q.y, q.z], [position.x, position.y, position.z])
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+    if not np.isfinite(pose).all():
+        raise SourceError("its position is not finite")
+    return pose
 
 
 def stamp_ns(stamp: Time) -> int:

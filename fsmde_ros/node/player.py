@@ -21,7 +21,6 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rclpy.time import Time
 from rclpy.utilities import try_shutdown
 from rosbags.interfaces import Connection
@@ -30,7 +29,7 @@ from rosgraph_msgs.msg import Clock
 
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.node.bag_topics import bag_reader, is_latched, message_class, offered_qos, playable
-from fsmde_ros.node.command_line import StopSignal, split_ros_arguments
+from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
 from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate, header_stamp_ns
 
 IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
@@ -263,7 +262,7 @@ def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
 def replay(options: ReplayOptions, ros_arguments: Sequence[str] = ()) -> int:
     """Play; returns the exit status: 0 done, 130 interrupted."""
     with bag_reader(options.bag) as reader, StopSignal() as stop:
-        rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+        init_ros(ros_arguments)
         try:
             node = Node("replay", start_parameter_services=False)
             player = Player(node, reader, options, stop)

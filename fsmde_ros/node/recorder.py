@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
@@ -23,7 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.node.bag_topics import bag_qos, message_class
-from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
+from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.connections import Connections
 
 QUEUE = 200  # messages of a topic that may wait while a chunk is being compressed
@@ -106,7 +104,7 @@ def record(options: RecordOptions, ros_arguments: Sequence[str] = ()) -> dict[st
     if options.compress:
         writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     with StopSignal() as stop, writer:
-        rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+        init_ros(ros_arguments)
         try:
             node = Node("record", start_parameter_services=False)
             recorder = Recorder(node, writer, options.topics)

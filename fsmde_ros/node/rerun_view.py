@@ -16,17 +16,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import FsmdeError
-from fsmde_ros.node.command_line import StopSignal, spin_until_stopped, split_ros_arguments
+from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, image_to_rgb, stamp_ns
 from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
 from fsmde_ros.rerun_recording import DEPTH, IMAGE, Recording
@@ -131,7 +129,7 @@ def view(options: ViewOptions, ros_arguments: Sequence[str] = ()) -> int:
     """Show until SIGINT or SIGTERM; returns the number of messages."""
     recording = Recording(options.save, options.connect)
     with StopSignal() as stop:
-        rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+        init_ros(ros_arguments)
         try:
             node = Node("rerun_view")
             placement = find_placement(node, options.rig or rig_file_of(node), options.cameras)

@@ -15,14 +15,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from rclpy.utilities import ok, try_shutdown
@@ -32,7 +30,7 @@ from std_msgs.msg import Header
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.node import parameters
-from fsmde_ros.node.command_line import StopSignal, split_ros_arguments
+from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
 from fsmde_ros.node.diagnostics import Monitor
 from fsmde_ros.node.ego_motion import EgoMotion, NoMotion, OdometryMotion, TfMotion
 from fsmde_ros.node.estimation import build_estimator, degradation
@@ -86,9 +84,8 @@ class SurroundDepthNode(LifecycleNode):
         """Load and warm up the model, read the rig, advertise; fails with the reason."""
         try:
             self._configure()
-        except (FsmdeError, RuntimeError, OSError) as error:  # RuntimeError: torch, also out of memory
-            self.problem = f"cannot configure: {error}"
-            self._log.error(self.problem)
+        except Exception as error:  # rclpy would keep the reason of any to itself
+            self._tell_failure("configure", error)
             self._release()
             return Failure
         self.problem, self._state = "", "inactive"
@@ -100,14 +97,19 @@ class SurroundDepthNode(LifecycleNode):
             self.problem = "cannot activate: a sweep is still in work since the last time; clean up and configure anew"
             self._log.error(self.problem)
             return Failure
+        try:
+            self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
+            pipeline = Pipeline(self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings)
+            self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, partial(self._sweep_failed, pipeline))
+            for name in self._cameras:
+                self._subscribe(name)
+            self._ticker = self.create_timer(TICK_S, self._tick, clock=self._steady)
+        except Exception as error:
+            self._tell_failure("activate", error)
+            self._stop()
+            return Failure
         super().on_activate(state)
-        self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
-        pipeline = Pipeline(self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings)
-        self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, partial(self._sweep_failed, pipeline))
-        for name in self._cameras:
-            self._subscribe(name)
-        self._ticker = self.create_timer(TICK_S, self._tick, clock=self._steady)
-        self._state = "active"
+        self.problem, self._state = "", "active"
         self._log.info(f"listening to {', '.join(self._topic(name) for name in self._cameras)}")
         return Success
 
@@ -136,6 +138,15 @@ class SurroundDepthNode(LifecycleNode):
         self._release()
         self._state = "unconfigured"
         return Success
+
+    def _tell_failure(self, transition: str, error: Exception) -> None:
+        """Keep and log why a transition failed; with the traceback where no user could have caused it."""
+        if isinstance(error, (FsmdeError, RuntimeError, OSError)):  # RuntimeError: torch, also out of memory
+            self.problem, trace = f"cannot {transition}: {error}", ""
+        else:
+            self.problem = f"cannot {transition}: {type(error).__name__}: {error}"
+            trace = "\n" + "".join(traceback.format_exception(error))
+        self._log.error(self.problem + trace)
 
     def close(self) -> None:
         """End the worker and let go of everything, for good."""
@@ -306,7 +317,7 @@ def start(node: SurroundDepthNode) -> None:
 def run(ros_arguments: Sequence[str]) -> int:
     """Serve the node until SIGINT or SIGTERM; exit status 0, or 1 where it cannot start."""
     with StopSignal() as stop:
-        rclpy.init(args=[*ros_arguments], signal_handler_options=SignalHandlerOptions.NO)
+        init_ros(ros_arguments)
         try:
             node = SurroundDepthNode()
             if node.settings.autostart:

@@ -18,6 +18,7 @@ from nav_msgs.msg import Odometry
 from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
@@ -82,12 +83,12 @@ def evaluate(*arguments: object) -> subprocess.Popen[str]:
 class Drive:
     """Publishes what the node and the player would, once the evaluator listens to all of it."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, sensors: QoSProfile | int = 10) -> None:
         self.depth = node.create_publisher(Image, "cam_front/depth/image_rect", 10)
         self.depth_info = node.create_publisher(CameraInfo, "cam_front/depth/camera_info", 10)
-        self.info = node.create_publisher(CameraInfo, "cam_front/camera_info", 10)
-        self.lidar = node.create_publisher(PointCloud2, "lidar_top", 10)
-        self.odom = node.create_publisher(Odometry, "odom", 10)
+        self.info = node.create_publisher(CameraInfo, "cam_front/camera_info", sensors)
+        self.lidar = node.create_publisher(PointCloud2, "lidar_top", sensors)
+        self.odom = node.create_publisher(Odometry, "odom", sensors)
         self.sweep = node.create_publisher(DiagnosticArray, "surround_depth/sweep", 10)
 
     def wait_for_listener(self, process: subprocess.Popen[str]) -> None:
@@ -125,6 +126,36 @@ class Drive:
         ):
             message.header.stamp = stamp
             publisher.publish(message)
+
+
+@pytest.mark.ros
+def test_sensors_that_offer_best_effort_are_heard_and_poses_that_are_none_left_out(
+    node: Node, rig_file: Path, tmp_path: Path
+) -> None:
+    process = evaluate("--rig", rig_file, "--out", tmp_path / "report.json")
+    try:
+        drive = Drive(node, sensors=QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT))
+        drive.wait_for_listener(process)
+        broken = Odometry()
+        broken.pose.pose.orientation.w = 0.0  # no length
+        drive.odom.publish(broken)
+        broken.pose.pose.orientation.w, broken.pose.pose.position.x = 1.0, float("nan")
+        drive.odom.publish(broken)
+        for index, depth in enumerate((11.0, 12.0, 13.0)):
+            drive.step(index, depth, wall=10.0)
+        drive.wait_for_delivery()
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["overall"]["n"] == 120
+    assert report["views"]["cam_front"]["abs_rel"] == pytest.approx(0.2, abs=1e-5)
+    assert "lidar_top is published with best effort" in output
+    assert "odom: its position is not finite; poses like it are left out" in output
+    assert output.count("left out") == 2
+    assert "Traceback" not in output
 
 
 @pytest.mark.ros

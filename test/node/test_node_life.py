@@ -22,7 +22,7 @@ from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CompressedImage, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from fsmde_ros.backends.memory_guard import MemoryGuard
@@ -70,9 +70,16 @@ class Bench:
             self.executor.spin_once(timeout_sec=0.02)
 
     def start(self):
-        assert self.node.trigger_configure() == DONE
-        assert self.node.trigger_activate() == DONE
+        assert self.node.trigger_configure() == DONE, self.node.problem
+        self.activate()
+
+    def activate(self):
+        assert self.node.trigger_activate() == DONE, self.node.problem
         self.spin_until(lambda: all(p.get_subscription_count() for p in self.images.values()))
+
+    def deactivate(self):
+        assert self.node.trigger_deactivate() == DONE
+        self.spin_until(lambda: not any(p.get_subscription_count() for p in self.images.values()))
 
     def send(self, index):
         for i, name in enumerate(NAMES):
@@ -139,22 +146,73 @@ def resources(node):
 @pytest.mark.timeout(900)
 def test_fifty_lives_leak_nothing(bench):
     it = bench()
+    depths, clouds = [], []
+    it.client.create_subscription(Image, "left/depth/image_rect", depths.append, 10)
+    it.client.create_subscription(PointCloud2, "/surround_depth/points", clouds.append, 10)
 
-    def live():
-        for transition in ("configure", "activate", "deactivate", "cleanup"):
-            assert getattr(it.node, f"trigger_{transition}")() == DONE, it.node.problem
+    def live(index):
+        """Up, a sweep with depth and cloud, and down: decoders, worker and fusion have been at work."""
+        depths.clear()
+        clouds.clear()
+        it.start()
+        assert values(it.send_and_wait(index))["state"] == "published"
+        it.spin_until(lambda: depths and clouds)
+        it.deactivate()
+        assert it.node.trigger_cleanup() == DONE
 
-    for _ in range(5):  # first use fills caches
-        live()
+    for index in range(5):  # first use fills caches
+        live(index)
     threads, files, counts, memory = resources(it.node)
-    for _ in range(45):
-        live()
+    for index in range(5, 50):
+        live(index)
     now = resources(it.node)
     assert now[0] <= threads
     assert now[1] <= files + 2
     assert now[2] == counts
     assert now[3] < memory + 20, "MiB"
     assert it.state()[0] == State.PRIMARY_STATE_UNCONFIGURED
+
+
+@pytest.mark.parametrize("is_active", [False, True])
+def test_a_shutdown_from_any_state_lets_go_of_everything(bench, is_active):
+    it = bench()
+    for transition in ("configure", "cleanup"):  # libraries keep a thread of their own from the first use on
+        assert getattr(it.node, f"trigger_{transition}")() == DONE
+    before = threading.active_count()
+    if is_active:
+        it.start()
+        assert values(it.send_and_wait(0))["state"] == "published"
+    else:
+        assert it.node.trigger_configure() == DONE
+    assert it.node.trigger_shutdown() == DONE
+    assert it.state()[0] == State.PRIMARY_STATE_FINALIZED
+    it.spin_until(lambda: threading.active_count() <= before)
+
+
+def test_it_can_be_activated_again_without_a_cleanup(bench):
+    it = bench()
+    it.start()
+    assert values(it.send_and_wait(0))["state"] == "published"
+    it.deactivate()
+    it.activate()
+    assert values(it.send_and_wait(1))["state"] == "published"
+
+
+def test_a_failure_nobody_foresaw_is_told_and_can_be_tried_again(bench):
+    errors = [KeyError("weights")]
+
+    def build(settings):
+        if errors:
+            raise errors.pop()
+        return build_estimator(settings)
+
+    it = bench(build)
+    assert it.node.trigger_configure() != DONE
+    assert it.node.problem == "cannot configure: KeyError: 'weights'"
+    assert it.state()[0] == State.PRIMARY_STATE_UNCONFIGURED
+    assert "KeyError: 'weights'" in it.pipeline(lambda status: status.level == DiagnosticStatus.ERROR).message
+    it.start()
+    assert values(it.send_and_wait(0))["state"] == "published"
 
 
 class FlakyBackend:

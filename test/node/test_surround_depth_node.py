@@ -546,8 +546,33 @@ def test_what_cannot_work_ends_with_the_reason(start, tmp_path, parameters, reas
         pytest.skip("message_filters is installed: the node can use it")
     node, _ = start(THREE, wait=False, **parameters)
     assert node.wait() == 1
-    assert reason in node.output
+    assert reason in node.output.splitlines()[-1]
+    assert node.output.splitlines()[-1].startswith("surround_depth: ")
     assert "Traceback" not in node.output
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "reason"),
+    [
+        (None, ["--params-file", "FILE"], "Error opening YAML file"),
+        ("/**: [", ["--params-file", "FILE"], "FILE"),
+        ("rig_file: rig.yaml\n", ["--params-file", "FILE"], "before ros__parameters"),
+        ("", ["-p", "rig_file"], "'-p rig_file'"),
+        ("", ["--parameters-file", "FILE"], "--parameters-file"),
+    ],
+)
+def test_ros_arguments_that_cannot_be_read_are_told_in_one_line(tmp_path, text, arguments, reason):
+    file = tmp_path / "params.yaml"
+    if text is not None:
+        file.write_text(text)
+    given = [str(file) if word == "FILE" else word for word in arguments]
+    command = [sys.executable, "-m", "fsmde_ros.node.surround_depth_node", "--ros-args", *given]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]  # there may be one of rcl before
+    assert line.startswith("surround_depth: what follows --ros-args cannot be used: ")
+    assert reason.replace("FILE", str(file)) in line
+    assert "Traceback" not in done.stderr
 
 
 def test_a_managed_node_stays_with_the_reason_in_its_diagnostics(start, tmp_path):
