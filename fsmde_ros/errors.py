@@ -10,6 +10,11 @@ from __future__ import annotations
 LONGEST = 2000  # characters of a message; what it quotes of a hostile file could be of any length
 
 
+def one_line(error: BaseException) -> str:
+    """What another library says was wrong, in one line."""
+    return " ".join(str(error).split())
+
+
 class FsmdeError(Exception):
     """Base of all errors that a user of this package can cause; a message too long to read is cut in the middle."""
 

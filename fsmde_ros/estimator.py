@@ -131,8 +131,15 @@ class Estimator:
         return SurroundDepth(rig=rig, stamp_ns=prepared.stamp_ns, depth=depth, stddev=stddev)
 
     def _load(self, source: Callable[[], EncodedImage | Image], camera: Camera) -> Image:
-        """[H, W, 3] of the network's input size."""
-        given = source()
+        """[H, W, 3] of the network's input size; ImageError, whatever goes wrong: only this view is to blame."""
+        try:
+            return self._to_network(source(), camera)
+        except ImageError:
+            raise
+        except Exception as error:  # OpenCV's own, memory, a message that cv_bridge stumbles over
+            raise ImageError(f"camera '{camera.name}': {type(error).__name__}: {error}") from error
+
+    def _to_network(self, given: EncodedImage | Image, camera: Camera) -> Image:
         if isinstance(given, EncodedImage):
             self._check(camera, (*images.encoded_size(given), 3), "uint8")
             # Lenses are undone at full size.

@@ -53,7 +53,7 @@ def patience(pace: str) -> dict[str, object]:
 def heard_topics(bag: Path, cameras: Iterable[str], lidars: Iterable[str]) -> list[str]:
     """What of a bag the node and the evaluator listen to; nothing may be played before they do.
 
-    ``lidars``: frames, which name their topics. Raises SourceError where there is no bag.
+    ``lidars``: topics without the first slash, or frames that name them. Raises SourceError where there is no bag.
     """
     wanted = [f"/{name}/{what}" for name in cameras for what in ("image_rect/compressed", "camera_info")]
     wanted += [*(f"/{frame}" for frame in lidars), "/odom"]

@@ -44,6 +44,9 @@ ARGUMENTS = [
     DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
     DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),
     DeclareLaunchArgument("report", default_value="report.json", description="Report to write (JSON)."),
+    DeclareLaunchArgument(
+        "lidar_topic", default_value="", description="The LiDAR's; empty: the frames of the rig file name its topics."
+    ),
     DeclareLaunchArgument("max_depth", default_value="80.0", description="Ground truth that counts, m."),
     DeclareLaunchArgument(
         "pace", default_value="node", description="node: as fast as the node keeps up; clock: real time."
@@ -74,7 +77,10 @@ def nodes(context: LaunchContext) -> list[Any]:
     log_level = ["--log-level", LaunchConfiguration("log_level")]
     scoring = ["--rig", value(context, "rig_file"), "--out", value(context, "report")]
     scoring += ["--max-depth", value(context, "max_depth"), "--bag", value(context, "bag")]
-    heard = heard_topics(Path(value(context, "bag")), rig.names, lidars)
+    named = value(context, "lidar_topic").strip("/")
+    if named:
+        scoring += ["--lidar-topic", f"/{named}"]
+    heard = heard_topics(Path(value(context, "bag")), rig.names, (named,) if named else lidars)
     player = Node(
         package="fsmde_ros",
         executable="replay",

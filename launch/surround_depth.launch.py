@@ -54,6 +54,9 @@ ARGUMENTS = [
         description="none, rerun (its window), or a recording for it to write (NAME.rrd); requirements/viewer.txt.",
     ),
     DeclareLaunchArgument("evaluate", default_value="false", description="Compare the depth with the LiDAR."),
+    DeclareLaunchArgument(
+        "lidar_topic", default_value="", description="The LiDAR's; empty: the frames of the rig file name its topics."
+    ),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal."),
     DeclareLaunchArgument("respawn", default_value="false", description="Start the node again when it dies."),
 ]
@@ -111,6 +114,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     sim_time = {"use_sim_time": parameters["use_sim_time"]}
     rig = {name: parameters[name] for name in ("rig_file",) if name in parameters}
     named = ["--cameras", *camera_names(context)] if camera_names(context) else []
+    lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []
     actions: list[Any] = [
         PushRosNamespace(LaunchConfiguration("namespace")),
         Node(
@@ -129,7 +133,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             executable="evaluate_replay",
             name="evaluate_replay",
             output="screen",
-            arguments=named,
+            arguments=[*named, *lidar],
             parameters=[sim_time | rig],
             ros_arguments=log_level,
             condition=IfCondition(LaunchConfiguration("evaluate")),

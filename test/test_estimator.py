@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -97,6 +98,21 @@ def test_out_of_range_is_infinite_without_stddev() -> None:
     assert result.depth[1, 20, 5] == 64 * 96 + 20 * 96 + 5 + 1
     np.testing.assert_allclose(result.stddev[:, 10:], result.depth[:, 10:] / 10)
     assert (result.depth.dtype, result.stddev.dtype) == (np.float32, np.float32)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), cv2.error("remap: too wide")])
+def test_whatever_goes_wrong_with_a_view_costs_that_view_only(error: Exception) -> None:
+    def broken() -> NDArray[np.uint8]:
+        raise error
+
+    estimator, given = Estimator(Recorder(), CARD), rig()
+    sources = {name: (lambda index=index: picture(index)) for index, name in enumerate(NAMES)} | {NAMES[1]: broken}
+    prepared = estimator.gather(
+        given, 7, {name: estimator.load(source, given[name]) for name, source in sources.items()}
+    )
+    assert prepared.rig.names == (NAMES[0], NAMES[2])
+    assert str(prepared.failed[NAMES[1]]).startswith(f"camera '{NAMES[1]}': ")
+    assert str(error) in str(prepared.failed[NAMES[1]])
 
 
 def test_missing_views_are_left_out_in_the_order_of_the_rig() -> None:

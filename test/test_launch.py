@@ -20,6 +20,7 @@ LAUNCH_OWN = {
     "rviz",
     "viewer",
     "evaluate",
+    "lidar_topic",
     "log_level",
     "respawn",
     "report",
@@ -69,11 +70,11 @@ def test_every_argument_is_described_and_used(path: Path) -> None:
         (
             "surround_depth",
             "params_file rig_file checkpoint device backend cameras namespace use_sim_time bag rviz viewer "
-            "evaluate log_level respawn",
+            "evaluate lidar_topic log_level respawn",
         ),
         (
             "replay_evaluation",
-            "bag rig_file params_file checkpoint device backend report max_depth pace rviz log_level",
+            "bag rig_file params_file checkpoint device backend report lidar_topic max_depth pace rviz log_level",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from fsmde_ros.backends.backend import Backend, Prediction
 from fsmde_ros.errors import BackendError
 
 RETRY_AFTER = 600  # calls with fewer views, after which all are tried at once again
-# PyTorch's CPU allocator, ONNX Runtime and OpenVINO raise plain RuntimeErrors with words such as these.
+# PyTorch's CPU allocator and OpenVINO raise plain RuntimeErrors, ONNX Runtime its own kind, with words such as these.
 _WORDS = ("out of memory", "can't allocate memory", "failed to allocate", "not enough memory", "bad_alloc")
 
 
@@ -20,7 +20,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that memory ran out, on whatever device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+    return any(word in str(error).lower() for word in _WORDS)
 
 
 class MemoryGuard:
@@ -72,7 +72,7 @@ class MemoryGuard:
                     for i in range(0, views, size)
                 ]
                 return parts[0] if len(parts) == 1 else Prediction(*map(np.concatenate, zip(*parts, strict=True)))
-            except (MemoryError, RuntimeError) as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]

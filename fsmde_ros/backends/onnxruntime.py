@@ -11,7 +11,7 @@ from typing import Any
 from fsmde_ros.backends.onnx_graph import OUTPUTS, find_or_export
 from fsmde_ros.backends.padded import Feed, PaddedBackend, Program
 from fsmde_ros.backends.torch_eager import choose_device
-from fsmde_ros.errors import BackendError
+from fsmde_ros.errors import BackendError, one_line
 from fsmde_ros.network.student import Student
 
 VERSION = "1.32.0" if sys.version_info >= (3, 11) else "1.23.2"  # the last for Python 3.10
@@ -53,7 +53,12 @@ class OnnxRuntimeBackend(PaddedBackend):
         options = onnxruntime.SessionOptions()
         # Its threads would otherwise burn the cores that decode images, between two sweeps.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(str(path), options, providers=self._providers)
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=self._providers)
+        except Exception as error:  # of many kinds, none of which is a RuntimeError
+            raise BackendError(
+                f"backend onnxruntime: {path} cannot be loaded: {one_line(error)}; delete the file, and it is made anew"
+            ) from error
 
         def run(feed: Feed) -> Sequence[Any]:
             return session.run(list(OUTPUTS), dict(feed))

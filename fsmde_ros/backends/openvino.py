@@ -11,7 +11,7 @@ from typing import Any
 from fsmde_ros.backends.built_files import BuildKey, hash_student
 from fsmde_ros.backends.onnx_graph import OUTPUTS, find_or_export
 from fsmde_ros.backends.padded import Feed, PaddedBackend, Program
-from fsmde_ros.errors import BackendError
+from fsmde_ros.errors import BackendError, one_line
 from fsmde_ros.network.student import Student
 
 PIP = "pip install openvino==2026.4.1"
@@ -42,7 +42,13 @@ class OpenVinoBackend(PaddedBackend):
         """See ``PaddedBackend``."""
         path, room = self._file(views, size)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision]}
-        request = _core().compile_model(path, "CPU", hints).create_infer_request()
+        try:
+            request = _core().compile_model(path, "CPU", hints).create_infer_request()
+        except RuntimeError as error:
+            raise BackendError(
+                f"backend {backend_name(self._precision)}: {path} cannot be loaded: {one_line(error)}; delete the file, "
+                "and it is made anew"
+            ) from error
 
         def run(feed: Feed) -> Sequence[Any]:
             results = request.infer(dict(feed))  # copies, which the next sweep leaves alone

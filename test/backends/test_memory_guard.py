@@ -39,6 +39,7 @@ ERRORS = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     MemoryError("no room"),
     RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+    type("RuntimeException", (Exception,), {})("Failed to allocate memory for requested buffer"),  # ONNX Runtime's
 ]
 
 
