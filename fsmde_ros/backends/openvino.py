@@ -46,8 +46,8 @@ class OpenVinoBackend(PaddedBackend):
             request = _core().compile_model(path, "CPU", hints).create_infer_request()
         except RuntimeError as error:
             raise BackendError(
-                f"backend {backend_name(self._precision)}: {path} cannot be loaded: {one_line(error)}; delete the file, "
-                "and it is made anew"
+                f"backend {backend_name(self._precision)}: {path} cannot be loaded: {one_line(error)}; delete the "
+                "file, and it is made anew"
             ) from error
 
         def run(feed: Feed) -> Sequence[Any]:

@@ -283,6 +283,12 @@ class SweepReport:
     times_ms: Mapping[str, float] = field(default_factory=dict)
     motion_m: float | None = None
 
+    def to_line(self) -> str:
+        """For the log; begins with the stamp as image headers have it."""
+        state = "dropped" if self.dropped else f"published {len(self.views)} views"
+        times = "".join(f", {name} {value:.1f} ms" for name, value in self.times_ms.items())
+        return f"sweep {self.stamp.sec}.{self.stamp.nanosec:09d}: {state}{times}; {self.reason}"
+
     def to_message(self, frame_id: str) -> DiagnosticArray:
         """The message of ``~/sweep``."""
         level = DiagnosticStatus.WARN if self.missing else DiagnosticStatus.OK

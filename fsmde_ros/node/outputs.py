@@ -79,7 +79,8 @@ class Outputs:
             self._preview.publish(picture_to_message(preview(depth, images, settings), header))
 
     def publish_report(self, report: SweepReport) -> None:
-        """The report of a sweep and its times."""
+        """The report of a sweep and its times; those of ``~/latency`` have no stamp, ``~/sweep`` and the log have."""
+        self._node.get_logger().debug(report.to_line())
         for stage, value in report.times_ms.items():
             self._latency[stage].publish(Float64(data=value))
         self._sweep.publish(report.to_message(self._vehicle_frame))

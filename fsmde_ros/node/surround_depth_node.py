@@ -27,6 +27,7 @@ from rclpy.utilities import ok, try_shutdown
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
+import fsmde_ros
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.node import parameters
@@ -175,7 +176,8 @@ class SurroundDepthNode(LifecycleNode):
         self._outputs = Outputs(self, self._cameras, extrinsics.vehicle_frame)
         card, backend = self._estimator.card, self._estimator.backend
         self._log.info(
-            f"configured in the frame {extrinsics.vehicle_frame}: model {card.name} {card.input_size} on "
+            f"configured in the frame {extrinsics.vehicle_frame}: model {card.name} {card.input_size}, weights "
+            f"{card.weights_sha256[:12]}, fsmde_ros {fsmde_ros.__version__}, on "
             f"{backend.name} (first run {seconds:.2f} s), cameras {', '.join(self._cameras)}; {settings.describe()}"
         )
 

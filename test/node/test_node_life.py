@@ -21,6 +21,7 @@ from lifecycle_msgs.msg import State
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.logging import LoggingSeverity, set_logger_level
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
@@ -342,3 +343,19 @@ def points_of(cloud, view):
     """x y z of the points of one view, in the order of the pixels (voxels are off)."""
     columns = cloud_columns(cloud)
     return np.stack([columns[axis] for axis in "xyz"], axis=-1)[columns["view"] == view]
+
+
+def test_every_sweep_is_in_the_debug_log_by_its_stamp(bench, capfd):
+    it = bench()
+    it.start()
+    set_logger_level("surround_depth", LoggingSeverity.DEBUG)
+    try:
+        it.send_and_wait(0)
+    finally:
+        set_logger_level("surround_depth", LoggingSeverity.INFO)
+    stamp, said = it.sweeps[-1].header.stamp, capfd.readouterr().err
+    line = next(line for line in said.splitlines() if "]: sweep " in line)
+    assert f"sweep {stamp.sec}.{stamp.nanosec:09d}: published 3 views, decode " in line
+    assert line.endswith("; complete")
+    assert "weights " in said
+    assert ", fsmde_ros 0." in said
