@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,3 +143,11 @@ def test_launch_accepts_the_file(path: Path) -> None:
     description = PythonLaunchDescriptionSource(str(path)).get_launch_description(LaunchContext())
     shown = {argument.name for argument in description.get_launch_arguments()}
     assert shown == set(declared(ast.parse(path.read_text())))
+
+
+@pytest.mark.ros
+def test_the_node_comes_up_under_launch_testing() -> None:
+    pytest.importorskip("launch_testing", reason="ROS 2 launch_testing is not installed (it has no wheel)")
+    command = [sys.executable, "-m", "launch_testing.launch_test", str(ROOT / "test" / "launch_surround_depth.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
