@@ -6,9 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from rosbags.rosbag2 import Reader, ReaderError
-
-from fsmde_ros.errors import SourceError
+from fsmde_ros.sources.bag_file import open_bag
 
 KEPT = 100  # messages that wait for a listener which is late
 PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
@@ -53,12 +51,10 @@ def patience(pace: str) -> dict[str, object]:
 def heard_topics(bag: Path, cameras: Iterable[str], lidars: Iterable[str]) -> list[str]:
     """What of a bag the node and the evaluator listen to; nothing may be played before they do.
 
-    ``lidars``: topics without the first slash, or frames that name them. Raises SourceError where there is no bag.
+    ``lidars``: topics without the first slash, or frames that name them. Raises SourceError where there is none or it
+    is damaged.
     """
     wanted = [f"/{name}/{what}" for name in cameras for what in ("image_rect/compressed", "camera_info")]
     wanted += [*(f"/{frame}" for frame in lidars), "/odom"]
-    try:
-        with Reader(bag) as reader:
-            return [topic for topic in wanted if topic in reader.topics]
-    except (FileNotFoundError, ReaderError) as error:
-        raise SourceError(f"bag {bag}: cannot be opened: {error}; expected the folder of a rosbag2 bag") from error
+    with open_bag(bag) as opened:
+        return [topic for topic in wanted if topic in opened.types]

@@ -17,6 +17,7 @@ LAYERS = {
     "estimator": 3,
     "benchmark": 4,
     "rig_file": 1,
+    "replay_settings": 1,
     "chaos": 1,
     "sources": 1,
     "check_rig": 1,

@@ -26,7 +26,6 @@ from fsmde_ros.backends import build_backend
 from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.benchmark.check import check
 from fsmde_ros.benchmark.counts import measure_ceiling
-from fsmde_ros.benchmark.machine import describe_machine, describe_versions, hash_file, hash_sources
 from fsmde_ros.benchmark.networks import batch_rows, measure, network_subjects, peer_subjects, scaling
 from fsmde_ros.benchmark.node_run import NodeOptions, measure_node
 from fsmde_ros.benchmark.report import to_markdown
@@ -34,6 +33,7 @@ from fsmde_ros.benchmark.stages import measure_stages
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.estimator import Estimator
+from fsmde_ros.provenance import describe_machine, describe_versions, hash_sources, sha256_of
 
 CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
 CUDA_BACKENDS = ("torch", "cuda_graph", "torch_compile", "onnxruntime", "tensorrt")
@@ -76,7 +76,7 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
         "command": command,
         "machine": describe_machine(),
         "versions": describe_versions(),
-        "hashes": {"checkpoint": hash_file(checkpoint), "sources": hash_sources()},
+        "hashes": {"checkpoint": sha256_of(checkpoint), "sources": hash_sources()},
         "views": options.views,
         "size": size,
         "device": str(device),

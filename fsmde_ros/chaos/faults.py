@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fsmde_ros.chaos.stream import COMPRESSED, INFO, Message, cameras, first_image_ns, in_order
+from fsmde_ros.chaos.stream import Message, cameras, first_image_ns, in_order
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.images import decode, encode_jpeg
+from fsmde_ros.sources.bag_messages import COMPRESSED, INFO
 from fsmde_ros.sweep import EncodedImage
 
 NS = 1_000_000_000
@@ -178,6 +179,20 @@ def _corrupt(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Me
     return _each(m, c, f, r, corrupted)
 
 
+def _garble(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
+    """Noise in the payload, whose length and ends stay: a memory or a cable with errors. May still be readable."""
+
+    def garbled(message: Message) -> list[Message]:
+        content = message.decoded()
+        data = np.array(content.data)
+        if len(data) > 4:
+            places = r.integers(2, len(data) - 2, size=max(1, round(f.size * len(data))))
+            data[places] ^= r.integers(1, 256, size=len(places), dtype=np.uint8)
+        return [message.encoded(replace(content, data=data))]
+
+    return _each(m, c, f, r, garbled)
+
+
 def _blank(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
     """An image of one grey value, of the same size: a covered lens."""
 
@@ -283,6 +298,7 @@ KINDS: Mapping[str, Kind] = {
     "reorder": Kind(_reorder, "neighbouring images of a camera change places"),
     "duplicate": Kind(_duplicate, "images come twice", "seconds between them", 0.001, 0.0, 3600.0),
     "corrupt": Kind(_corrupt, "half of the payload, with noise in it", "share of bytes that are noise", 0.01, 0.0, 1.0),
+    "garble": Kind(_garble, "noise in the payload, which keeps its length", "share of the bytes", 0.01, 0.0, 1.0),
     "blank": Kind(_blank, "images of one grey value", "grey value", 0.0, 0.0, 255.0),
     "swap": Kind(_swap, "the images of two cameras change topics"),
     "calibration": Kind(_calibration, "other focal lengths in CameraInfo", "factor; 0: uncalibrated", 0.8, 0.0, 100.0),

@@ -14,11 +14,7 @@ from functools import cache
 from typing import Any
 
 from fsmde_ros.errors import SourceError
-from fsmde_ros.sources.bag_messages import TYPESTORE
-
-COMPRESSED, RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
-INFO = "sensor_msgs/msg/CameraInfo"
-IMAGES = (COMPRESSED, RAW)
+from fsmde_ros.sources.bag_messages import COMPRESSED, IMAGE_TYPES, TYPESTORE
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +37,7 @@ class Message:
     @property
     def is_image(self) -> bool:
         """Whether this is an image, compressed or raw."""
-        return self.msgtype in IMAGES
+        return self.msgtype in IMAGE_TYPES
 
     @property
     def camera(self) -> str:

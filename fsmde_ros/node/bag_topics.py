@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 
@@ -19,55 +19,33 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import Reader, ReaderError
 
-from fsmde_ros.errors import SourceError
+MIN_DEPTH, MAX_DEPTH = 30, 1000
+"""Messages a publisher keeps: a bag that was recorded with depth 1 plays in bursts, and one may claim any depth."""
 
-MIN_DEPTH = 30
-"""Messages a publisher keeps, at least: a bag that was recorded with depth 1 plays in bursts."""
-
-
-@contextmanager
-def bag_reader(path: Path) -> Iterator[Reader]:
-    """An open reader of a rosbag2 bag. Raises SourceError where there is none or it is damaged."""
-    try:
-        reader = Reader(path)
-        reader.open()
-    except (FileNotFoundError, ReaderError) as error:
-        raise SourceError(
-            f"bag {path}: cannot be opened: {error} Expected the folder of a rosbag2 bag (metadata.yaml and "
-            "its .mcap or .db3); nuscenes_to_bag and ddad_to_bag make one"
-        ) from error
-    try:
-        yield reader
-    finally:
-        reader.close()
+_TYPE = re.compile(r"(?P<package>[a-z][a-z0-9_]*)/msg/(?P<name>[A-Z][A-Za-z0-9]*)")  # REP 145 has no other
 
 
 @cache
 def message_class(msgtype: str) -> type | None:
-    """Python class of a type such as "sensor_msgs/msg/Image"; None where its package is absent."""
-    package, _, name = msgtype.partition("/msg/")
+    """Python class of a type such as "sensor_msgs/msg/Image"; None where its package is absent.
+
+    A bag may name any package. None is imported but those that the interface generator of ROS made,
+    which its type support tells, as importing runs what is in it.
+    """
+    match = _TYPE.fullmatch(msgtype)
+    spec = importlib.util.find_spec(match["package"]) if match else None
+    if match is None or spec is None or not any(map(_has_type_support, spec.submodule_search_locations or ())):
+        return None
     try:
-        module = importlib.import_module(f"{package}.msg")
+        module = importlib.import_module(f"{match['package']}.msg")
     except ImportError:
         return None
-    return getattr(module, name, None)
+    return getattr(module, match["name"], None)
 
 
-def playable(reader: Reader, topics: Sequence[str]) -> tuple[list[Connection], list[str]]:
-    """The bag's connections that can be published, and "topic (type)" of those that cannot.
-
-    ``topics``: only these; empty means all. Raises SourceError for one the bag does not have.
-    """
-    missing = [topic for topic in topics if topic not in reader.topics]
-    if missing:
-        raise SourceError(
-            f"bag {reader.path}: no topic {', '.join(missing)}; it has {', '.join(sorted(reader.topics))}"
-        )
-    wanted = [c for c in reader.connections if not topics or c.topic in topics]
-    left_out = sorted({f"{c.topic} ({c.msgtype})" for c in wanted if message_class(c.msgtype) is None})
-    return [c for c in wanted if message_class(c.msgtype) is not None], left_out
+def _has_type_support(folder: str) -> bool:
+    return any(Path(folder).glob("*__rosidl_typesupport_c*.so"))
 
 
 def offered_qos(connection: Connection) -> QoSProfile:
@@ -83,7 +61,7 @@ def offered_qos(connection: Connection) -> QoSProfile:
     if offered is not None:
         latched = latched or offered.durability == QosDurability.TRANSIENT_LOCAL
         best_effort = offered.reliability == QosReliability.BEST_EFFORT
-        depth = max(depth, offered.depth)
+        depth = min(max(depth, offered.depth), MAX_DEPTH)
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,

@@ -34,8 +34,8 @@ from fsmde_ros.node.connections import Connections
 from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, odometry_to_pose, stamp_ns
 from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
-from fsmde_ros.node.provenance import describe_inputs, describe_machine
 from fsmde_ros.node.sensor_subscription import SensorSubscription
+from fsmde_ros.provenance import describe_inputs, describe_run
 from fsmde_ros.replay_report import (
     DepthImage,
     ReplayScores,
@@ -196,7 +196,7 @@ def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
 
 def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> int:
     """Listen until a signal or the idle timeout, then report; returns the exit status."""
-    inputs = describe_inputs(options.inputs)
+    about = describe_run(options.inputs)
     with StopSignal() as stop:
         init_ros(ros_arguments)
         try:
@@ -204,7 +204,7 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
             rig_file = options.rig or rig_file_of(node)
             placement = find_placement(node, rig_file, options.cameras)
             if rig_file is not None:
-                inputs |= describe_inputs({"rig": rig_file})
+                about["inputs"] |= describe_inputs({"rig": rig_file})
             evaluator = Evaluator(node, placement, options)
             node.get_logger().info(f"ready: waiting for {len(placement.cameras)} cameras")
             spin_until_stopped(node, stop, lambda: evaluator.messages, options.idle_timeout)
@@ -213,7 +213,7 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
         finally:
             try_shutdown()
     report = build_report(evaluator.scores, evaluator.reports, evaluator.frames_in)
-    report |= {"inputs": inputs, "machine": describe_machine()}
+    report |= about
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")

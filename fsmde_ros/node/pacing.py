@@ -7,7 +7,6 @@ stamps, with the offsets of the cameras taken out, as in the node itself (``stam
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,17 +14,6 @@ from fsmde_ros.stamp_offsets import StampOffsets
 
 NS = 1_000_000_000
 WINDOW_NS = 50_000_000  # how far the images of a sweep may lie apart until their offsets are known
-
-
-def header_stamp_ns(cdr: bytes) -> int:
-    """Stamp in nanoseconds of a serialized message whose first field is a ``std_msgs/Header``.
-
-    ``cdr``: CDR with its 4 bytes of encapsulation (byte 1 is the byte order: 1 = little endian,
-    OMG DDS-RTPS 10.2); then int32 seconds and uint32 nanoseconds.
-    """
-    order = "<" if cdr[1] & 1 else ">"
-    seconds, nanoseconds = struct.unpack_from(order + "iI", cdr, 4)
-    return int(seconds) * NS + int(nanoseconds)
 
 
 @dataclass(frozen=True)

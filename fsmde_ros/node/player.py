@@ -10,29 +10,29 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from rclpy.utilities import try_shutdown
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader
 from rosgraph_msgs.msg import Clock
 
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
-from fsmde_ros.node.bag_topics import bag_reader, is_latched, message_class, offered_qos, playable
+from fsmde_ros.node.bag_topics import message_class, offered_qos
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
-from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate, header_stamp_ns
+from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate
+from fsmde_ros.node.playlist import Playlist
+from fsmde_ros.sources.bag_file import BagFile, open_bag
 
-IMAGE_TYPES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 CLOCK_STEP_S = 0.01
 LOOK_S = 0.05  # between two looks at who listens
 SETTLED_LOOKS = 20  # without anybody new; counted in looks, as a machine that stalls finds nobody in that time
@@ -82,26 +82,20 @@ class ReplayOptions:
 class Player:
     """Publishes the messages of an open bag."""
 
-    def __init__(self, node: Node, reader: Reader, options: ReplayOptions, stop: StopSignal) -> None:
-        self._node, self._reader, self._options, self._stop = node, reader, options, stop
+    def __init__(self, node: Node, bag: BagFile, options: ReplayOptions, stop: StopSignal) -> None:
+        self._node, self._options, self._stop = node, options, stop
         self.sent: dict[str, int] = {}
-        connections, left_out = playable(reader, options.topics)
-        if left_out:
-            node.get_logger().info(f"left out, no Python package for the type: {', '.join(left_out)}")
-        if not connections:
-            raise SourceError(
-                f"bag {options.bag}: nothing to play: no topic of {sorted(reader.topics)} is wanted "
-                "(--topics) and of a type whose message package is installed"
-            )
+        self._playlist = Playlist(bag, options.topics, options.start, options.duration)
+        if self._playlist.left_out:
+            node.get_logger().info(f"left out, no Python package for the type: {', '.join(self._playlist.left_out)}")
         self._publishers: dict[str, Publisher] = {}
-        self._connections: list[Connection] = connections
-        for connection in connections:
+        for connection in self._playlist.connections:
             if connection.topic not in self._publishers:
                 self._publishers[connection.topic] = self._advertise(connection)
         silent = [topic for topic in options.wait_for if topic not in self._publishers]
         if silent:
             raise SourceError(f"bag {options.bag}: --wait-for {', '.join(silent)}: not among the topics to play")
-        self._images = {c.topic for c in connections if c.msgtype in IMAGE_TYPES}
+        self._images = self._playlist.images
         self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
         self._gate: SweepGate | None = None
         if options.pace == "node":
@@ -110,15 +104,21 @@ class Player:
     def _advertise(self, connection: Connection) -> Publisher:
         name = self._options.remap.get(connection.topic, connection.topic)
         kind = message_class(connection.msgtype)
-        assert kind is not None  # playable() left the others out
-        return self._node.create_publisher(kind, name, offered_qos(connection))
+        assert kind is not None  # the playlist left the others out
+        try:
+            return self._node.create_publisher(kind, name, offered_qos(connection))
+        except InvalidTopicNameException as error:
+            raise SourceError(
+                f"bag {self._options.bag}: '{name}' is no topic name that ROS takes; give it another with --remap, "
+                "or play others with --topics"
+            ) from error
 
     def _open_gate(self) -> SweepGate:
         if not self._images:
             raise SourceError(
                 f"bag {self._options.bag}: --pace node goes by images, and the bag has none to play; use --pace clock"
             )
-        gate = SweepGate({topic: self._first_stamps(topic) for topic in sorted(self._images)})
+        gate = SweepGate({topic: self._playlist.first_stamps(topic, LEARNT_STAMPS) for topic in sorted(self._images)})
         self._node.create_subscription(
             DiagnosticArray,
             self._options.sweep_topic,
@@ -126,10 +126,6 @@ class Player:
             QoSProfile(depth=100),
         )
         return gate
-
-    def _first_stamps(self, topic: str) -> list[int]:
-        messages = self._reader.messages([c for c in self._connections if c.topic == topic])
-        return [header_stamp_ns(bytes(data[:12])) for _, _, data in islice(messages, LEARNT_STAMPS)]
 
     def wait_for_subscribers(self) -> None:
         """Return when the topics to wait for have a subscriber and no more turn up, or in time."""
@@ -158,33 +154,29 @@ class Player:
             if not self._options.loop:
                 break
         self._finish()
+        in_full = self._options.start == 0 and self._options.duration is None and not self._stop
+        if in_full and sum(self.sent.values()) < self._playlist.claimed:
+            self._node.get_logger().warning(
+                f"bag {self._options.bag} is damaged: it says that it has {self._playlist.claimed} messages of these "
+                f"topics, {sum(self.sent.values())} could be read"
+            )
 
     def _play_once(self) -> None:
         clock: PlaybackClock | None = None
-        for connection, stamp_ns, data in self._messages():
+        for entry in self._playlist.entries():
             if clock is None:
-                clock = PlaybackClock(stamp_ns, time.monotonic_ns(), self._options.rate)
+                clock = PlaybackClock(entry.logged_ns, time.monotonic_ns(), self._options.rate)
             if self._gate is None:
-                self._wait_for_time(clock, stamp_ns)
-            elif connection.topic in self._images:
-                self._wait_for_node(self._gate, connection.topic, header_stamp_ns(bytes(data[:12])), stamp_ns)
+                self._wait_for_time(clock, entry.logged_ns)
+            elif entry.stamp_ns is not None:
+                self._wait_for_node(self._gate, entry.topic, entry.stamp_ns, entry.logged_ns)
             if self._stop:
                 return
-            self._tick(stamp_ns)
-            self._publishers[connection.topic].publish(bytes(data))
-            self.sent[connection.topic] = self.sent.get(connection.topic, 0) + 1
-            if self._gate is not None and connection.topic in self._images:
-                self._gate.published(connection.topic, header_stamp_ns(bytes(data[:12])))
-
-    def _messages(self) -> Iterator[tuple[Connection, int, bytes]]:
-        """Messages in order of time; of latched topics also those before the start."""
-        begin = self._reader.start_time + round(self._options.start * NS)
-        end = None if self._options.duration is None else begin + round(self._options.duration * NS)
-        latched = [c for c in self._connections if is_latched(c)]
-        if latched and begin > self._reader.start_time:
-            for connection, _, data in self._reader.messages(latched, stop=begin):
-                yield connection, begin, data
-        yield from self._reader.messages(self._connections, start=begin, stop=end)
+            self._tick(entry.logged_ns)
+            self._publishers[entry.topic].publish(entry.data)
+            self.sent[entry.topic] = self.sent.get(entry.topic, 0) + 1
+            if self._gate is not None and entry.stamp_ns is not None:
+                self._gate.published(entry.topic, entry.stamp_ns)
 
     def _wait_for_time(self, clock: PlaybackClock, stamp_ns: int) -> None:
         while not self._stop:
@@ -261,11 +253,11 @@ def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
 
 def replay(options: ReplayOptions, ros_arguments: Sequence[str] = ()) -> int:
     """Play; returns the exit status: 0 done, 130 interrupted."""
-    with bag_reader(options.bag) as reader, StopSignal() as stop:
+    with open_bag(options.bag) as bag, StopSignal() as stop:
         init_ros(ros_arguments)
         try:
             node = Node("replay", start_parameter_services=False)
-            player = Player(node, reader, options, stop)
+            player = Player(node, bag, options, stop)
             player.wait_for_subscribers()
             begun = time.monotonic()
             player.play()

@@ -25,7 +25,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
 from fsmde_ros.chaos.stream import Message, cameras
 from fsmde_ros.checkpoint import save_checkpoint
@@ -39,6 +39,7 @@ from fsmde_ros.replay_settings import environment
 
 QUEUE = QoSProfile(depth=200)
 STARTED = "listening to "  # the node's line when it is active
+WARM_S = 1.0  # s of a drive until the states of the cameras count: before, no camera has sent enough
 START_S, STOP_S, QUIET_S, SETTLE_S = 180.0, 60.0, 1.0, 30.0
 NS = 1_000_000_000
 
@@ -66,14 +67,19 @@ class Heard:
     Attributes:
         reports: of ``~/sweep``, in the order of arrival.
         depths: camera and stamp of every depth image, in the order of arrival.
+        focals: camera, stamp and focal length (f_x, pixels) of the CameraInfo of every depth image.
         diagnostics: values of the newest status by its name, with "level" and "message".
-        states: every state that a camera or the pipeline was said to be in, by name.
+        states: every state that a camera or the pipeline was said to be in while faults were about
+            to come, by name.
+        others: messages of the cloud, the preview and stddev, by topic; they are taken as bytes.
     """
 
     reports: list[Report] = field(default_factory=list)
     depths: list[tuple[str, int]] = field(default_factory=list)
+    focals: list[tuple[str, int, float]] = field(default_factory=list)
     diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
     states: dict[str, set[str]] = field(default_factory=dict)
+    others: dict[str, int] = field(default_factory=dict)
 
 
 class NodeProcess:
@@ -140,6 +146,7 @@ class Stage:
 
     def __init__(self, drive: Sequence[Message], domain: int) -> None:
         self.heard = Heard()
+        self._is_watching = False
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self._node = Node("rehearsal", context=self._context, start_parameter_services=False)
@@ -152,11 +159,19 @@ class Stage:
         self._publishers = {
             topic: self._node.create_publisher(kind, topic, QUEUE) for topic, kind in kinds.items() if kind is not None
         }
+        self._outputs = {
+            "/surround_depth/points": PointCloud2,
+            "/surround_depth/preview": CompressedImage,
+            **{f"/{name}/depth/stddev": Image for name in self.cameras},
+        }
         self._change = self._node.create_client(ChangeState, "/surround_depth/change_state")
         self._node.create_subscription(DiagnosticArray, "/surround_depth/sweep", self._take_report, QUEUE)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, QUEUE)
         for name in self.cameras:
             self._node.create_subscription(Image, f"/{name}/depth/image_rect", self._taker(name), QUEUE)
+            self._node.create_subscription(CameraInfo, f"/{name}/depth/camera_info", self._info_taker(name), QUEUE)
+        for topic, kind in self._outputs.items():
+            self._node.create_subscription(kind, topic, self._counter(topic), QUEUE, raw=True)
 
     def __enter__(self) -> Stage:
         return self
@@ -188,7 +203,7 @@ class Stage:
 
     def wait_for_node(self) -> None:
         """Return when the node hears all images and is heard itself. Raises RehearsalError otherwise."""
-        own = ["/surround_depth/sweep", *(f"/{name}/depth/image_rect" for name in self.cameras)]
+        own = ["/surround_depth/sweep", *self._outputs, *(f"/{name}/depth/image_rect" for name in self.cameras)]
         deadline = time.monotonic() + START_S
         while not (
             all(self._publishers[topic].get_subscription_count() == 1 for topic in self._images)
@@ -205,11 +220,13 @@ class Stage:
         for message in drive:
             if message.topic not in self._publishers:
                 continue
+            self._is_watching = message.time_ns - begin_bag > WARM_S * NS
             due = begin + max(0, message.time_ns - begin_bag) / NS / rate
             while (left := due - time.monotonic()) > 0:
                 self._executor.spin_once(timeout_sec=min(left, 0.01))
             self._publishers[message.topic].publish(message.data)
             sent += message.is_image
+        self._is_watching = False
         return sent
 
     def settle(self) -> None:
@@ -248,7 +265,21 @@ class Stage:
             name = status.name.partition(": ")[2]
             values = {pair.key: pair.value for pair in status.values}
             self.heard.diagnostics[name] = {**values, "level": str(ord(status.level)), "message": status.message}
-            self.heard.states.setdefault(name, set()).add(values["state"] if name in self.cameras else status.message)
+            if self._is_watching:
+                state = values["state"] if name in self.cameras else status.message
+                self.heard.states.setdefault(name, set()).add(state)
+
+    def _counter(self, topic: str):  # type: ignore[no-untyped-def]  # a callback of rclpy
+        def count(message: bytes) -> None:
+            self.heard.others[topic] = self.heard.others.get(topic, 0) + 1
+
+        return count
+
+    def _info_taker(self, camera: str):  # type: ignore[no-untyped-def]  # a callback of rclpy
+        def take(message: CameraInfo) -> None:
+            self.heard.focals.append((camera, stamp_ns(message.header.stamp), float(message.k[0])))
+
+        return take
 
     def _taker(self, camera: str):  # type: ignore[no-untyped-def]  # a callback of rclpy
         def take(message: Image) -> None:

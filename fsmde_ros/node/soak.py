@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
+import shlex
 import sys
 import tempfile
 import time
@@ -23,9 +23,10 @@ import numpy as np
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
-from fsmde_ros.checkpoint import find_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, untrained_checkpoint
+from fsmde_ros.provenance import describe_run
 from fsmde_ros.replay_settings import environment, lossless
 
 NS = 1_000_000_000
@@ -48,6 +49,7 @@ class Sample:
         rss_mib, threads: of its process.
         sweeps: reports since the sample before; of these ``dropped`` were not published.
         p50_ms, p99_ms: latency of the published ones; None without any.
+        clouds, previews, stddevs: messages that came of the cloud, the preview and the uncertainty.
         counters: of the newest diagnostics, since the start of the node.
     """
 
@@ -59,6 +61,9 @@ class Sample:
     p50_ms: float | None
     p99_ms: float | None
     counters: Mapping[str, int]
+    clouds: int = 0
+    previews: int = 0
+    stddevs: int = 0
 
 
 def turn(bag: Sequence[Message], number: int, seed: int) -> list[Message]:
@@ -108,6 +113,9 @@ def sample(stage: Stage, node: NodeProcess, at_s: float) -> Sample:
     reports = [*stage.heard.reports]
     stage.heard.reports.clear()
     stage.heard.depths.clear()
+    stage.heard.focals.clear()
+    others = dict(stage.heard.others)
+    stage.heard.others.clear()
     latencies = [report.total_ms for report in reports if report.total_ms is not None]
     p50, p99 = np.percentile(latencies, [50, 99]).round(1).tolist() if latencies else (None, None)
     pipeline = stage.heard.diagnostics.get("pipeline", {})
@@ -121,6 +129,9 @@ def sample(stage: Stage, node: NodeProcess, at_s: float) -> Sample:
         p50,
         p99,
         {name: int(pipeline[name]) for name in COUNTERS if name in pipeline},
+        others.get("/surround_depth/points", 0),
+        others.get("/surround_depth/preview", 0),
+        sum(count for topic, count in others.items() if topic.endswith("/stddev")),
     )
 
 
@@ -140,6 +151,9 @@ def summary(samples: Sequence[Sample], status: int) -> dict[str, object]:
         "exit_status": status,
         "sweeps": sum(s.sweeps for s in samples),
         "dropped": sum(s.dropped for s in samples),
+        "clouds": sum(s.clouds for s in samples),
+        "previews": sum(s.previews for s in samples),
+        "stddevs": sum(s.stddevs for s in samples),
         "rss_mib_first_sixth": memory[0],
         "rss_mib_last_sixth": memory[1],
         "memory_growth_percent": round(100 * (memory[1] / memory[0] - 1), 2) if memory[0] and memory[1] else None,
@@ -159,27 +173,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=1.0, help="speed of the bag (1.0)")
     parser.add_argument("--checkpoint", type=find_checkpoint, help="file, or one of the package (small)")
     parser.add_argument("--untrained", action="store_true", help="a small network of random weights instead")
+    parser.add_argument("--backend", default="auto", help="of the node (auto)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("docs/results/soak.json"))
     options = parser.parse_args(argv)
-    given = f"--minutes {options.minutes:g} --rate {options.rate:g}{' --untrained' if options.untrained else ''}"
+    given = shlex.join(sys.argv[1:] if argv is None else argv)
     os.environ.update(environment(os.getpid() % 100 + 1))
-    parameters: dict[str, object] = {"rig_file": options.rig}
+    parameters: dict[str, object] = {"rig_file": options.rig, "backend": options.backend}
     try:
         bag = read_messages(options.bag)
         with tempfile.TemporaryDirectory() as folder:
             if options.untrained:
                 options.checkpoint = untrained_checkpoint(Path(folder) / "untrained.safetensors")
-            if options.checkpoint:
-                parameters["checkpoint"] = options.checkpoint
+            checkpoint = options.checkpoint or default_checkpoint()
+            parameters["checkpoint"] = checkpoint
+            about = describe_run({"bag": options.bag, "rig": options.rig, "checkpoint": checkpoint})
             samples, status = soak(bag, parameters, 60 * options.minutes, options.every, options.rate, options.seed)
     except FsmdeError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 2
     content = {
-        "command": f"python -m fsmde_ros.node.soak BAG RIG {given}",
-        "checkpoint": options.checkpoint.name if options.checkpoint else "of the package",
-        "machine": f"{os.cpu_count()} cores ({platform.machine()})",
+        "command": f"python -m fsmde_ros.node.soak {given}",
+        **about,
         "faults": [fault.kind for fault in FAULTS],
         "summary": summary(samples, status),
         "samples": [dataclasses.asdict(s) for s in samples],

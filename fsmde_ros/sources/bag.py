@@ -26,9 +26,8 @@ from fsmde_ros.pixel_layout import decode_pixels
 from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
+from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED
 from fsmde_ros.sources.bag_rig import (
-    CLOUD,
-    COMPRESSED,
     ODOMETRY,
     find_cameras,
     lidars_of_bag,

@@ -83,6 +83,21 @@ class BagFile:
             raise SourceError(f"bag {self.path}: a message of {topic} has {len(data)} bytes, no header") from error
         return int(sec) * 10**9 + int(nanosec)
 
+    def claimed(self, topics: Collection[str]) -> int:
+        """How many messages of ``topics`` the bag says that it has; of a damaged one fewer may be found."""
+        try:
+            return sum(int(c.msgcount) for c in self._reader.connections if c.topic in topics)
+        except _DAMAGE as error:
+            raise SourceError(f"bag {self.path}: damaged, its number of messages is none: {error!r}") from error
+
+    @property
+    def start_ns(self) -> int:
+        """Log time of the first message, nanoseconds."""
+        try:
+            return int(self._reader.start_time)
+        except _DAMAGE as error:
+            raise SourceError(f"bag {self.path}: damaged, says nothing of its start: {error!r}") from error
+
     def listing(self) -> str:
         """Topics and their types, for messages."""
         return ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(self.types.items())) or "no topics"

@@ -17,6 +17,10 @@ from fsmde_ros.sweep import EncodedImage, LidarScan
 TYPESTORE = get_typestore(Stores.ROS2_JAZZY)
 """The types that are read here have had the same fields in every distribution since Foxy."""
 
+COMPRESSED, RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
+INFO, CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
+IMAGE_TYPES = (COMPRESSED, RAW)
+
 MAP_FRAME = "map"
 JPEG_QUALITY = 95  # of images that come as pixels
 

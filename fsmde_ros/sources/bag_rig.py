@@ -14,10 +14,9 @@ from fsmde_ros.geometry import rigid
 from fsmde_ros.pixel_layout import ENCODINGS
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_file import BagFile
+from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
 
-COMPRESSED, RAW = "sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image"
-INFO, CLOUD = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
 
 

@@ -17,7 +17,8 @@ from fsmde_ros.picture import Snapshot
 from fsmde_ros.pixel_layout import decode_pixels
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
-from fsmde_ros.sources.bag_rig import COMPRESSED, find_cameras
+from fsmde_ros.sources.bag_messages import COMPRESSED
+from fsmde_ros.sources.bag_rig import find_cameras
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sweep import EncodedImage
 

@@ -11,12 +11,12 @@ from rosbags.rosbag2 import Reader
 from fsmde_ros.chaos.__main__ import main, parse_fault
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import KINDS, Fault, apply
-from fsmde_ros.chaos.stream import COMPRESSED, INFO, Message, count_images
+from fsmde_ros.chaos.stream import Message, count_images
 from fsmde_ros.errors import ConfigError, ImageError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.images import decode, encode_jpeg, encoded_size
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sources.bag_messages import TYPESTORE, camera_info, compressed_image
+from fsmde_ros.sources.bag_messages import COMPRESSED, INFO, TYPESTORE, camera_info, compressed_image
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import EncodedImage, Sweep, View
 
@@ -119,6 +119,17 @@ def test_twice(drive):
     assert len(images(out, "a")) == COUNT + 10
     assert len({m.stamp_ns for m in images(out, "a")}) == COUNT
     assert len(events) == 10
+
+
+def test_garbled_images_keep_length_and_ends_and_some_can_be_read(drive):
+    out, events = run(drive, Fault("garble", 1.0, 3.0, ("a",)))
+    before, after = images(drive, "a"), images(out, "a")
+    changed = [(m.decoded().data, n.decoded().data) for m, n in zip(before, after, strict=True) if m.data != n.data]
+    assert len(changed) == len(events) == 20
+    for old, new in changed:
+        assert len(old) == len(new)
+        assert (bytes(old[:2]), bytes(old[-2:])) == (bytes(new[:2]), bytes(new[-2:]))
+        assert 1 <= np.count_nonzero(old != new) <= round(0.01 * len(old)) + 1
 
 
 def test_corrupt_images_cannot_be_read_and_blank_ones_can(drive):

@@ -228,6 +228,37 @@ def test_bags(fuzzer, mutate, small_bag, tmp_path):
     fuzzer.run("bag, its metadata", read, lambda random: (data, mutate(metadata, random)), share=0.02)
 
 
+def test_bags_to_play(fuzzer, mutate, small_bag, tmp_path):
+    """The player's look at a bag, which takes any topic and type, and its pace by the stamps of images."""
+    pytest.importorskip("rclpy")
+    from fsmde_ros.node.bag_topics import offered_qos
+    from fsmde_ros.node.pacing import SweepGate
+    from fsmde_ros.node.playlist import Playlist
+    from fsmde_ros.replay_settings import heard_topics
+    from fsmde_ros.sources.bag_file import open_bag
+
+    storage = next(small_bag.glob("*.mcap"))
+    data, metadata = storage.read_bytes(), (small_bag / "metadata.yaml").read_bytes()
+    target = tmp_path / small_bag.name
+    shutil.copytree(small_bag, target)
+
+    def play(pair):
+        (target / storage.name).write_bytes(pair[0])
+        (target / "metadata.yaml").write_bytes(pair[1])
+        heard_topics(target, ["left", "right"], ["lidar_top"])
+        with open_bag(target) as opened:
+            playlist = Playlist(opened, start_s=0.05)
+            for connection in playlist.connections:
+                offered_qos(connection)
+            gate = SweepGate({topic: playlist.first_stamps(topic, 16) for topic in sorted(playlist.images)})
+            for entry in playlist.entries():
+                if entry.stamp_ns is not None and gate.may_publish(entry.topic, entry.stamp_ns):
+                    gate.published(entry.topic, entry.stamp_ns)
+
+    fuzzer.run("bag to play, its storage", play, lambda random: (mutate(data, random), metadata), share=0.02)
+    fuzzer.run("bag to play, its metadata", play, lambda random: (data, mutate(metadata, random)), share=0.02)
+
+
 def test_messages_of_a_bag(fuzzer, mutate, small_bag):
     """Bytes of messages, changed within a bag that is whole."""
     from fsmde_ros.sources.bag_file import open_bag

@@ -6,6 +6,7 @@ import array
 import dataclasses
 import json
 import os
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,14 +14,17 @@ from sensor_msgs.msg import CompressedImage
 
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import KINDS, Event, Fault, apply
-from fsmde_ros.chaos.stream import COMPRESSED, INFO, Message, cameras
+from fsmde_ros.chaos.stream import Message, cameras
 from fsmde_ros.images import encode_jpeg
-from fsmde_ros.node.fault_matrix import DEADLINE_S, Case, all_cases, judge, loss_lines, node_parameters, page, run_case
+from fsmde_ros.node.fault_cases import Case, all_cases
+from fsmde_ros.node.fault_judge import judge
+from fsmde_ros.node.fault_matrix import DEADLINE_S, loss_lines, main, node_parameters, page, run_case
 from fsmde_ros.node.pipeline import receive
 from fsmde_ros.node.rehearsal import Heard, NodeProcess, Report, Stage
+from fsmde_ros.provenance import sha256_of
 from fsmde_ros.rig import Camera
 from fsmde_ros.rig_file import write_rig
-from fsmde_ros.sources.bag_messages import TYPESTORE, camera_info, compressed_image
+from fsmde_ros.sources.bag_messages import COMPRESSED, INFO, TYPESTORE, camera_info, compressed_image
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
 from fsmde_ros.sweep_assembler import AssemblerConfig, SweepAssembler
@@ -54,9 +58,16 @@ CASES = (
     Case(
         "lost, corrupt and twice",
         (Fault("drop", share=0.05), Fault("corrupt", 1, 3, ("left",), 0.5), Fault("duplicate", 1, 3, ("right",))),
-        {"duplicate": lambda events: sum(e.kind == "duplicate" for e in events)},
+        states=("undecodable",),
     ),
-    Case("dead, late", (Fault("dead", 1, 2, ("left",)), Fault("delay", 2, 3, ("right",), amount=0.4)), {}),
+    Case(
+        "dead, late",
+        (Fault("dead", 1, 2, ("left",)), Fault("delay", 2, 3, ("right",), amount=0.4)),
+        {"late": lambda events: sum(e.kind == "delay" for e in events)},
+        states=("late", "stale"),
+        undetermined=("out_of_order",),
+    ),
+    Case("other calibration", (Fault("calibration", 1, 2, ("left",)),)),
     Case("clock set back", (Fault("clock_jump", 2, amount=-5.037),), {"resets": lambda _: 1}, may_reset=True),
 )
 
@@ -98,7 +109,14 @@ def answer(drive, names=NAMES, lose=()):
             Report(views[0].stamp_ns, () if dropped else names, dropped, "replaced: x", 10.0, float(k))
         )
         heard.depths += [] if dropped else [(m.camera, m.stamp_ns) for m in views]
-    heard.diagnostics["pipeline"] = {"assembler messages": str(len(images)), "assembler late": "0"}
+    kept = [[m for m in images if (m.stamp_ns - START) // PERIOD == k] for k in stamps if k not in lose]
+    complete = sum(len(views) == len(NAMES) for views in kept)
+    heard.diagnostics["pipeline"] = {
+        "assembler messages": str(len(images)),
+        "assembler late": "0",
+        "complete": str(complete),
+        "partial": str(len(kept) - complete),
+    }
     return heard
 
 
@@ -107,9 +125,12 @@ def test_the_judge_is_content_with_a_node_that_publishes_all(rehearsal):
     result = judge(Case("none"), bag, bag, [], answer(bag))
     assert not result.failures
     assert (result.sweeps_in, result.usable, result.published, result.complete) == (COUNT,) * 4
-    assert f"| none | {COUNT} | {COUNT} |" in page(
-        [result], {"bag": "b", "rate": 1, "checkpoint": "c", "machine": "m", "seed": 0}
-    )
+    about = {
+        **{"command": "c", "bag": "b", "rate": 1, "seed": 0},
+        "inputs": {"checkpoint": {"name": "n", "sha256": "0" * 64}},
+        "machine": {"cores": 2, "processor": "p"},
+    }
+    assert f"| none | {COUNT} | {COUNT} |" in page([result], about)
 
 
 def test_the_judge_sees_what_is_wrong(rehearsal):
@@ -123,10 +144,36 @@ def test_the_judge_sees_what_is_wrong(rehearsal):
     assert "the output went back in time 1 times" in judge(Case("none"), bag, bag, [], heard).failures
     heard = answer(bag)
     heard.diagnostics["pipeline"]["assembler messages"] = "3"
-    assert f"3 images were counted, {3 * COUNT} sent" in judge(Case("none"), bag, bag, [], heard).failures
-    case = Case("late", (Fault("delay"),), {"late": len})
+    assert f"messages: 3 counted, {3 * COUNT} expected" in judge(Case("none"), bag, bag, [], heard).failures
+    case = Case("late", (Fault("delay"),), {"late": len}, states=("late",))
     event = Event("delay", "/left/image_rect/compressed", START, 0.0)
-    assert "late is 0, 1 were injected" in judge(case, bag, bag, [event], answer(bag)).failures
+    failures = judge(case, bag, bag, [event], answer(bag)).failures
+    assert "late: 0 counted, 1 expected" in failures
+    assert "no camera was said to be 'late'" in failures
+    heard = answer(bag)
+    heard.diagnostics["pipeline"] |= {"assembler duplicate": "2", "complete": "35"}
+    heard.states["left"] = {"OK", "stale"}
+    assert judge(Case("none"), bag, bag, [], heard).failures == [
+        "duplicate: 2 counted, 0 expected",
+        f"35 complete sweeps were counted, {COUNT} came",
+        "a camera was said to be 'stale'",
+    ]
+
+
+def test_the_judge_wants_the_other_calibration_used_and_gone(rehearsal):
+    bag, _ = rehearsal
+    case = Case("calibration", (Fault("calibration", 1, 2, ("left",)),))
+    drive, events = apply(bag, list(case.faults), 0)
+
+    def judged(first, last):
+        heard = answer(drive)
+        other = {("left", START + k * PERIOD) for k in range(first, last)}
+        heard.focals = [(*frame, 80.0 if frame in other else 100.0) for frame in heard.depths]
+        return judge(case, bag, drive, events, heard)
+
+    assert (judged(10, 20).recovery, judged(10, 20).failures) == (0, [])
+    assert judged(10, 24).failures == ["4 sweeps until the first complete one after the fault"]
+    assert judged(0, 0).failures == ["the other calibration was never used"]
 
 
 def test_recovery_counts_the_sweeps_after_the_fault_until_one_is_whole(rehearsal):
@@ -173,27 +220,33 @@ def turning_drive():
 
 
 def rehearse(drive, names):
-    """What a node says whose work takes no time: the real look at each image, the real assembler."""
+    """What a node says whose work takes no time, but of its cameras: the real look at an image, the real assembler."""
     assembler = SweepAssembler(AssemblerConfig(names, deadline_s=DEADLINE_S))
     heard, refused, clock = Heard(), dict.fromkeys(names, 0), drive[0].time_ns
+    focal = dict.fromkeys(names, 9.0)
 
     def publish(sweeps):
         for sweep in sweeps:
             views = tuple(name for name, arrival in sweep.views.items() if arrival.payload)
             heard.reports.append(Report(sweep.stamp_ns, views, not views, "no usable view: x", 1.0, 0.0))
             heard.depths += [(name, sweep.views[name].stamp_ns) for name in views]
+            heard.focals += [(name, sweep.views[name].stamp_ns, focal[name]) for name in views]
 
     for message in drive:
         while clock + 10_000_000 < message.time_ns:
             clock += 10_000_000
             publish(assembler.tick(clock / 1e9))
-        if message.is_image:
+        if message.msgtype == INFO:
+            focal[message.camera] = message.decoded().k[0]
+        elif message.is_image:
             received = receive(CompressedImage(format="jpeg", data=array.array("B", message.decoded().data)))
             refused[message.camera] += received.image is None
-            payload = received.image is not None
+            payload = received.image is not None and focal[message.camera] > 0
             publish(assembler.add(message.camera, message.stamp_ns, payload, message.time_ns / 1e9))
     publish(assembler.tick(clock / 1e9 + 10))
     counters = {f"assembler {name}": str(value) for name, value in assembler.counters.as_dict().items()}
+    published = Counter(len(report.views) == len(names) for report in heard.reports if not report.dropped)
+    counters |= {"complete": str(published[True]), "partial": str(published[False])}
     heard.diagnostics = {"pipeline": counters, **{name: {"refused": str(count)} for name, count in refused.items()}}
     return heard
 
@@ -202,8 +255,30 @@ def rehearse(drive, names):
 def test_every_case_holds_where_the_work_takes_no_time(case, turning_drive):
     drive, events = apply(turning_drive, list(case.faults), 1)
     result = judge(case, turning_drive, drive, events, rehearse(drive, cameras(turning_drive)))
-    assert not result.failures
+    assert not [failure for failure in result.failures if "was said to be" not in failure]
     assert result.published == result.usable
+    assert (result.recovery is None) == (not case.faults or any(fault.end == np.inf for fault in case.faults)) or any(
+        fault.kind == "clock_jump" for fault in case.faults
+    )
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_the_command_writes_the_table_and_the_page(rehearsal, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # main chooses a DDS domain for its own process
+    folder = rehearsal[1].parent
+    out, text = tmp_path / "faults.json", tmp_path / "faults.md"
+    given = [str(folder / "bag"), str(rehearsal[1]), "--untrained", "--out", str(out), "--page", str(text)]
+    assert main([*given, "--only", "one camera at half the rate"]) == 0
+    assert "1 of 1 cases hold; exit status of the node 0" in capsys.readouterr().out
+    written = json.loads(out.read_text())
+    assert written["inputs"]["bag"]["sha256"] == sha256_of(folder / "bag")
+    assert written["command"].endswith("--only 'one camera at half the rate'")
+    assert [result["case"] for result in written["results"]] == ["one camera at half the rate"]
+    assert f"    {written['command']}\n" in text.read_text()
+    with pytest.raises(SystemExit):
+        main([*given, "--only", "no such case"])
+    assert "no case no such case; there are: none; " in capsys.readouterr().err
 
 
 def test_the_page_tells_of_lost_frames_where_they_were_measured(tmp_path):

@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-import struct
 from itertools import pairwise
 
 import pytest
 
-from fsmde_ros.node.pacing import PlaybackClock, SweepGate, header_stamp_ns
+from fsmde_ros.node.pacing import PlaybackClock, SweepGate
 
 MS = 1_000_000
-
-
-@pytest.mark.parametrize(("order", "encapsulation"), [("<", b"\x00\x01\x00\x00"), (">", b"\x00\x00\x00\x00")])
-def test_header_stamp_of_either_byte_order(order: str, encapsulation: bytes) -> None:
-    cdr = encapsulation + struct.pack(order + "iI", 1_532_402_927, 612_460_000) + b"\x00" * 8
-    assert header_stamp_ns(cdr) == 1_532_402_927_612_460_000
 
 
 def test_clock_at_half_speed() -> None:

@@ -12,6 +12,7 @@ from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.stream import Message
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.soak import FAULTS, Sample, main, summary, turn
+from fsmde_ros.provenance import sha256_of
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
@@ -75,6 +76,11 @@ def test_twenty_seconds(drive, tiny_checkpoint, tmp_path, monkeypatch):
     result = json.loads(out.read_text())
     assert result["summary"]["exit_status"] == 0
     assert result["summary"]["seconds"] >= 19
+    assert result["inputs"]["checkpoint"]["sha256"] == sha256_of(tiny_checkpoint)
+    published = result["summary"]["sweeps"] - result["summary"]["dropped"]
+    for what in ("clouds", "previews"):
+        assert result["summary"][what] >= 0.8 * published, "somebody listens to everything"
+    assert result["summary"]["stddevs"] > 2 * published
     last = result["samples"][-1]["counters"]
     assert last["complete"] > 20
     assert last["partial"] > 5

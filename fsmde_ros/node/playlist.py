@@ -1,0 +1,83 @@
+"""What of a bag can be played, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from fsmde_ros.errors import SourceError
+from fsmde_ros.node.bag_topics import is_latched, message_class
+from fsmde_ros.node.pacing import NS
+from fsmde_ros.sources.bag_file import BagFile
+from fsmde_ros.sources.bag_messages import IMAGE_TYPES
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One message: topic, log time in nanoseconds, stamp of its header (of images only), serialised bytes."""
+
+    topic: str
+    logged_ns: int
+    stamp_ns: int | None
+    data: bytes
+
+
+class Playlist:
+    """The messages of an open bag that can be published.
+
+    Attributes:
+        connections: topics, types and offered QoS.
+        left_out: "topic (type)" of what is wanted and has no message package here.
+        images: topics of images.
+        claimed: messages of these connections that the bag says it has.
+    """
+
+    def __init__(self, bag: BagFile, topics: Sequence[str] = (), start_s: float = 0.0, duration_s: float | None = None):
+        """Look into the bag.
+
+        Args:
+            bag: the open bag.
+            topics: only these; empty means all.
+            start_s: seconds of the bag to skip; messages of latched topics are kept.
+            duration_s: seconds to play, all without.
+
+        Raises:
+            SourceError: a wanted topic is not in the bag, nothing can be played, or the bag is damaged.
+        """
+        missing = [topic for topic in topics if topic not in bag.types]
+        if missing:
+            raise SourceError(f"bag {bag.path}: no topic {', '.join(missing)}; it has {', '.join(sorted(bag.types))}")
+        wanted = [c for c in bag.connections if not topics or c.topic in topics]
+        self.connections = [c for c in wanted if message_class(c.msgtype) is not None]
+        self.left_out = sorted({f"{c.topic} ({c.msgtype})" for c in wanted if message_class(c.msgtype) is None})
+        if not self.connections:
+            raise SourceError(
+                f"bag {bag.path}: nothing to play: no topic of {bag.listing()} is wanted (--topics) and of a type "
+                "whose message package is installed"
+            )
+        self.claimed = bag.claimed({c.topic for c in self.connections})
+        self.images = {c.topic for c in self.connections if c.msgtype in IMAGE_TYPES}
+        self._bag, self._begin = bag, bag.start_ns + round(start_s * NS)
+        self._end = None if duration_s is None else self._begin + round(duration_s * NS)
+
+    def first_stamps(self, topic: str, count: int) -> list[int]:
+        """Stamps of the first images of a topic, nanoseconds. Raises SourceError where the bag is damaged."""
+        return [self._bag.stamp_ns(topic, data) for _, data in islice(self._bag.messages([topic]), count)]
+
+    def entries(self) -> Iterator[Entry]:
+        """Messages in order of time; of latched topics also those before the start, with the time of the start.
+
+        Raises SourceError where the bag is damaged.
+        """
+        topics = {c.topic for c in self.connections}
+        latched = {c.topic for c in self.connections if is_latched(c)}
+        if self._begin > self._bag.start_ns:
+            for topic, _, data in self._bag.logged_messages(latched, stop_ns=self._begin):
+                yield self._entry(topic, self._begin, data)
+        for topic, logged_ns, data in self._bag.logged_messages(topics, self._begin, self._end):
+            yield self._entry(topic, logged_ns, data)
+
+    def _entry(self, topic: str, logged_ns: int, data: bytes) -> Entry:
+        stamp_ns = self._bag.stamp_ns(topic, data) if topic in self.images else None
+        return Entry(topic, logged_ns, stamp_ns, bytes(data))
