@@ -14,14 +14,30 @@ DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system give
 PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"  # beside the package in a checkout only
 
 
+def loopback(profile: Path) -> dict[str, str]:
+    """Environment variables that put the transport of ``profile`` into effect; none for another RMW than Fast DDS.
+
+    With discovery on this machine only (LOCALHOST, ROS_LOCALHOST_ONLY=1), rmw_fastrtps replaces the transports of a
+    profile by its own, whose shared memory loses whole sweeps beside a LiDAR scan. The profile keeps to the loopback
+    interface by itself.
+    """
+    if not os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps").startswith("rmw_fastrtps"):
+        return {}
+    return {
+        "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
+        "ROS_LOCALHOST_ONLY": "0",
+    }
+
+
 def environment(domain: int | None = None) -> dict[str, str]:
     """Environment variables of a DDS domain on this machine only, over a transport that loses nothing.
 
     ``domain``: its number, from 1 to 100; without it, one that belongs to this process.
     """
     number = os.getpid() % DOMAINS + 1 if domain is None else domain
-    profile = {"FASTRTPS_DEFAULT_PROFILES_FILE": str(PROFILES)} if PROFILES.is_file() else {}
-    return {"ROS_DOMAIN_ID": str(number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **profile}
+    transport = loopback(PROFILES) if PROFILES.is_file() else {}
+    return {"ROS_DOMAIN_ID": str(number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **transport}
 
 
 def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:

@@ -24,7 +24,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from fsmde_ros.replay_settings import heard_topics, lossless, patience
+from fsmde_ros.replay_settings import heard_topics, loopback, lossless, patience
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.rviz_layout import RvizView, write_layout
 
@@ -91,7 +91,7 @@ def nodes(context: LaunchContext) -> list[Any]:
         ],
     )
     actions: list[Any] = [
-        SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", str(SHARE / "config" / "fastdds.xml")),
+        *(SetEnvironmentVariable(*pair) for pair in loopback(SHARE / "config" / "fastdds.xml").items()),
         Node(
             package="fsmde_ros",
             executable="surround_depth",

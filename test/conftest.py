@@ -22,7 +22,7 @@ from fsmde_ros.replay_settings import environment
 
 # Fast DDS reads its profile once in a process. By its default, what is lost is repeated after up to 3 s only, and
 # shared memory loses more the busier the machine is: tests are of this package, so all of their nodes lose nothing.
-os.environ.update({name: value for name, value in environment().items() if name.startswith("FASTRTPS")})
+os.environ.update(environment())
 
 FRONT_WXYZ = [0.5, -0.5, 0.5, -0.5]  # camera z to vehicle x, camera x to vehicle -y
 LEFT_WXYZ = [np.sqrt(0.5), -np.sqrt(0.5), 0.0, 0.0]  # camera z to vehicle y, camera x to vehicle x

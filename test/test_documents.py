@@ -67,9 +67,8 @@ def test_parameter_table_is_that_of_the_code() -> None:
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def published() -> dict[str, str]:
     """Type by topic, in the README's way of writing, of everything the node publishes for a sweep."""
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     context = Context()
     rclpy.init(context=context, domain_id=os.getpid() % 90 + 10)
     node = LifecycleNode("surround_depth", context=context)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +11,25 @@ import pytest
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
-from fsmde_ros.replay_settings import environment, heard_topics, lossless, patience
+from fsmde_ros.replay_settings import PROFILES, environment, heard_topics, loopback, lossless, patience
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
+
+# What a node of a process of its own sends through: mapped shared memory of Fast DDS, addresses of its UDP sockets.
+TRANSPORT = """
+import json, os, socket, struct
+import rclpy
+rclpy.init()
+node = rclpy.create_node("looked_at")
+inodes = {os.readlink(f"/proc/self/fd/{fd}").split("[")[-1].rstrip("]") for fd in os.listdir("/proc/self/fd")
+          if os.path.lexists(f"/proc/self/fd/{fd}")}
+rows = [line.split() for line in open("/proc/net/udp")][1:]
+addresses = {socket.inet_ntoa(struct.pack("<I", int(row[1].split(":")[0], 16))) for row in rows if row[9] in inodes}
+memory = {line.split("/dev/shm/")[1].strip() for line in open("/proc/self/maps") if "/dev/shm/fastrtps" in line}
+print(json.dumps({"addresses": sorted(addresses), "shared_memory": sorted(memory)}))
+rclpy.shutdown()
+"""
 
 
 def test_overrides_name_every_topic_in_full() -> None:
@@ -32,11 +51,27 @@ def test_a_node_that_is_waited_for_may_wait_for_its_cameras() -> None:
 
 
 def test_each_process_has_a_domain_of_its_own_on_this_machine_only() -> None:
-    given = environment()
-    assert 1 <= int(given["ROS_DOMAIN_ID"]) <= 100
-    assert given["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    assert Path(given["FASTRTPS_DEFAULT_PROFILES_FILE"]).is_file()
+    assert 1 <= int(environment()["ROS_DOMAIN_ID"]) <= 100
     assert environment(7)["ROS_DOMAIN_ID"] == "7"
+
+
+@pytest.mark.parametrize("around", [{}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, {"ROS_LOCALHOST_ONLY": "1"}])
+def test_a_node_uses_the_loopback_interface_alone(around: dict[str, str]) -> None:
+    """Whatever the shell around it has set: else shared memory takes the place of the profile without a word."""
+    variables = {**os.environ, **around, **environment()}
+    done = subprocess.run([sys.executable, "-c", TRANSPORT], env=variables, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["shared_memory"] == []
+    assert "127.0.0.1" in found["addresses"]
+    # bound to all addresses, joined or listening only: what a sender is bound to is the interface it sends through
+    assert set(found["addresses"]) <= {"127.0.0.1", "0.0.0.0", "239.255.0.1"}
+
+
+def test_another_middleware_keeps_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
+    assert loopback(PROFILES) == {}
+    assert environment()["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
 
 
 def test_only_what_the_bag_has_is_waited_for(tmp_path: Path) -> None:

@@ -50,10 +50,9 @@ def topics(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def publishers(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, tuple[str, ReliabilityPolicy]]]:
+def publishers() -> Iterator[dict[str, tuple[str, ReliabilityPolicy]]]:
     """Type and reliability by topic, of everything that node and evaluator publish for the nuScenes cameras."""
     domain = os.getpid() % 90 + 10
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     context = Context()
     rclpy.init(context=context, domain_id=domain)
     node = LifecycleNode("surround_depth", context=context)

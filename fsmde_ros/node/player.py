@@ -199,7 +199,8 @@ class Player:
                 gate.give_up()
                 self._node.get_logger().warning(
                     f"no report on {self._options.sweep_topic} of the sweep before {stamp_ns / NS:.3f} s "
-                    f"within {self._options.sweep_timeout:g} s; going on"
+                    f"within {self._options.sweep_timeout:g} s: is the node running, or were images lost on the way "
+                    "(config/fastdds.xml)? Going on"
                 )
                 return
             rclpy.spin_once(self._node, timeout_sec=0.05)

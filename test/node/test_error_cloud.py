@@ -19,8 +19,7 @@ from fsmde_ros.replay_report import ScoredPoints
 
 
 @pytest.fixture
-def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+def node() -> Iterator[Node]:
     context = Context()
     rclpy.init(context=context, domain_id=os.getpid() % 90 + 10)
     node = Node("evaluate_replay", context=context)

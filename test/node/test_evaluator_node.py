@@ -57,7 +57,6 @@ def test_points_without_a_return_are_left_out() -> None:
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     domain = os.getpid() % 90 + 10
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     context = Context()
     rclpy.init(context=context, domain_id=domain)

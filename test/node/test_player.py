@@ -98,7 +98,6 @@ def domain() -> int:
 
 @pytest.fixture(autouse=True)
 def localhost_only(monkeypatch: pytest.MonkeyPatch, domain: int) -> None:
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
 
 

@@ -27,7 +27,6 @@ pytestmark = pytest.mark.ros
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     domain = os.getpid() % 90 + 10
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     context = Context()
     rclpy.init(context=context, domain_id=domain)

@@ -107,7 +107,6 @@ def rig(ring: Callable[[tuple[str, ...], tuple[int, int]], Rig]) -> Rig:
 @pytest.fixture
 def talker(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Talker]:
     domain = os.getpid() % 90 + 10
-    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     talker = Talker(rig, domain)

@@ -64,7 +64,6 @@ class NodeProcess:
         environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(DOMAIN),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
             "OMP_NUM_THREADS": "1",
         }
         command += [word for argument in arguments for word in argument.split(" ", 1)]
