@@ -26,7 +26,8 @@ def loopback(profile: Path) -> dict[str, str]:
     return {
         "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
-        "ROS_LOCALHOST_ONLY": "0",
+        # rcl warns of this old variable at every start where it has any value
+        **({"ROS_LOCALHOST_ONLY": "0"} if os.environ.get("ROS_LOCALHOST_ONLY") else {}),
     }
 
 

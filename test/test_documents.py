@@ -37,6 +37,7 @@ COMMANDS = {
     "python -m fsmde_ros.node.surround_depth_node": "test/integration/test_own_rig.py::test_the_five_steps",
     "python -m fsmde_ros.node.evaluator_node": "test/integration/test_own_rig.py::test_the_five_steps",
     "python -m fsmde_ros.node.player": "test/integration/test_own_rig.py::test_the_five_steps",
+    "export FASTRTPS_DEFAULT_PROFILES_FILE=": "test/test_replay_settings.py::test_what_the_pages_export_is_enough",
     "python -m fsmde_ros.node.rerun_view": "test/node/test_rerun_view.py::test_a_recording_of_the_live_node",
     "python -m fsmde_ros.bag_to_video": "test/test_bag_to_video.py::test_a_video",
 }

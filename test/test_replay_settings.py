@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
 
+ROOT = Path(__file__).parents[1]
 # What a node of a process of its own sends through: mapped shared memory of Fast DDS, addresses of its UDP sockets.
 TRANSPORT = """
 import json, os, socket, struct
@@ -30,6 +34,15 @@ memory = {line.split("/dev/shm/")[1].strip() for line in open("/proc/self/maps")
 print(json.dumps({"addresses": sorted(addresses), "shared_memory": sorted(memory)}))
 rclpy.shutdown()
 """
+
+
+def assert_over_loopback(variables: dict[str, str], command: Sequence[str] = (sys.executable, "-c", TRANSPORT)) -> None:
+    done = subprocess.run(command, env=variables, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["shared_memory"] == []
+    assert "127.0.0.1" in found["addresses"]
+    assert set(found["addresses"]) <= {"127.0.0.1", "0.0.0.0", "239.255.0.1"}  # the others are listened to only
 
 
 def test_overrides_name_every_topic_in_full() -> None:
@@ -56,16 +69,19 @@ def test_each_process_has_a_domain_of_its_own_on_this_machine_only() -> None:
 
 
 @pytest.mark.parametrize("around", [{}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, {"ROS_LOCALHOST_ONLY": "1"}])
-def test_a_node_uses_the_loopback_interface_alone(around: dict[str, str]) -> None:
+def test_a_node_uses_the_loopback_interface_alone(around: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the shell around it has set: else shared memory takes the place of the profile without a word."""
-    variables = {**os.environ, **around, **environment()}
-    done = subprocess.run([sys.executable, "-c", TRANSPORT], env=variables, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["shared_memory"] == []
-    assert "127.0.0.1" in found["addresses"]
-    # bound to all addresses, joined or listening only: what a sender is bound to is the interface it sends through
-    assert set(found["addresses"]) <= {"127.0.0.1", "0.0.0.0", "239.255.0.1"}
+    for name, value in around.items():
+        monkeypatch.setenv(name, value)
+    assert_over_loopback({**os.environ, **environment()})
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/own_rig.md"])
+def test_what_the_pages_export_is_enough(page: str) -> None:
+    [line] = re.findall(r"^ +(export FASTRTPS.*)$", (ROOT / page).read_text(), flags=re.MULTILINE)
+    inherited = {name: value for name, value in os.environ.items() if name not in environment()}
+    script = f'{line}; {shlex.quote(sys.executable)} -c "$TRANSPORT"'
+    assert_over_loopback(inherited | {"TRANSPORT": TRANSPORT, "ROS_DOMAIN_ID": "77"}, ["bash", "-c", script])
 
 
 def test_another_middleware_keeps_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
