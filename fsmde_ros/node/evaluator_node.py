@@ -53,7 +53,10 @@ LEVELS = {DiagnosticStatus.OK: "complete", DiagnosticStatus.WARN: "partial", Dia
 
 @dataclass(frozen=True)
 class EvaluatorOptions:
-    """What to listen to and where to write; topics are relative to the namespace.
+    """What to listen to and where to write.
+
+    Topics without a slash in front are of the namespace, as those of the cameras and of the node always are. Sensors
+    of the vehicle, the LiDAR and the odometry, are by default outside of it, as for the node.
 
     Attributes:
         rig: rig file; without it the node's parameter ``rig_file``, as a launch file sets it.
@@ -65,7 +68,7 @@ class EvaluatorOptions:
     cameras: tuple[str, ...] = ()
     out: Path | None = None
     lidar_topic: str | None = None
-    odom_topic: str = "odom"
+    odom_topic: str = "/odom"
     sweep_topic: str = "surround_depth/sweep"
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     idle_timeout: float | None = None
@@ -86,7 +89,8 @@ class Evaluator:
         self._infos: OrderedDict[tuple[str, int], CameraInfo] = OrderedDict()
         self._complaints: set[str] = set()
         self._odom_topic = options.odom_topic
-        self._lidar_topics = [options.lidar_topic] if options.lidar_topic else [*placement.lidars] or ["lidar_top"]
+        frames = [*placement.lidars] or ["lidar_top"]
+        self._lidar_topics = [options.lidar_topic] if options.lidar_topic else [f"/{frame}" for frame in frames]
         self.connections = Connections(
             [*(f"{name}/depth/image_rect" for name in placement.cameras), options.sweep_topic],
             lambda: node.get_logger().info(f"connected to the node: depth of {', '.join(placement.cameras)}"),
@@ -153,6 +157,13 @@ class Evaluator:
 
     def _take_pose(self, message: Odometry) -> None:
         self.messages += 1
+        expected = self._placement.extrinsics.vehicle_frame
+        if message.child_frame_id.lstrip("/") != expected:
+            self._complain(
+                f"{self._odom_topic} is of the frame '{message.child_frame_id}', expected '{expected}'; poses like it "
+                "are left out"
+            )
+            return
         try:
             pose = odometry_to_pose(message)
         except SourceError as error:
@@ -167,7 +178,7 @@ class Evaluator:
             values = {value.key: value.value for value in status.values}
             state = LEVELS.get(status.level, "dropped")
             missing = tuple(name for name in values.get("missing", "").split(",") if name)
-            total_ms = float(values["total_ms"]) if state != "dropped" and values.get("total_ms") else None
+            total_ms = None if state == "dropped" else _milliseconds(values.get("total_ms", ""))
             self.reports.append(SweepReport(stamp_ns(message.header.stamp), state, missing, total_ms, time.monotonic()))
 
     def unheard(self) -> list[str]:
@@ -185,6 +196,14 @@ class Evaluator:
         if text not in self._complaints:
             self._complaints.add(text)
             self._node.get_logger().error(text)
+
+
+def _milliseconds(text: str) -> float | None:
+    """A time of a report; None where it is none, as anybody may publish on the topic."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
@@ -230,8 +249,8 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     parser = argparse.ArgumentParser(prog="evaluate_replay", description="Compare published depth with LiDAR.")
     add_arguments(parser)
     parser.add_argument("--out", type=Path, help="report to write (JSON)")
-    parser.add_argument("--lidar-topic", help="(the frames of the rig file's lidars)")
-    parser.add_argument("--odom-topic", default="odom", help="poses, for the motion between scan and image")
+    parser.add_argument("--lidar-topic", help="scans (/ and the frame, of each LiDAR in the rig file)")
+    parser.add_argument("--odom-topic", default="/odom", help="poses, for the motion between scan and image (/odom)")
     parser.add_argument("--sweep-topic", default="surround_depth/sweep")
     parser.add_argument("--min-depth", type=float, default=0.1, help="of the ground truth, metres (0.1)")
     parser.add_argument("--max-depth", type=float, default=80.0, help="metres: 80 for nuScenes, 200 for DDAD (80)")

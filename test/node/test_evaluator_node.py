@@ -82,13 +82,13 @@ def evaluate(*arguments: object) -> subprocess.Popen[str]:
 class Drive:
     """Publishes what the node and the player would, once the evaluator listens to all of it."""
 
-    def __init__(self, node: Node, sensors: QoSProfile | int = 10) -> None:
-        self.depth = node.create_publisher(Image, "cam_front/depth/image_rect", 10)
-        self.depth_info = node.create_publisher(CameraInfo, "cam_front/depth/camera_info", 10)
-        self.info = node.create_publisher(CameraInfo, "cam_front/camera_info", sensors)
-        self.lidar = node.create_publisher(PointCloud2, "lidar_top", sensors)
-        self.odom = node.create_publisher(Odometry, "odom", sensors)
-        self.sweep = node.create_publisher(DiagnosticArray, "surround_depth/sweep", 10)
+    def __init__(self, node: Node, sensors: QoSProfile | int = 10, namespace: str = "") -> None:
+        self.depth = node.create_publisher(Image, f"{namespace}/cam_front/depth/image_rect", 10)
+        self.depth_info = node.create_publisher(CameraInfo, f"{namespace}/cam_front/depth/camera_info", 10)
+        self.info = node.create_publisher(CameraInfo, f"{namespace}/cam_front/camera_info", sensors)
+        self.lidar = node.create_publisher(PointCloud2, "/lidar_top", sensors)
+        self.odom = node.create_publisher(Odometry, "/odom", sensors)
+        self.sweep = node.create_publisher(DiagnosticArray, f"{namespace}/surround_depth/sweep", 10)
 
     def wait_for_listener(self, process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + 60
@@ -104,7 +104,7 @@ class Drive:
 
     def step(self, index: int, depth: float, wall: float, frame: str = "lidar_top") -> None:
         stamp = Time(nanoseconds=START + index * NS // 10).to_msg()
-        odometry = Odometry()
+        odometry = Odometry(child_frame_id="base_link")
         odometry.pose.pose.position.x = 1.0 * index  # 10 m/s
         odometry.pose.pose.orientation.w = 1.0
         across = np.linspace(-2, 2, 40)
@@ -135,11 +135,12 @@ def test_sensors_that_offer_best_effort_are_heard_and_poses_that_are_none_left_o
     try:
         drive = Drive(node, sensors=QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT))
         drive.wait_for_listener(process)
-        broken = Odometry()
+        broken = Odometry(child_frame_id="base_link")
         broken.pose.pose.orientation.w = 0.0  # no length
         drive.odom.publish(broken)
         broken.pose.pose.orientation.w, broken.pose.pose.position.x = 1.0, float("nan")
         drive.odom.publish(broken)
+        drive.odom.publish(Odometry(child_frame_id="trailer"))
         for index, depth in enumerate((11.0, 12.0, 13.0)):
             drive.step(index, depth, wall=10.0)
         drive.wait_for_delivery()
@@ -153,7 +154,32 @@ def test_sensors_that_offer_best_effort_are_heard_and_poses_that_are_none_left_o
     assert report["views"]["cam_front"]["abs_rel"] == pytest.approx(0.2, abs=1e-5)
     assert "lidar_top is published with best effort" in output
     assert "odom: its position is not finite; poses like it are left out" in output
-    assert output.count("left out") == 2
+    assert "/odom is of the frame 'trailer', expected 'base_link'; poses like it are left out" in output
+    assert output.count("left out") == 3
+    assert "Traceback" not in output
+
+
+@pytest.mark.ros
+def test_beside_a_node_in_a_namespace_the_sensors_of_the_vehicle_are_heard(
+    node: Node, rig_file: Path, tmp_path: Path
+) -> None:
+    process = evaluate("--rig", rig_file, "--out", tmp_path / "report.json", "--ros-args", "-r", "__ns:=/lorry")
+    try:
+        drive = Drive(node, namespace="/lorry")
+        drive.wait_for_listener(process)
+        strange = DiagnosticArray(status=[DiagnosticStatus(level=DiagnosticStatus.OK)])
+        strange.status[0].values = [KeyValue(key="total_ms", value="soon")]
+        drive.sweep.publish(strange)
+        drive.step(0, 12.0, wall=10.0)
+        drive.wait_for_delivery()
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["overall"]["n"] == 40
+    assert report["latency_ms"]["p50"] == pytest.approx(40)
     assert "Traceback" not in output
 
 
@@ -211,7 +237,7 @@ def test_a_lidar_nobody_placed_is_named(node: Node, rig_file: Path, tmp_path: Pa
 def test_a_node_that_was_never_met_is_named(node: Node, rig_file: Path) -> None:
     process = evaluate("--rig", rig_file)
     try:
-        odometry = node.create_publisher(Odometry, "odom", 10)
+        odometry = node.create_publisher(Odometry, "/odom", 10)
         deadline = time.monotonic() + 60
         while not odometry.get_subscription_count():
             assert time.monotonic() < deadline
@@ -222,8 +248,8 @@ def test_a_node_that_was_never_met_is_named(node: Node, rig_file: Path) -> None:
         process.kill()
     assert process.returncode == 1
     assert "nobody published cam_front/depth/image_rect, surround_depth/sweep: is the node running?" in output
-    assert "no usable scan came on lidar_top (--lidar-topic)" in output
-    assert "no pose came on odom (--odom-topic)" in output
+    assert "no usable scan came on /lidar_top (--lidar-topic)" in output
+    assert "no pose came on /odom (--odom-topic)" in output
 
 
 def test_without_a_rig_file_tf_is_asked_for() -> None:
