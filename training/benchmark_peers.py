@@ -6,9 +6,7 @@ PyTorch, float32, all views as one batch. Sizes by their published configuration
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +22,7 @@ from transformers import (
 )
 
 from fsmde_ros.backends.heap import keep_freed_memory
+from fsmde_ros.benchmark.apart import apart
 from fsmde_ros.benchmark.counts import Work, count_module
 
 PATCH = 14  # of DINOv2; the images must be a multiple of it
@@ -85,48 +84,37 @@ class Peer:
         """One sweep."""
         self.network(self.pixels)
 
+    def count(self) -> Work:
+        """Work of one sweep."""
+        return count_module(self.network, self.run)
+
+
+def load_peer(name: str, shape: Sequence[int], keeps_memory: bool) -> Peer:
+    """A network of ``MAKERS`` for images of ``shape`` [V, 3, H, W], in this process.
+
+    ``keeps_memory`` as this package does (``fsmde_ros.backends.heap``) and its peers do not.
+    """
+    if keeps_memory:
+        keep_freed_memory()
+    torch.manual_seed(0)
+    return Peer(MAKERS[name]().eval(), torch.randn(*shape))
+
 
 @contextmanager
 def peers(views: int, size: tuple[int, int]) -> Iterator[dict[str, tuple[Work, Callable[[], object]]]]:
     """Networks by name: their work, and a call that runs them on ``views`` images of about ``size`` (H, W).
 
-    Each runs in a process of its own, as it would beside no student, and again in one that keeps the memory it frees,
-    as this package has it (``fsmde_ros.backends.heap``) and its peers do not.
+    Each runs in a process of its own, and again in one that keeps the memory it frees.
     """
     side = 16 * round((size[0] * size[1]) ** 0.5 / 16)  # transformers runs this one on squares only
     shapes = {
         "Depth Anything V2 Small": tuple(PATCH * round(length / PATCH) for length in size),
         "DPT, ViT-B/16": (side, side),
     }
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process that has run torch's threads can hang
+    found: dict[str, tuple[Work, Callable[[], object]]] = {}
     with ExitStack() as processes:
-        started = {}
         for name, (height, width) in shapes.items():
             for note, keeps in (("", False), (", memory kept", True)):
-                pool = ProcessPoolExecutor(1, spawn, _load, (name, (views, 3, height, width), keeps))
-                processes.enter_context(pool)
-                started[f"{name}, {height}x{width}{note}"] = pool, pool.submit(_count)
-        yield {name: (counted.result(), partial(_wait_for_run, pool)) for name, (pool, counted) in started.items()}
-
-
-def _wait_for_run(pool: ProcessPoolExecutor) -> None:
-    pool.submit(_run).result()
-
-
-# In the process of a peer.
-_loaded: list[Peer] = []
-
-
-def _load(name: str, shape: Sequence[int], keeps_memory: bool) -> None:
-    if keeps_memory:
-        keep_freed_memory()
-    torch.manual_seed(0)
-    _loaded.append(Peer(MAKERS[name]().eval(), torch.randn(*shape)))
-
-
-def _count() -> Work:
-    return count_module(_loaded[0].network, _loaded[0].run)
-
-
-def _run() -> None:
-    _loaded[0].run()
+                peer = processes.enter_context(apart(load_peer, name, (views, 3, height, width), keeps))
+                found[f"{name}, {height}x{width}{note}"] = peer.ask(Peer.count), partial(peer.ask, Peer.run)
+        yield found

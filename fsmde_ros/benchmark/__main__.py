@@ -89,9 +89,10 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
     students = {card.name: small, "nano": load_checkpoint(nano)[0]}
     folders = [checkpoint.parent, nano.parent]
     backends = options.backends or (CUDA_BACKENDS if device.type == "cuda" else CPU_BACKENDS)
-    own, report["left_out"] = network_subjects(students, backends, str(device), options.views, size, folders)
     with ExitStack() as processes:
         peers = processes.enter_context(peer_subjects(options.views, size)) if options.peers else {}
+        subjects = network_subjects(files, backends, str(device), options.views, size)
+        own, report["left_out"] = processes.enter_context(subjects)
         report["networks"] = measure({**peers, **own}, options.rounds, ceiling)
     best = options.backend or _fastest(report["networks"], card.name)
     _say(f"stages with {best}")

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fsmde_ros.backends import Backend, Prediction, build_backend
 from fsmde_ros.backends.folding import freeze, place
 from fsmde_ros.backends.padded import empty_feed
 from fsmde_ros.backends.torch_graph import TorchGraphBackend, replay
+from fsmde_ros.benchmark.apart import apart
 from fsmde_ros.benchmark.counts import Ceiling, Work, count_work, finished
 from fsmde_ros.benchmark.timing import Timing, interleave
 from fsmde_ros.benchmark.workload import prepared_sweep
+from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.errors import BackendError
 from fsmde_ros.estimator import PreparedSweep
 from fsmde_ros.network.student import Student
@@ -42,31 +46,53 @@ class Subject:
     depth_change: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A student on a backend, with the sweep that it is to run on."""
+
+    backend: Backend
+    sweep: PreparedSweep
+
+    def run(self) -> None:
+        """One sweep."""
+        run(self.backend, self.sweep)
+
+    def depth(self) -> NDArray[np.float32]:
+        """Depth of the sweep [V, H, W], m."""
+        return run(self.backend, self.sweep).depth
+
+
+def load(checkpoint: Path, backend: str, device: str, views: int, size: tuple[int, int]) -> Loaded:
+    """A checkpoint on ``backend``, in this process; raises BackendError where it cannot run here."""
+    student, _ = load_checkpoint(checkpoint)
+    built = build_backend(backend, student, device, size, [checkpoint.parent])
+    return Loaded(built, prepared_sweep(views, size))
+
+
+@contextmanager
 def network_subjects(
-    students: Mapping[str, Student],
-    backends: Sequence[str],
-    device: str,
-    views: int,
-    size: tuple[int, int],
-    folders: Sequence[Path] = (),
-) -> tuple[dict[str, Subject], dict[str, str]]:
-    """Every student on every backend, by the name ``student backend``, and why others cannot run here."""
+    checkpoints: Mapping[str, Path], backends: Sequence[str], device: str, views: int, size: tuple[int, int]
+) -> Iterator[tuple[dict[str, Subject], dict[str, str]]]:
+    """Every checkpoint on every backend, by the name ``student backend``, and why others cannot run here.
+
+    Each in a process of its own until the context is left: alone, as in a node.
+    """
     subjects: dict[str, Subject] = {}
     left_out: dict[str, str] = {}
-    sweep = prepared_sweep(views, size)
-    for model, student in students.items():
-        work = count_work(student.config, views, size)
-        expected = run(build_backend("torch", student, device), sweep)
-        for name in backends:
-            try:
-                backend = build_backend(name, student, device, size, folders)
-                found = run(backend, sweep)
-            except BackendError as error:
-                left_out[f"{model} {name}"] = str(error)
-                continue
-            change = float(np.median(np.abs(found.depth / expected.depth - 1)))
-            subjects[f"{model} {name}"] = Subject(lambda b=backend: run(b, sweep), work, change)  # type: ignore[misc]
-    return subjects, left_out
+    with ExitStack() as processes:
+        for model, checkpoint in checkpoints.items():
+            work = count_work(load_checkpoint(checkpoint)[1].student, views, size)
+            expected = load(checkpoint, "torch", device, views, size).depth()
+            for name in backends:
+                try:
+                    loaded = processes.enter_context(apart(load, checkpoint, name, device, views, size))
+                    found = loaded.ask(Loaded.depth)
+                except BackendError as error:
+                    left_out[f"{model} {name}"] = str(error)
+                    continue
+                change = float(np.median(np.abs(found / expected - 1)))
+                subjects[f"{model} {name}"] = Subject(partial(loaded.ask, Loaded.run), work, change)
+        yield subjects, left_out
 
 
 def run(backend: Backend, sweep: PreparedSweep) -> Prediction:

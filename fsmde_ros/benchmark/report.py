@@ -102,7 +102,8 @@ _NODE: list[Column] = [
 _NOTES = {
     "networks": "One sweep, from uint8 images in memory to float32 depth in memory. *Depth change*: median against "
     "eager float32, the price of a lower precision. A multiply-add counts two operations; GB: what goes in and out "
-    "of the layers in float32. Repetitions are interleaved, so that a disturbance hits all rows alike.",
+    "of the layers in float32. Each row has a process of its own; they take turns, so that a disturbance hits all "
+    "alike.",
     "stages": "What surrounds the network, in one process.",
     "scaling": "The same backend by number of views and by size.",
     "batches": "Several sweeps as one batch, from inputs that lie on the device; eager float32 on a CPU, bfloat16 in a "

@@ -22,6 +22,7 @@ from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity, set_logger_level
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
@@ -308,6 +309,18 @@ def test_a_stuck_backend_is_told_while_it_is_stuck(bench, flaky):
     it.spin_until(lambda: len(it.sweeps) >= 3)
     assert [values(m.status[0])["state"] for m in it.sweeps] == ["dropped", "published", "published"]
     assert it.pipeline(lambda s: s.level != DiagnosticStatus.ERROR)
+
+
+def test_how_long_is_stuck_can_be_set_at_run_time(bench, flaky):
+    it = bench(flaky, stuck_after_s=600.0)
+    it.start()
+    flaky.backend.gate.clear()
+    it.send(0)
+    assert it.pipeline().level != DiagnosticStatus.ERROR
+    assert it.node.set_parameters([Parameter("stuck_after_s", value=0.6)])[0].successful
+    assert "stuck" in it.pipeline(lambda s: s.level == DiagnosticStatus.ERROR).message
+    flaky.backend.gate.set()
+    it.spin_until(lambda: it.sweeps)
 
 
 def odometry(stamp_ns, x, child="base_link"):

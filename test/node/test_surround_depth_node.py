@@ -23,12 +23,11 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.msg import Parameter as ParameterMessage
-from rcl_interfaces.msg import ParameterType, ParameterValue
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64, Header
@@ -195,6 +194,24 @@ class Client:
                     if status.name == f"surround_depth: {name}" and accept(status):
                         return status
         raise AssertionError(f"never: {status}")
+
+    def set(self, name, value):
+        """Set a parameter of the node, and its answer."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call(SetParameters, "set_parameters", request).results[0]
+
+    def get(self, name):
+        """The value of a parameter of the node."""
+        return self.call(GetParameters, "get_parameters", GetParameters.Request(names=[name])).values[0]
+
+    def call(self, kind, name, request):
+        """The answer of a service of the node."""
+        service = self.node.create_client(kind, f"surround_depth/{name}")
+        self.spin_until(service.service_is_ready)
+        future = service.call_async(request)
+        self.spin_until(future.done)
+        self.node.destroy_client(service)
+        return future.result()
 
     def close(self):
         self.executor.shutdown()
@@ -453,33 +470,130 @@ def test_unrectified_images_are_rectified_with_k_and_d(start):
     assert not np.array_equal(depths[2], depths[3])
 
 
-def test_millimetres_on_request_and_parameters_at_run_time(start):
+def test_millimetres_on_request(start):
     _, client = start(THREE, depth__encoding="16UC1")
     client.send_and_wait(0)
     assert client.received["left/depth/image_rect"][0].encoding == "16UC1"
-    service = client.node.create_client(SetParameters, "surround_depth/set_parameters")
-
-    def set_parameter(name, **value):
-        future = service.call_async(
-            SetParameters.Request(parameters=[ParameterMessage(name=name, value=ParameterValue(**value))])
-        )
-        client.spin_until(future.done)
-        return future.result().results[0]
-
-    text, real = ParameterType.PARAMETER_STRING, ParameterType.PARAMETER_DOUBLE
-    assert set_parameter("depth.encoding", type=text, string_value="32FC1").successful
-    assert set_parameter("depth.max_range_m", type=real, double_value=0.6).successful
+    assert client.set("depth.encoding", "32FC1").successful
     client.send_and_wait(1)
-    depth = image_to_depth(client.received["left/depth/image_rect"][-1])
-    assert client.received["left/depth/image_rect"][-1].encoding == "32FC1"
+    assert client.received["left/depth/image_rect"][1].encoding == "32FC1"
+
+
+def test_the_range_set_at_run_time_limits_the_depth(start):
+    _, client = start(THREE)
+    assert client.set("depth.max_range_m", 0.6).successful
+    client.send_and_wait(0)
+    depth = image_to_depth(client.received["left/depth/image_rect"][0])
     assert np.isinf(depth).any()
     assert not (np.isfinite(depth) & (depth > 0.6)).any()
-    refused = set_parameter("depth.encoding", type=text, string_value="mono8")
+
+
+def test_what_is_set_of_the_cloud_at_run_time_takes_effect(start):
+    every = {"cloud.stride": 1, "cloud.voxel_m": 0.0, "cloud.max_relative_stddev": 0.0, "cloud.max_range_m": 1000.0}
+    _, client = start(THREE, **{name.replace(".", "__"): value for name, value in every.items()})
+    client.listen(PointCloud2, "surround_depth/points")
+    client.spin_for(0.5)
+
+    def cloud(**changed):
+        """Points [N, 3] and their relative stddev [N] of one and the same picture, with some parameters changed."""
+        for name, value in {**every, **changed}.items():
+            assert client.set(name, value).successful
+        seen = len(client.received["surround_depth/points"])
+        client.send_and_wait(client.newest + 1, pictures={n: client.jpeg(n, 0) for n in THREE})
+        client.spin_until(lambda: len(client.received["surround_depth/points"]) > seen)
+        columns = cloud_columns(client.received["surround_depth/points"][-1])
+        points = np.stack([columns[axis] for axis in "xyz"], axis=1).astype(float)
+        optical = np.stack([client.rig[name].camera_to_vehicle for name in THREE])[columns["view"]]  # [N, 4, 4]
+        depth = ((points - optical[:, :3, 3]) * optical[:, :3, 2]).sum(axis=1)
+        return points, columns["stddev"] / depth
+
+    points, spread = cloud()
+    height, width = INPUT_SIZE
+    finite = sum(np.isfinite(image_to_depth(client.received[f"{n}/depth/image_rect"][-1])).sum() for n in THREE)
+    assert len(points) == finite > 0.9 * 3 * height * width
+    coarse, _ = cloud(**{"cloud.stride": 8})
+    assert 0 < len(coarse) <= 3 * (height // 8) * (width // 8)
+    distance = np.linalg.norm(points, axis=1)
+    middle = float(np.median(distance))
+    near, _ = cloud(**{"cloud.max_range_m": middle})
+    assert len(near) == pytest.approx((distance <= middle).sum(), abs=5)
+    assert (np.linalg.norm(near, axis=1) <= middle + 1e-3).all()
+    typical = float(np.median(spread))
+    sure, relative = cloud(**{"cloud.max_relative_stddev": typical})
+    assert len(sure) == pytest.approx((spread <= typical).sum(), abs=5)
+    assert (relative <= typical + 1e-3).all()
+    thin, _ = cloud(**{"cloud.voxel_m": 0.5})
+    voxels = len(np.unique(np.floor(points / 0.5), axis=0))
+    assert len(thin) == pytest.approx(voxels, rel=0.01)
+    assert voxels < 0.8 * len(points)
+
+    assert client.set("cloud.enabled", False).successful
+    seen = len(client.received["surround_depth/points"])
+    for _ in range(3):
+        assert values(client.send_and_wait(client.newest + 1))["state"] == "published"
+    assert client.set("cloud.enabled", True).successful
+    client.send_and_wait(client.newest + 1)
+    client.spin_until(lambda: len(client.received["surround_depth/points"]) > seen)
+    client.spin_for(0.3)
+    assert [stamp_ns(m.header.stamp) // PERIOD_NS for m in client.received["surround_depth/points"][seen:]] == [
+        (START + client.newest * PERIOD_NS) // PERIOD_NS
+    ]
+
+
+def test_the_width_of_the_preview_can_be_set_at_run_time(start):
+    _, client = start(THREE)
+    client.listen(CompressedImage, "surround_depth/preview")
+    client.spin_for(0.5)
+    for sweep, width in enumerate((960, 300)):
+        assert client.set("preview.width", width).successful
+        client.send_and_wait(sweep)
+        client.spin_until(lambda: len(client.received["surround_depth/preview"]) > sweep)  # noqa: B023
+        jpeg = np.frombuffer(client.received["surround_depth/preview"][-1].data, np.uint8)
+        assert cv2.imdecode(jpeg, cv2.IMREAD_COLOR).shape[1] == width
+
+
+def test_the_latency_budget_can_be_set_at_run_time(start):
+    _, client = start(THREE, latency_budget_ms=60000.0, stuck_after_s=600.0)
+    assert client.status_in_use("pipeline", is_ok)
+    assert client.set("latency_budget_ms", 1.0).successful
+    status = client.status_in_use("pipeline", lambda status: status.level == DiagnosticStatus.WARN)
+    assert "above the budget of 1 ms" in status.message
+    assert client.set("latency_budget_ms", 60000.0).successful
+    assert client.status_in_use("pipeline", is_ok)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("depth.encoding", "mono8", "expected one of 32FC1, 16UC1"),
+        ("depth.encoding", "16UC1", "80.0 m does not fit depth.encoding 16UC1"),
+        ("stuck_after_s", 0.2, "0.2 s is within latency_budget_ms, 300.0 ms"),
+        ("latency_budget_ms", 6000.0, "5.0 s is within latency_budget_ms, 6000.0 ms"),
+        ("cloud.voxel_m", 1e-5, "at least 2 millionths of the range 60.0 m"),
+        ("cloud.voxel_m", float("nan"), "cloud.voxel_m"),
+        ("cloud.stride", 2.0, "Wrong parameter type, expected 'Type.INTEGER'"),
+        ("cloud.stride", 0, "cloud.stride"),
+        ("cloud.enabled", "yes", "Wrong parameter type, expected 'Type.BOOL'"),
+        ("preview.width", 10, "preview.width"),
+        ("checkpoint", "other", "read-only"),
+    ],
+)
+def test_what_cannot_be_set_at_run_time_is_refused_with_the_reason(managed, name, value, reason):
+    before = managed.get(name)
+    refused = managed.set(name, value)
     assert not refused.successful
-    assert "expected one of 32FC1, 16UC1" in refused.reason
-    assert not set_parameter("checkpoint", type=text, string_value="other").successful
-    assert not set_parameter("cloud.voxel_m", type=real, double_value=1e-5).successful
-    assert not set_parameter("cloud.stride", type=real, double_value=2.0).successful
+    assert reason in refused.reason
+    assert managed.get(name) == before
+
+
+@pytest.fixture(scope="module")
+def managed(ring):
+    """A node that waits to be configured, with a range and a budget that other values contradict."""
+    node = NodeProcess(autostart="false", depth__max_range_m=80.0, latency_budget_ms=300.0)
+    client = Client(ring(THREE, SIZE))
+    yield client
+    client.close()
+    node.stop()
 
 
 def test_lifecycle_transitions_free_and_take_again(start):
@@ -534,6 +648,11 @@ def test_a_signal_ends_the_process_without_a_trace(start, number):
         ({"sync__anchor": "nobody"}, "nobody"),
         ({"sync__backend": "message_filters"}, "message_filters"),
         ({"vehicle_frame": "moon"}, "moon"),
+        ({"depth__encoding": "16UC1", "depth__max_range_m": 80.0}, "80.0 m does not fit depth.encoding 16UC1"),
+        ({"sync__deadline_s": 0.01}, "0.01 s is shorter than sync.window_s, 0.05 s"),
+        ({"stuck_after_s": 0.4}, "0.4 s is within latency_budget_ms, 500.0 ms"),
+        ({"motion__fixed_frame": "map", "motion__odometry": "/gps"}, "expected one of them"),
+        ({"cloud__enabled": "maybe"}, "cloud.enabled"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
