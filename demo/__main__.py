@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 from demo.drives import DriveName, TownSize, prepare
 from demo.replay import RunOptions, run
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
 from fsmde_ros.errors import FsmdeError
+from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.picture import draw
 from fsmde_ros.replay_report import format_report
 from fsmde_ros.rig_file import read_rig
@@ -32,8 +31,7 @@ Result = TypeVar("Result")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo. Exit status: 0 done, 1 something failed (said on stderr), 130 interrupted."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored at first where a script started us with &
-        signal.signal(number, _interrupt)
+    end_on_signals()
     try:
         _demo(options)
     except FsmdeError as error:
@@ -41,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("demo: interrupted; nothing is left running", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -89,10 +87,6 @@ def _stage(title: str, work: Callable[[], Result]) -> Result:
     result = work()
     print(f"    {time.monotonic() - started:.1f} s", flush=True)
     return result
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -180,12 +180,18 @@ class SweepAssembler(Generic[Payload]):
         return out + self._leave(now)
 
     def tick(self, now: float) -> list[AssembledSweep[Payload]]:
-        """The sweeps whose deadline has passed at ``now``; call it every 10 to 20 ms."""
+        """The sweeps whose deadline has passed at ``now``; call it at ``due``, or every 10 to 20 ms."""
         return self._check_clock(now) + self._leave(now)
 
     def flush(self) -> list[AssembledSweep[Payload]]:
         """Everything that is waiting, as it is, oldest first."""
         return [self._emit(group) for group in self._groups()]
+
+    @property
+    def due(self) -> float | None:
+        """The next deadline, in the caller's clock, seconds; None while nothing is waiting."""
+        arrivals = [arrival.arrived for arrival in self._pending]
+        return min(arrivals) + self.config.deadline_s if arrivals else None
 
     @property
     def waiting(self) -> int:

@@ -77,10 +77,12 @@ def test_an_incomplete_single_sweep_leaves_at_its_deadline():
     assembler = SweepAssembler(AssemblerConfig(tuple(NUSCENES), deadline_s=0.1))
     for arrival, camera, stamp, index in drive(NUSCENES, [0.0], lost=lambda _, c: c == "cam_back"):
         assert assembler.add(camera, stamp, index, arrival) == []
-    assert assembler.tick(0.1) == []
-    (sweep,) = assembler.tick(0.102)
+    assert assembler.due == pytest.approx(0.1 + min(drive(NUSCENES, [0.0]))[0])
+    assert assembler.tick(assembler.due - 1e-6) == []
+    (sweep,) = assembler.tick(assembler.due + 1e-6)
     assert sweep.missing == ("cam_back",)
     assert len(sweep.views) == 5
+    assert assembler.due is None
 
 
 def test_the_stamp_is_that_of_the_anchor():
@@ -173,6 +175,7 @@ def test_any_input_keeps_the_invariants(steps):
             used += [arrival.payload for arrival in sweep.views.values()]
         count += 1
         assert assembler.waiting <= 3 * 8 + 1
+        assert (assembler.due is None) == (assembler.waiting == 0)
     used += [arrival.payload for sweep in assembler.flush() for arrival in sweep.views.values()]
     counters = assembler.counters
     assert len(used) == len(set(used))

@@ -33,6 +33,7 @@ from fsmde_ros.benchmark.stages import measure_stages
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.estimator import Estimator
+from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.provenance import describe_machine, describe_versions, hash_sources, sha256_of
 
 CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
@@ -43,9 +44,10 @@ RATES_HZ = (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 90.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0 measured, 1 something is wrong or much slower than it was (said on stderr)."""
+    """Exit status: 0 measured, 1 something is wrong or much slower than it was (said on stderr), 130 interrupted."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(given)
+    end_on_signals()
     try:
         if options.check:
             return _check(options.rounds)
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FsmdeError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     text = to_markdown(report)
     print(text)
     if options.json:

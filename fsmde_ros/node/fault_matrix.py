@@ -22,6 +22,7 @@ from fsmde_ros.chaos.faults import apply
 from fsmde_ros.chaos.stream import Message, cameras
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
 from fsmde_ros.errors import FsmdeError
+from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.node.fault_cases import Case, all_cases
 from fsmde_ros.node.fault_judge import Result, judge
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, cut, untrained_checkpoint
@@ -150,7 +151,7 @@ def matrix(options: argparse.Namespace, command: str, domain: int) -> tuple[list
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status: 0 everything holds, 1 a check does not, 2 cannot run."""
+    """Entry point. Exit status: 0 everything holds, 1 a check does not, 2 cannot run, 130 interrupted."""
     given = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="fault_matrix", description="Run the node under every fault.")
     parser.add_argument("bag", type=Path, help="a bag of at least 5 s")
@@ -171,11 +172,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     domain = os.getpid() % 100 + 1
     os.environ.update(environment(domain))
     command = f"python -m fsmde_ros.node.fault_matrix {shlex.join(map(str, given))}"
+    end_on_signals()
     try:
         results, status = matrix(options, command, domain)
     except FsmdeError as error:
         print(f"fault_matrix: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     print(f"{sum(not r.failures for r in results)} of {len(results)} cases hold; exit status of the node {status}")
     return int(status != 0 or any(result.failures for result in results))
 

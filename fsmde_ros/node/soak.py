@@ -25,6 +25,7 @@ from fsmde_ros.chaos.faults import Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
 from fsmde_ros.errors import FsmdeError
+from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, untrained_checkpoint
 from fsmde_ros.provenance import describe_run
 from fsmde_ros.replay_settings import environment, lossless
@@ -164,7 +165,7 @@ def summary(samples: Sequence[Sample], status: int) -> dict[str, object]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status: 0 the node lived to the end, 1 it did not, 2 cannot run."""
+    """Entry point. Exit status: 0 the node lived to the end, 1 it did not, 2 cannot run, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="soak", description="Run the node for long, with faults on.")
     parser.add_argument("bag", type=Path, help="a bag of some seconds")
     parser.add_argument("rig", type=Path, help="its rig file")
@@ -180,6 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = shlex.join(sys.argv[1:] if argv is None else argv)
     os.environ.update(environment(os.getpid() % 100 + 1))
     parameters: dict[str, object] = {"rig_file": options.rig, "backend": options.backend}
+    end_on_signals()
     try:
         bag = read_messages(options.bag)
         with tempfile.TemporaryDirectory() as folder:
@@ -192,6 +194,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FsmdeError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
     content = {
         "command": f"python -m fsmde_ros.node.soak {given}",
         **about,

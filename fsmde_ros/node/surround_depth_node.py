@@ -47,7 +47,7 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.sweep_assembler import AssembledSweep, AssemblerConfig, CameraCounters, Counters
 
-TICK_S = 0.01
+MIN_WAIT_NS = 1_000_000
 Success, Failure = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -78,7 +78,7 @@ class SurroundDepthNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._synchroniser: Synchroniser[ReceivedImage] | None = None
         self._worker: LatestOnlyWorker[Job] | None = None
-        self._ticker: Timer | None = None
+        self._deadline: Timer | None = None  # of the sweep that is due next; a wait of rclpy is too dear to poll
         self._subscriptions_in: list[Subscription] = []
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -104,7 +104,8 @@ class SurroundDepthNode(LifecycleNode):
             self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, partial(self._sweep_failed, pipeline))
             for name in self._cameras:
                 self._subscribe(name)
-            self._ticker = self.create_timer(TICK_S, self._tick, clock=self._steady)
+            self._deadline = self.create_timer(1.0, self._tick, clock=self._steady)
+            self._deadline.cancel()
         except Exception as error:
             self._tell_failure("activate", error)
             self._stop()
@@ -238,10 +239,22 @@ class SurroundDepthNode(LifecycleNode):
         if not problem and rig is not None and name in rig and not self._worker.is_waiting():
             received = begin(self._estimator, received, rig[name])
         self._submit(self._synchroniser.add(name, stamp_ns(message.header.stamp), received, now))
+        self._set_deadline()
 
     def _tick(self) -> None:
         assert self._synchroniser is not None
         self._submit(self._synchroniser.tick(time.monotonic()))
+        self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        assert self._synchroniser is not None
+        assert self._deadline is not None
+        due = self._synchroniser.due
+        if due is None:
+            self._deadline.cancel()
+            return
+        self._deadline.timer_period_ns = max(MIN_WAIT_NS, round((due - time.monotonic()) * 1e9))
+        self._deadline.reset()
 
     def _submit(self, sweeps: Sequence[AssembledSweep[ReceivedImage]]) -> None:
         assert self._worker is not None
@@ -289,12 +302,12 @@ class SurroundDepthNode(LifecycleNode):
         for subscription in self._subscriptions_in:
             self.destroy_subscription(subscription)
         self._subscriptions_in = []
-        if self._ticker is not None:
-            self.destroy_timer(self._ticker)
+        if self._deadline is not None:
+            self.destroy_timer(self._deadline)
         if self._worker is not None and not self._worker.stop():
             self._log.error("the sweep in work does not end; its thread is left behind with its estimator")
             self._estimator = None
-        self._ticker = self._worker = self._synchroniser = None
+        self._deadline = self._worker = self._synchroniser = None
 
     def _release(self) -> None:
         if self._outputs is not None:

@@ -28,6 +28,11 @@ class Synchroniser(Protocol[Payload]):
     counters: Counters
     camera_counters: dict[str, CameraCounters]
 
+    @property
+    def due(self) -> float | None:
+        """When to call ``tick`` next."""
+        ...
+
     def add(self, camera: str, stamp_ns: int, payload: Payload, now: float) -> list[AssembledSweep[Payload]]:
         """Take a message; the sweeps that leave."""
         ...
@@ -72,6 +77,11 @@ class MessageFilters(Generic[Payload]):
         )
         out, self._out = self._out, []
         return out
+
+    @property
+    def due(self) -> float | None:
+        """Never: this synchroniser has no deadline."""
+        return None
 
     def tick(self, now: float) -> list[AssembledSweep[Payload]]:
         """Nothing: this synchroniser has no deadline."""

@@ -35,7 +35,7 @@ def test_students_run_in_processes_of_their_own() -> None:
     files = {"small": default_checkpoint()}
     with network_subjects(files, ["torch", "cuda_graph", "abacus"], "cpu", 2, (64, 96)) as (subjects, left_out):
         assert [*subjects] == ["small torch"]
-        assert subjects["small torch"].depth_change == 0
+        assert subjects["small torch"].depth_change == pytest.approx(0, abs=1e-5)
         subjects["small torch"].call()
         assert [*left_out] == ["small cuda_graph", "small abacus"]
         assert "abacus" in left_out["small abacus"]

@@ -6,9 +6,13 @@ import array
 import dataclasses
 import json
 import os
+import subprocess
+import sys
+import time
 from collections import Counter
 
 import numpy as np
+import psutil
 import pytest
 from sensor_msgs.msg import CompressedImage
 
@@ -289,3 +293,20 @@ def test_the_page_tells_of_lost_frames_where_they_were_measured(tmp_path):
     lines = loss_lines(tmp_path / "loss.json")
     assert "| own | 240 | 180 | 180 | 0 |" in lines
     assert any("5 % of the frames" in line for line in lines)
+
+
+def test_a_matrix_that_is_ended_ends_its_node(rehearsal, tmp_path):
+    _, rig_file = rehearsal
+    command = [sys.executable, "-m", "fsmde_ros.node.fault_matrix", str(rig_file.parent / "bag"), str(rig_file)]
+    program = subprocess.Popen([*command, "--untrained", "--out", str(tmp_path / "faults.json")])
+    try:
+        deadline = time.monotonic() + 60
+        while not (nodes := psutil.Process(program.pid).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        program.terminate()
+        assert program.wait(30) == 130
+        psutil.wait_procs(nodes, 10)
+        assert not any(node.is_running() for node in nodes)
+    finally:
+        program.kill()

@@ -562,9 +562,9 @@ def test_the_latency_budget_can_be_set_at_run_time(start):
     assert client.status_in_use("pipeline", is_ok)
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "reason"),
-    [
+def test_what_cannot_be_set_at_run_time_is_refused_with_the_reason(start):
+    _, client = start(THREE, wait=False, autostart="false", depth__max_range_m=80.0, latency_budget_ms=300.0)
+    for name, value, reason in (
         ("depth.encoding", "mono8", "expected one of 32FC1, 16UC1"),
         ("depth.encoding", "16UC1", "80.0 m does not fit depth.encoding 16UC1"),
         ("stuck_after_s", 0.2, "0.2 s is within latency_budget_ms, 300.0 ms"),
@@ -576,24 +576,12 @@ def test_the_latency_budget_can_be_set_at_run_time(start):
         ("cloud.enabled", "yes", "Wrong parameter type, expected 'Type.BOOL'"),
         ("preview.width", 10, "preview.width"),
         ("checkpoint", "other", "read-only"),
-    ],
-)
-def test_what_cannot_be_set_at_run_time_is_refused_with_the_reason(managed, name, value, reason):
-    before = managed.get(name)
-    refused = managed.set(name, value)
-    assert not refused.successful
-    assert reason in refused.reason
-    assert managed.get(name) == before
-
-
-@pytest.fixture(scope="module")
-def managed(ring):
-    """A node that waits to be configured, with a range and a budget that other values contradict."""
-    node = NodeProcess(autostart="false", depth__max_range_m=80.0, latency_budget_ms=300.0)
-    client = Client(ring(THREE, SIZE))
-    yield client
-    client.close()
-    node.stop()
+    ):
+        before = client.get(name)
+        refused = client.set(name, value)
+        assert not refused.successful, (name, value)
+        assert reason in refused.reason
+        assert client.get(name) == before
 
 
 def test_lifecycle_transitions_free_and_take_again(start):
