@@ -32,7 +32,7 @@ from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.estimation import build_estimator
-from fsmde_ros.node.messages import stamp_message
+from fsmde_ros.node.messages import stamp_message, stamp_ns
 from fsmde_ros.node.surround_depth_node import SurroundDepthNode
 from fsmde_ros.rig_file import write_rig
 
@@ -224,10 +224,11 @@ class FlakyBackend:
 
     def __init__(self, backend):
         self._backend = backend
-        self.error, self.room, self.gate = None, 99, threading.Event()
+        self.error, self.room, self.gate, self.calls = None, 99, threading.Event(), 0
         self.gate.set()
 
     def __call__(self, images, *rest):
+        self.calls += 1
         self.gate.wait(30)
         if self.error is not None:
             raise self.error
@@ -309,6 +310,22 @@ def test_a_stuck_backend_is_told_while_it_is_stuck(bench, flaky):
     it.spin_until(lambda: len(it.sweeps) >= 3)
     assert [values(m.status[0])["state"] for m in it.sweeps] == ["dropped", "published", "published"]
     assert it.pipeline(lambda s: s.level != DiagnosticStatus.ERROR)
+
+
+def test_after_a_slow_sweep_comes_the_newest_and_what_lies_between_is_dropped(bench, flaky):
+    it = bench(flaky, stuck_after_s=60.0)
+    it.start()
+    flaky.backend.gate.clear()
+    it.send(0)
+    it.spin_until(lambda: flaky.backend.calls > 1)  # the first was to warm up
+    for index in range(1, 7):
+        it.send(index)
+        it.spin_until(lambda: len(it.sweeps) >= index - 1)  # noqa: B023
+    flaky.backend.gate.set()
+    it.spin_until(lambda: len(it.sweeps) >= 7)
+    states = {(stamp_ns(m.header.stamp) - START) // PERIOD_NS: values(m.status[0])["state"] for m in it.sweeps}
+    assert states == {0: "published", **dict.fromkeys(range(1, 6), "dropped"), 6: "published"}
+    assert values(it.pipeline(lambda s: values(s)["complete"] == "7"))["dropped (replaced)"] == "5"
 
 
 def test_how_long_is_stuck_can_be_set_at_run_time(bench, flaky):

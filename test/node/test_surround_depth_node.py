@@ -282,12 +282,16 @@ def test_depth_of_every_view_and_a_cloud_come_out(start, names):
         np.testing.assert_allclose(np.reshape(infos[0].k, (3, 3)), expected)
         np.testing.assert_allclose(np.reshape(infos[0].p, (3, 4))[:, :3], expected)
         assert (infos[0].height, infos[0].width) == INPUT_SIZE
-    assert len(client.received[f"{names[1]}/depth/stddev"]) == 4
-    check_cloud(client, names)
+    stddevs = client.received[f"{names[1]}/depth/stddev"]
+    assert [m.header for m in stddevs] == [client.header(names[1], sweep) for sweep in range(4)]
+    stddev = image_to_depth(stddevs[0])
+    assert stddev.shape == INPUT_SIZE
+    assert (stddev[np.isfinite(image_to_depth(client.received[f"{names[1]}/depth/image_rect"][0]))] > 0).all()
+    check_cloud(client, names, {1: stddev})
 
 
-def check_cloud(client, names):
-    """Each point of a view lies on the ray of a pixel, at the depth that was published for it."""
+def check_cloud(client, names, stddevs):
+    """Each point of a view lies on the ray of a pixel, at the depth and with the stddev that were published for it."""
     message = client.received["surround_depth/points"][0]
     assert message.header.frame_id == "base_link"
     first = [START + index * STEP_NS for index in range(len(names))]
@@ -306,6 +310,8 @@ def check_cloud(client, names):
         x, y = (np.round(pixels[:, i] / pixels[:, 2]).astype(int) for i in (0, 1))
         depth = image_to_depth(client.received[f"{name}/depth/image_rect"][0])
         np.testing.assert_allclose(depth[y, x], in_camera[:, 2], rtol=1e-3)
+        if index in stddevs:
+            np.testing.assert_allclose(stddevs[index][y, x], columns["stddev"][columns["view"] == index], rtol=1e-3)
 
 
 def test_a_silent_camera_costs_nothing_but_itself(start):
