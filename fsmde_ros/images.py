@@ -18,6 +18,7 @@ from fsmde_ros.errors import ImageError
 from fsmde_ros.sweep import EncodedImage
 
 MAX_PIXELS = 2**25  # 33.6 million: an 8K video frame (33.2 million) is the largest one accepted
+MAX_SCANS = 100  # of a JPEG; each passes over all pixels again, and encoders write about ten of a progressive one
 
 _JPEG_START, _JPEG_END, _PNG_START = b"\xff\xd8", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
 # ITU T.81 table B.1: start-of-frame markers are C0 to CF without DHT (C4), JPG (C8), DAC (CC);
@@ -44,7 +45,7 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1
 
     Raises:
         ImageError: the data is empty, truncated, neither JPEG nor PNG, larger than
-            ``max_pixels``, or the decoder gives up on it.
+            ``max_pixels``, of more than ``MAX_SCANS``, or the decoder gives up on it.
     """
     height, width = encoded_size(image)
     if height * width > max_pixels:
@@ -125,10 +126,10 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> EncodedImage:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Walk the segments up to the first scan, then look for the end marker behind it.
+    """Walk the segments up to the first scan, then look for the end marker and more scans behind it.
 
     An end marker before the scan may belong to a thumbnail. Within the scan 0xFF is always
-    followed by 0x00 or a restart marker, so that FF D9 there is the real end.
+    followed by 0x00 or a restart marker, so that FF D9 there is the real end, and FF DA a further scan.
     """
     size: tuple[int, int] | None = None
     at = 2
@@ -152,6 +153,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             if data.find(_JPEG_END, at) < 0:
                 raise ImageError(
                     f"the JPEG is truncated: its {len(data)} bytes have no end marker; check the transport"
+                )
+            scans = 1 + data.count(bytes((0xFF, _START_OF_SCAN)), at)
+            if scans > MAX_SCANS:
+                raise ImageError(
+                    f"the JPEG has {scans} scans, at most {MAX_SCANS} are accepted; publish baseline or plain "
+                    "progressive ones"
                 )
             return size
     raise ImageError(f"the JPEG is truncated or corrupt: no image in its {len(data)} bytes; check the transport")

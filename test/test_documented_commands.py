@@ -37,7 +37,7 @@ RUN_BY = {
     "-m training.scorecard": f"{LEARN}/test_scorecard.py::test_the_card_has_rows_cameras_ranges_and_the_baseline",
     "-m training.export": f"{LEARN}/test_export.py::test_int8_is_calibrated_on_the_town_and_close",
     "-m fsmde_ros.benchmark": "test/benchmark/test_benchmark.py::test_a_whole_run",
-    "-m fsmde_ros.chaos": "test/chaos/test_faults.py::test_the_command_line",
+    "-m fsmde_ros.chaos": "test/chaos/test_faults.py::test_a_bag_with_faults_keeps_everything_else_and_has_a_record",
     "-m fsmde_ros.node.fault_matrix": "test/node/test_fault_matrix.py::test_the_command_writes_the_table_and_the_page",
     "-m fsmde_ros.node.frame_loss": "test/node/test_frame_loss.py::test_the_command_writes_the_figures",
     "-m fsmde_ros.node.soak": "test/node/test_soak.py::test_twenty_seconds",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsmde_ros.errors import ImageError
-from fsmde_ros.images import decode, encode_jpeg, encoded_size, largest_reduction, resize
+from fsmde_ros.images import MAX_SCANS, decode, encode_jpeg, encoded_size, largest_reduction, resize
 from fsmde_ros.sweep import EncodedImage
 
 
@@ -55,6 +55,17 @@ def test_grey_images_become_three_channels():
 def test_progressive_jpeg_is_accepted():
     data = cv2.imencode(".jpg", smooth_image(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
     assert decode(EncodedImage(data)).shape == (48, 80, 3)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded():
+    """A small file can otherwise keep a decoder busy for long: every scan passes over all pixels."""
+    plain = cv2.imencode(".jpg", smooth_image(), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    scan = plain[plain.rindex(b"\xff\xda") : -2]
+    scans = plain.count(b"\xff\xda")
+    most = plain[:-2] + (MAX_SCANS - scans) * scan + b"\xff\xd9"
+    assert encoded_size(EncodedImage(most)) == (48, 80)
+    with pytest.raises(ImageError, match=f"has {MAX_SCANS + 1} scans, at most {MAX_SCANS}"):
+        decode(EncodedImage(most[:-2] + scan + b"\xff\xd9"))
 
 
 def test_orientation_tag_is_not_applied():
