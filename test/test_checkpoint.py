@@ -225,9 +225,10 @@ def test_a_wild_network_is_refused(path: Path, field: str, value: Any, message: 
 
 def test_a_card_from_before_a_field_was_added_still_loads(path: Path) -> None:
     network = json.loads(path.with_suffix(".json").read_text())["student"]
-    del network["learned_upsampling"]
+    del network["learned_upsampling"], network["expect_log_depth"]
     rewrite(path, student=network)
-    assert load_checkpoint(path)[0].config.learned_upsampling == 4
+    config = load_checkpoint(path)[0].config
+    assert (config.learned_upsampling, config.expect_log_depth) == (4, False)
     del network["bins"]  # was always there
     rewrite(path, student=network)
     with pytest.raises(CheckpointError, match="expected the fields"):

@@ -7,6 +7,9 @@ The spread of the bins tells where the student is unsure, but not by how many me
 without touching the depth: sigma = scale * spread ^ exponent (metres), ``stddev_power`` of the student. They are
 fitted on drives of the validation town, or of a rig of one's own, and checked on another; the shares inside k
 sigma are printed before and after.
+
+``--expect`` chooses what the depth is, of the probabilities of the bins: their expectation in metres or in log depth
+(``expect_log_depth`` of the student). The weights stay as they are.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from fsmde_ros.backends import build_backend
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.estimator import Estimator
@@ -90,38 +94,46 @@ def errors_of(estimator: Estimator, names: Sequence[str]) -> tuple[Array, Array]
 
 
 def calibrate(
-    checkpoint: Path, fit: Sequence[str], check: str, device: str = "auto", output: Path | None = None
+    checkpoint: Path,
+    fit: Sequence[str],
+    check: str,
+    device: str = "auto",
+    output: Path | None = None,
+    expect_log_depth: bool | None = None,
 ) -> dict[str, Any]:
     """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
 
-    ``output``: the same student with the fit is written there. Raises CheckpointError, BackendError, ConfigError
+    ``output``: the same student with the fit is written there. ``expect_log_depth``: of the student from now on;
+    none leaves it. Raises CheckpointError, BackendError, ConfigError
     or SourceError for what cannot be used.
     """
-    estimator = Estimator.from_checkpoint(checkpoint, device=device, backend="torch")
-    published = SigmaPower(*estimator.card.student.stddev_power)
+    student, card = load_checkpoint(checkpoint)
+    if expect_log_depth is not None:
+        student = with_config(student, expect_log_depth=expect_log_depth)
+    estimator = Estimator(build_backend("torch", student, device, card.input_size), card)
+    published = SigmaPower(*student.config.stddev_power)
     error, stddev = errors_of(estimator, fit)
     power = fit_power(error, published.undo(stddev))
-    report: dict[str, Any] = {"weights_sha256": estimator.card.weights_sha256, **asdict(power)}
+    report: dict[str, Any] = {"weights_sha256": card.weights_sha256, **asdict(power)}
     report["expected"] = {f"{k:g}": expected_inside(k) for k in KS}
     for kind, (e, s) in {"fit": (error, stddev), "check": errors_of(estimator, [check])}.items():
         after = power(published.undo(s))
         report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, after)}
     if output is not None:
-        write_calibrated(checkpoint, output, power)
+        save_checkpoint(output, with_power(student, power), card)
     return report
 
 
 def with_power(student: Student, power: SigmaPower) -> Student:
-    """A copy of ``student``, same weights and device, in evaluation mode, with ``power`` in its configuration."""
-    copy = Student(replace(student.config, stddev_power=(power.scale, power.exponent)))
+    """A copy of ``student`` with ``power`` in its configuration."""
+    return with_config(student, stddev_power=(power.scale, power.exponent))
+
+
+def with_config(student: Student, **changes: Any) -> Student:
+    """A copy of ``student``, same weights and device, in evaluation mode, with ``changes`` of its configuration."""
+    copy = Student(replace(student.config, **changes))
     copy.load_state_dict(student.state_dict())
     return copy.to(next(student.parameters()).device).eval()
-
-
-def write_calibrated(checkpoint: Path, output: Path, power: SigmaPower) -> None:
-    """Write the student of ``checkpoint``, same weights, with ``power`` in its configuration."""
-    student, card = load_checkpoint(checkpoint)
-    save_checkpoint(output, with_power(student, power), card)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,10 +148,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fit", nargs="+", required=True, help="drives to fit on, such as town:101 town:102")
     parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")
     parser.add_argument("--output", type=Path, help="write the calibrated checkpoint here (.safetensors)")
+    parser.add_argument(
+        "--expect", choices=["metres", "log-depth"], help="how the bins are averaged; as before if not given"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
+    expect_log_depth = given.expect and given.expect == "log-depth"
     try:
-        report = calibrate(given.checkpoint, given.fit, given.check, given.device, given.output)
+        report = calibrate(
+            given.checkpoint, given.fit, given.check, given.device, given.output, expect_log_depth=expect_log_depth
+        )
     except FsmdeError as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1

@@ -83,7 +83,9 @@ def distillation_terms(
     if weights.bins > 0:
         terms["bins"] = losses.bin_coverage(output.centers, lidar, lidar_known)
     if shared is not None and weights.cross > 0:
-        terms["cross"] = cross_loss(shared.logits, output.centers, lidar, lidar_known, weights.silog_lam)
+        terms["cross"] = cross_loss(
+            shared.logits, output.centers, lidar, lidar_known, weights.silog_lam, config.expect_log_depth
+        )
     if weights.ckd or weights.vrkd or weights.gradient or weights.out_of_range:
         disparity = batch.teacher_disparity
         if shared is not None:  # what the cache holds was said of the clean image

@@ -88,14 +88,16 @@ class BinLogits(nn.Module):
         return torch.cat([logits[:, :, :-1] + bump, logits[:, :, -1:]], dim=2)
 
 
-def depth_from_bins(logits: Tensor, centers: Tensor) -> BinDepth:
+def depth_from_bins(logits: Tensor, centers: Tensor, in_log_depth: bool = False) -> BinDepth:
     """Expectation and standard deviation over the depth bins, which are normalised among themselves.
 
-    d = sum p_k c_k, sigma = sqrt(sum p_k (c_k - d)^2).
+    d = sum p_k c_k, or in log depth d = exp(sum p_k ln c_k); sigma = sqrt(sum p_k (c_k - d)^2).
 
     Args:
         logits: [B, V, N + 1, h, w], the last channel "out of range".
         centers: [B, N] metres.
+        in_log_depth: take the expectation of the logarithm. Where the bins are in doubt between near and far, the
+            expectation in metres lies at the far end: relative to the near one, the larger error of the two.
     """
     logits, centers = at_least_float32(logits), at_least_float32(centers)
     in_range = logits[:, :, :-1]
@@ -105,7 +107,10 @@ def depth_from_bins(logits: Tensor, centers: Tensor) -> BinDepth:
     weights = (in_range - peak).exp()
     total = weights.sum(dim=2)
     c = centers[:, None, :, None, None]  # [B, 1, N, 1, 1]
-    depth = (weights * c).sum(dim=2) / total
+    if in_log_depth:
+        depth = ((weights * c.log()).sum(dim=2) / total).exp()
+    else:
+        depth = (weights * c).sum(dim=2) / total
     offset = c - depth[:, :, None]
     variance = (weights * offset * offset).sum(dim=2) / total
     out_of_range = (logits[:, :, -1] - peak[:, :, 0] - total.log()).sigmoid()

@@ -34,6 +34,8 @@ class StudentConfig:
     decoder_widths: tuple[int, int, int] = (128, 80, 64)  # at strides 16, 8, 4
     # From stride 4; with 2, the rest to the size of the input is bilinear.
     learned_upsampling: int = field(default=4, metadata={ADDED_LATER: True})
+    # The depth is the expectation over the bins in log depth in place of metres; may be changed after training.
+    expect_log_depth: bool = field(default=False, metadata={ADDED_LATER: True})
     use_rays: bool = True  # the three flags exist for the ablation
     use_surround_attention: bool = True
     use_ground_prior: bool = True
@@ -141,7 +143,7 @@ class Student(nn.Module):
         centers = self.bin_centres(pooled)
         fine = maps[4]
         logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
-        coarse = depth_from_bins(logits, centers)
+        coarse = depth_from_bins(logits, centers, self.config.expect_log_depth)
         scale, exponent = self.config.stddev_power
         spread = scale * (coarse.stddev if exponent == 1 else coarse.stddev.pow(exponent))
         parts = (part.flatten(0, 1) for part in (coarse.depth, spread, coarse.out_of_range))

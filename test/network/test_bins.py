@@ -22,6 +22,15 @@ def test_depth_and_stddev_by_hand() -> None:
     assert out_of_range == pytest.approx(0.5)
 
 
+def test_depth_expected_in_log_depth_by_hand() -> None:
+    centers = torch.tensor([[1.0, 2.0, 4.0]])
+    logits = torch.tensor([0.5, 0.25, 0.25, 1.0]).log()[None, None, :, None, None]
+    depth, stddev, out_of_range = (float(part.squeeze()) for part in depth_from_bins(logits, centers, True))
+    assert depth == pytest.approx(2**0.75)
+    assert stddev == pytest.approx(math.sqrt(sum(p * (c - depth) ** 2 for p, c in ((0.5, 1), (0.25, 2), (0.25, 4)))))
+    assert out_of_range == pytest.approx(0.5)
+
+
 def test_out_of_range_does_not_move_the_depth() -> None:
     centers = torch.tensor([[1.0, 2.0, 4.0]])
     logits = torch.randn(1, 2, 4, 3, 5)

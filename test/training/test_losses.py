@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from fsmde_ros.network.bins import depth_from_bins
 from training import losses
 
 
@@ -55,6 +56,15 @@ def test_soft_bins_sum_to_one_and_give_the_depth_back(sigma: float) -> None:
     torch.testing.assert_close(probability.sum(2), torch.ones_like(depth))
     back = torch.einsum("bvnhw,bn->bvhw", probability, centers)
     torch.testing.assert_close(back, depth, rtol=0.01, atol=0)
+
+
+def test_the_expectation_in_log_depth_undoes_soft_bins_however_few_there_are() -> None:
+    centers = torch.tensor([[0.5, 3.0, 20.0, 100.0]])
+    depth = torch.rand(1, 2, 3, 4) * 99 + 0.5
+    logits = losses.soft_bins(depth, centers).log()  # -inf where a bin has no part
+    logits = torch.cat([logits, torch.zeros_like(logits[:, :, :1])], dim=2)
+    torch.testing.assert_close(depth_from_bins(logits, centers, in_log_depth=True).depth, depth)
+    assert (depth_from_bins(logits, centers).depth >= depth * 0.9999).all()  # in metres it lies further out
 
 
 def test_soft_bins_of_invalid_depth_are_finite() -> None:
