@@ -114,7 +114,9 @@ def _weights_licence(config: DistillConfig) -> str:
 def _first_weights(config: DistillConfig) -> dict[str, Tensor]:
     path = _start(config)
     first, _ = load_checkpoint(path)
-    if replace(first.config, stddev_power=config.student.stddev_power) != config.student:  # fitted after training
+    # What is chosen after training, by training.calibrate, does not concern the weights.
+    chosen_later = {name: getattr(config.student, name) for name in ("stddev_power", "expect_log_depth")}
+    if replace(first.config, **chosen_later) != config.student:
         raise ConfigError(
             f"start_from: {path} holds another student than the settings under student describe: {first.config}, "
             f"expected {config.student}; make them equal"

@@ -25,7 +25,7 @@ from fsmde_ros.network.presets import PRESETS
 from training.batch import Sample
 from training.configuration import DistillConfig, config_hash, read_command_line
 from training.datasets import TownData
-from training.distill import main, model_card
+from training.distill import main, make_module, model_card
 from training.sample_file import save_sample
 from training.teachers.teacher import TeacherSettings
 
@@ -336,6 +336,13 @@ def test_a_damaged_state_is_named(tmp_path: Path, sample: Sample, capsys: pytest
     (config.work / "last.ckpt").write_bytes(b"PK\x03\x04 cut")
     assert main(["--config", str(path)]) == 1
     assert "last.ckpt: the state of the run cannot be read" in capsys.readouterr().err
+
+
+def test_training_goes_on_from_the_shipped_student() -> None:
+    config, _ = read_command_line(["--config", str(CONFIGS / "town_more.yaml")])
+    begun = make_module(config).student.state_dict()
+    for name, weight in load_checkpoint(find_checkpoint("small"))[0].state_dict().items():
+        assert torch.equal(begun[name], weight), name
 
 
 @pytest.mark.parametrize(
