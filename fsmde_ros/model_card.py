@@ -11,7 +11,7 @@ from typing import Any
 
 from fsmde_ros.errors import CheckpointError, ConfigError
 from fsmde_ros.network.encoder import PIXEL_MEAN, PIXEL_SCALE
-from fsmde_ros.network.student import ADDED_LATER, STRIDE, StudentConfig
+from fsmde_ros.network.student import ADDED_LATER, StudentConfig
 
 FORMAT_VERSION = 1
 MAX_SIDE = 4096  # pixels; larger inputs are a mistake, and would take the memory of the machine
@@ -59,9 +59,10 @@ class ModelCard:
                 f"model card: format_version must be {FORMAT_VERSION}, got {self.format_version}; "
                 "install the version of fsmde_ros that wrote it, or train again"
             )
-        if len(self.input_size) != 2 or any(s % STRIDE or not 0 < s <= MAX_SIDE for s in self.input_size):
+        stride = self.student.stride
+        if len(self.input_size) != 2 or any(s % stride or not 0 < s <= MAX_SIDE for s in self.input_size):
             raise CheckpointError(
-                f"model card: input_size must be (height, width), multiples of {STRIDE} up to {MAX_SIDE} pixels, "
+                f"model card: input_size must be (height, width), multiples of {stride} up to {MAX_SIDE} pixels, "
                 f"got {self.input_size}"
             )
         if self.normalisation != (PIXEL_MEAN, PIXEL_SCALE):

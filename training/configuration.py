@@ -12,7 +12,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.network.student import STRIDE, StudentConfig
+from fsmde_ros.network.student import StudentConfig
 from training.augment import AugmentSettings
 from training.datasets import TownData
 from training.mixture import Part, parse_mixture
@@ -76,9 +76,10 @@ class DistillConfig:
         if self.size is not None:
             object.__setattr__(self, "train", replace(self.train, size=self.size))
             object.__setattr__(self, "val", replace(self.val, size=self.size))
-        if self.train.size != self.val.size or any(side % STRIDE or side < STRIDE for side in self.train.size):
+        stride = self.student.stride
+        if self.train.size != self.val.size or any(side % stride or side < stride for side in self.train.size):
             raise ConfigError(
-                f"size, or train.size and val.size, must be equal multiples of {STRIDE}, got {self.train.size}, "
+                f"size, or train.size and val.size, must be equal multiples of {stride}, got {self.train.size}, "
                 f"{self.val.size}"
             )
         if self.method == "a" and not self.teacher.name:

@@ -33,6 +33,7 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
+from training.after_training import with_better_expectation, with_fitted_stddev
 from training.configuration import DistillConfig, config_hash, read_command_line
 from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
@@ -40,7 +41,6 @@ from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
 from training.run_state import KeepState, make_loggers, saved_step
-from training.stddev_fit import with_fitted_stddev
 
 
 def distill(config: DistillConfig, export_only: bool = False) -> None:
@@ -64,8 +64,9 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode")  # BatchNorm, frozen
             trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None, weights_only=True)
-        trainer.validate(module, datamodule=loaders)
         steps = trainer.global_step
+    module.average = with_better_expectation(module.average, loaders.val_dataloader())
+    trainer.validate(module, datamodule=loaders)
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         student = with_fitted_stddev(module.average, loaders.val_dataloader())
@@ -114,9 +115,10 @@ def _weights_licence(config: DistillConfig) -> str:
 def _first_weights(config: DistillConfig) -> dict[str, Tensor]:
     path = _start(config)
     first, _ = load_checkpoint(path)
-    # What is chosen after training, by training.calibrate, does not concern the weights.
-    chosen_later = {name: getattr(config.student, name) for name in ("stddev_power", "expect_log_depth")}
-    if replace(first.config, **chosen_later) != config.student:
+    # What does not concern the weights: the size that the encoder sees, and what is chosen after training.
+    free = ("input_reduction", "stddev_power", "expect_log_depth")
+    chosen_here = {name: getattr(config.student, name) for name in free}
+    if replace(first.config, **chosen_here) != config.student:
         raise ConfigError(
             f"start_from: {path} holds another student than the settings under student describe: {first.config}, "
             f"expected {config.student}; make them equal"

@@ -86,7 +86,7 @@ class DistillModule(lightning.LightningModule):
         output = run_student(self.student, batch)
         shared = None
         if self.teacher is not None and self.adapter is not None:
-            view = ask_teacher(self.teacher, batch)
+            view = ask_teacher(self.teacher, batch, (output.logits.shape[-2], output.logits.shape[-1]))
             shared = SharedBins(teacher_logits(self.student, self.adapter, view, output, batch), view)
         terms = distillation_terms(output, batch, self.weights, self.student.config, shared)
         total = torch.stack([getattr(self.weights, name) * value for name, value in terms.items()]).sum()

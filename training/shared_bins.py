@@ -16,17 +16,14 @@ from torch import Tensor, nn
 
 from fsmde_ros.network.bins import depth_from_bins
 from fsmde_ros.network.decoder import NORM_GROUPS
-from fsmde_ros.network.rays import ray_maps
-from fsmde_ros.network.student import Student, StudentOutput
+from fsmde_ros.network.student import BIN_STRIDE, Student, StudentOutput
 from training import losses
 from training.batch import SweepBatch
 from training.teachers.teacher import Teacher, metric_scale
 
-LOGITS_STRIDE = 4  # input pixels per cell of the bin maps
-
 
 class TeacherView(NamedTuple):
-    """What a teacher says of a batch: disparity [B, V, H, W] (NaN where not present), features [B, V, C, H/4, W/4]."""
+    """What a teacher says of a batch: disparity [B, V, H, W] (NaN where not present), features [B, V, C, h, w]."""
 
     disparity: Tensor
     features: Tensor
@@ -46,13 +43,12 @@ class TeacherAdapter(nn.Module):
         return adapted.reshape(*features.shape[:2], *adapted.shape[1:])
 
 
-def ask_teacher(teacher: Teacher, batch: SweepBatch) -> TeacherView:
+def ask_teacher(teacher: Teacher, batch: SweepBatch, size: tuple[int, int]) -> TeacherView:
     """The teacher's view of the present images of a batch, as they are, in batches of its own size.
 
-    Its features come at the size of the bin maps: at its own, Depth Pro's fill gigabytes.
+    Its features come at ``size`` (h, w), that of the bin maps: at their own, Depth Pro's fill gigabytes.
     """
     shown = batch.images[batch.present]  # [M, 3, H, W]
-    size = (shown.shape[-2] // LOGITS_STRIDE, shown.shape[-1] // LOGITS_STRIDE)
     disparities, reduced = [], []
     for part in torch.split(shown, teacher.batch):
         answer = teacher.predict(part, with_features=True)
@@ -78,7 +74,7 @@ def teacher_logits(
     """The student's bin head on the teacher's features: logits [B, V, N + 1, h, w] like those of ``output``."""
     size = (output.logits.shape[-2], output.logits.shape[-1])
     rig = (batch.intrinsics, batch.camera_to_vehicle, batch.ground_z)
-    maps = ray_maps(*rig, size, LOGITS_STRIDE, student.config.depth_range)
+    maps = student.rays(rig, size, BIN_STRIDE)
     logits: Tensor = student.bin_logits(
         adapter(view.features), output.centers, maps.log_ground_depth, maps.meets_ground
     )

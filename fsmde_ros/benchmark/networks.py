@@ -39,11 +39,13 @@ class Subject:
         call: one sweep.
         work: what it has to do.
         depth_change: median change of the depth against eager float32, as a share; None for a peer.
+        size: (H, W) of the input of a student; None for a peer, whose name tells it.
     """
 
     call: Callable[[], object]
     work: Work
     depth_change: float | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,23 +77,26 @@ def network_subjects(
 ) -> Iterator[tuple[dict[str, Subject], dict[str, str]]]:
     """Every checkpoint on every backend, by the name ``student backend``, and why others cannot run here.
 
-    Each in a process of its own until the context is left: alone, as in a node.
+    A student that cannot take ``size`` has the next larger one that it can. Each in a process of its own until the
+    context is left: alone, as in a node.
     """
     subjects: dict[str, Subject] = {}
     left_out: dict[str, str] = {}
     with ExitStack() as processes:
         for model, checkpoint in checkpoints.items():
-            work = count_work(load_checkpoint(checkpoint)[1].student, views, size)
-            expected = load(checkpoint, "torch", device, views, size).depth()
+            config = load_checkpoint(checkpoint)[1].student
+            own = config.fitting(size)
+            work = count_work(config, views, own)
+            expected = load(checkpoint, "torch", device, views, own).depth()
             for name in backends:
                 try:
-                    loaded = processes.enter_context(apart(load, checkpoint, name, device, views, size))
+                    loaded = processes.enter_context(apart(load, checkpoint, name, device, views, own))
                     found = loaded.ask(Loaded.depth)
                 except BackendError as error:
                     left_out[f"{model} {name}"] = str(error)
                     continue
                 change = float(np.median(np.abs(found / expected - 1)))
-                subjects[f"{model} {name}"] = Subject(partial(loaded.ask, Loaded.run), work, change)
+                subjects[f"{model} {name}"] = Subject(partial(loaded.ask, Loaded.run), work, change, own)
         yield subjects, left_out
 
 
@@ -128,7 +133,7 @@ def measure(subjects: Mapping[str, Subject], rounds: int, ceiling: Ceiling) -> l
         rate = 1000 * work.gflop / timing.median_ms
         row: dict[str, Any] = {"name": name, **asdict(timing), **asdict(work)}
         row |= {"gflop_per_s": rate, "share_of_float32_ceiling": rate / ceiling.gflop_per_s["float32"]}
-        row |= {"depth_change": subject.depth_change}
+        row |= {"depth_change": subject.depth_change, "size": subject.size}
         row["times_faster"] = times[next(iter(subjects))].median_ms / timing.median_ms
         rows.append(row)
     return rows
@@ -146,7 +151,7 @@ def batch_rows(
     rows = []
     for name, student in students.items():
         for sweeps in batches:
-            call = finished(batched(student, device, sweeps, views, size), device)
+            call = finished(batched(student, device, sweeps, views, student.config.fitting(size)), device)
             timing = interleave({"batch": call}, rounds)["batch"]
             rate = 1000 * sweeps / timing.median_ms
             rows.append({"name": name, "sweeps": sweeps, **asdict(timing), "sweeps_per_s": rate})

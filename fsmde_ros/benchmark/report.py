@@ -52,6 +52,10 @@ def _share(key: str, digits: int = 0) -> Callable[[Row], str]:
     return lambda row: "" if row.get(key) is None else f"{100 * row[key]:.{digits}f} %"
 
 
+def _size(size: Sequence[int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 def _spread(row: Row) -> str:
     return f"{row['low_ms']:.1f} to {row['high_ms']:.1f}"
 
@@ -59,6 +63,7 @@ def _spread(row: Row) -> str:
 _TIME: list[Column] = [("ms", _number("median_ms")), ("10 to 90 %", _spread)]
 _NETWORKS: list[Column] = [
     ("network", lambda row: str(row["name"])),
+    ("input", lambda row: _size(row["size"]) if row.get("size") else ""),
     *_TIME,
     ("times faster", _number("times_faster")),
     ("depth change", _share("depth_change", 2)),
@@ -69,7 +74,7 @@ _NETWORKS: list[Column] = [
     ("of the float32 ceiling", _share("share_of_float32_ceiling")),
 ]
 _STAGES: list[Column] = [
-    ("network size", lambda row: f"{row['size'][0]}x{row['size'][1]}"),
+    ("network size", lambda row: _size(row["size"])),
     ("stage", lambda row: str(row["stage"])),
     *_TIME,
     ("of the network", _share("share_of_network")),
@@ -103,7 +108,7 @@ _NOTES = {
     "networks": "One sweep, from uint8 images in memory to float32 depth in memory. *Depth change*: median against "
     "eager float32, the price of a lower precision. A multiply-add counts two operations; GB: what goes in and out "
     "of the layers in float32. Each row has a process of its own; they take turns, so that a disturbance hits all "
-    "alike.",
+    "alike. A student that cannot take the size that was asked for has the next larger one that it can.",
     "stages": "What surrounds the network, in one process.",
     "scaling": "The same backend by number of views and by size.",
     "batches": "Several sweeps as one batch, from inputs that lie on the device; eager float32 on a CPU, bfloat16 in a "

@@ -26,7 +26,8 @@ class RayMaps(NamedTuple):
     Attributes:
         direction: [B, V, 3, h, w] unit rays in the vehicle frame.
         centre: [B, V, 3] camera centre, metres, x and y in the vehicle frame, z above the ground.
-        log_focal: [B, V] log of the focal length (x) over ``REFERENCE_FOCAL_LENGTH``.
+        log_focal: [B, V] log of the focal length (x), in pixels of what the encoder sees, over
+            ``REFERENCE_FOCAL_LENGTH``.
         log_ground_depth: [B, V, h, w] log of the depth (metres along the optical axis) where the ray
             meets the ground, within the depth range; log d_max where it does not.
         meets_ground: [B, V, h, w] 1 where the ray meets the ground nearer than d_max, else 0.
@@ -66,18 +67,20 @@ def ray_maps(
     size: tuple[int, int],
     stride: int,
     depth_range: tuple[float, float],
+    reduction: int = 1,
 ) -> RayMaps:
-    """Rays of the cells of a feature map of ``size`` (h, w) at ``stride`` to the input.
+    """Rays of the cells of a feature map of ``size`` (h, w) at ``stride`` to what the encoder sees.
 
     Args:
         intrinsics: [B, V, 3, 3] pixels of the input image.
         camera_to_vehicle: [B, V, 4, 4] metres.
         ground_z: [B] height of the road in the vehicle frame, metres.
         size: (h, w) of the feature map.
-        stride: input pixels per cell.
+        stride: pixels that the encoder sees, per cell.
         depth_range: (d_min, d_max), metres.
+        reduction: input pixels, in each direction, per pixel that the encoder sees.
     """
-    rays_camera = _cell_rays(intrinsics, size, stride)  # 3 of [B, V, h, w]
+    rays_camera = _cell_rays(intrinsics, size, stride * reduction)  # 3 of [B, V, h, w]
     rotation = camera_to_vehicle[..., :3, :3, None, None]  # [B, V, 3, 3, 1, 1]
     x, y, z = rays_camera
     along = rotation[:, :, :, 0] * x[:, :, None] + rotation[:, :, :, 1] * y[:, :, None]
@@ -95,7 +98,7 @@ def ray_maps(
     return RayMaps(
         direction=rays_vehicle / length,
         centre=centre,
-        log_focal=(intrinsics[..., 0, 0] / REFERENCE_FOCAL_LENGTH).log(),
+        log_focal=(intrinsics[..., 0, 0] / (REFERENCE_FOCAL_LENGTH * reduction)).log(),
         log_ground_depth=depth.log(),
         meets_ground=meets.to(depth.dtype),
         depth_range=depth_range,

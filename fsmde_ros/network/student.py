@@ -16,7 +16,9 @@ from fsmde_ros.network.encoder import Encoder, EncoderConfig
 from fsmde_ros.network.rays import POSITION_CHANNELS, RAY_CHANNELS, RayMaps, ray_maps
 from fsmde_ros.network.upsample import FACTORS, ConvexUpsampling
 
-STRIDE = 32  # the input size must be a multiple of it
+STRIDE = 32  # of the encoder: what it sees must be a multiple of it
+BIN_STRIDE = 4  # of the bins, to what the encoder sees
+REDUCTIONS = (1, 2)
 ADDED_LATER = "added later"  # metadata of a field that older checkpoints lack: they are what its default says
 
 
@@ -34,6 +36,9 @@ class StudentConfig:
     decoder_widths: tuple[int, int, int] = (128, 80, 64)  # at strides 16, 8, 4
     # From stride 4; with 2, the rest to the size of the input is bilinear.
     learned_upsampling: int = field(default=4, metadata={ADDED_LATER: True})
+    # The encoder sees images this many times smaller; depth comes out at the size of the input all the same. The
+    # weights do not depend on it, the work does: 2 costs a quarter of 1.
+    input_reduction: int = field(default=1, metadata={ADDED_LATER: True})
     # The depth is the expectation over the bins in log depth in place of metres; may be changed after training.
     expect_log_depth: bool = field(default=False, metadata={ADDED_LATER: True})
     use_rays: bool = True  # the three flags exist for the ablation
@@ -61,6 +66,8 @@ class StudentConfig:
             raise ConfigError(f"stddev_power must be a scale and an exponent above 0, got {self.stddev_power}")
         if self.learned_upsampling not in FACTORS:
             raise ConfigError(f"learned_upsampling must be one of {FACTORS}, got {self.learned_upsampling}")
+        if self.input_reduction not in REDUCTIONS:
+            raise ConfigError(f"input_reduction must be one of {REDUCTIONS}, got {self.input_reduction}")
         if len(self.decoder_widths) != 3 or any(w % NORM_GROUPS or not 0 < w <= 4096 for w in self.decoder_widths):
             raise ConfigError(
                 f"decoder_widths must be three multiples of {NORM_GROUPS} up to 4096, got {self.decoder_widths}"
@@ -71,6 +78,16 @@ class StudentConfig:
         """(d_min, d_max), metres."""
         return self.d_min, self.d_max
 
+    @property
+    def stride(self) -> int:
+        """Pixels of which the height and width of the input must be multiples."""
+        return STRIDE * self.input_reduction
+
+    def fitting(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The smallest size (H, W) of input that is nowhere smaller than ``size``."""
+        height, width = (self.stride * -(-side // self.stride) for side in size)
+        return height, width
+
 
 class StudentOutput(NamedTuple):
     """What the student says about a batch of sweeps.
@@ -80,9 +97,10 @@ class StudentOutput(NamedTuple):
             depth bins, also where ``out_of_range`` is high.
         stddev: [B, V, H, W] metres: the spread of the bins, brought to the size of the errors by ``stddev_power``.
         out_of_range: [B, V, H, W] probability of sky or of a depth beyond d_max.
-        logits: [B, V, N + 1, H / 4, W / 4], the last channel "out of range".
+        logits: [B, V, N + 1, h, w], the last channel "out of range"; h = H / 4 and w = W / 4, or half of that
+            where the encoder sees images of half the size.
         centers: [B, N] metres, ascending.
-        features: [B, V, C, H / 4, W / 4] of the decoder.
+        features: [B, V, C, h, w] of the decoder.
     """
 
     depth: Tensor
@@ -112,7 +130,9 @@ class Student(nn.Module):
         self.decoder = Decoder(config.attention_dim, skips[::-1], rays, config.decoder_widths)
         self.bin_centres = BinCentres(config.attention_dim, config.bins, config.depth_range)
         self.bin_logits = BinLogits(config.decoder_widths[-1], config.bins, config.use_ground_prior)
-        self.upsampling = ConvexUpsampling(config.decoder_widths[-1], config.learned_upsampling)
+        self.upsampling = ConvexUpsampling(
+            config.decoder_widths[-1], config.learned_upsampling, BIN_STRIDE * config.input_reduction
+        )
 
     def forward(
         self, images: Tensor, intrinsics: Tensor, camera_to_vehicle: Tensor, ground_z: Tensor, present: Tensor
@@ -120,28 +140,30 @@ class Student(nn.Module):
         """Estimate the depth of a batch of sweeps.
 
         Args:
-            images: [B, V, 3, H, W] uint8 or float RGB, 0 to 255; H and W multiples of 32.
+            images: [B, V, 3, H, W] uint8 or float RGB, 0 to 255; H and W multiples of ``StudentConfig.stride``.
             intrinsics: [B, V, 3, 3] pixels, of images of size (H, W).
             camera_to_vehicle: [B, V, 4, 4] metres.
             ground_z: [B] height of the road in the vehicle frame, metres.
             present: [B, V] bool; the image of a missing view is ignored, and its output means
                 nothing, but is finite.
         """
-        batch, views, _, height, width = images.shape
         rig = (intrinsics, camera_to_vehicle, ground_z)
-        shape = (batch, views)
+        shape = images.shape[:2]
         pixels = images.to(self.upsampling.to_weights.weight.dtype)
         pixels = torch.where(present[:, :, None, None, None], pixels, torch.zeros_like(pixels)).flatten(0, 1)
+        if self.config.input_reduction > 1:
+            pixels = nn.functional.avg_pool2d(pixels, self.config.input_reduction)
+        height, width = pixels.shape[-2:]
         taps = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
 
-        maps = {s: self._rays(rig, (height // s, width // s), s) for s in (4, 8, 16, STRIDE)}
+        maps = {s: self.rays(rig, (height // s, width // s), s) for s in (BIN_STRIDE, 8, 16, STRIDE)}
         positions = maps[STRIDE].positions() if self.config.use_rays else None
         bottom, pooled = self.attention(taps[-1].unflatten(0, shape), positions, present)
-        rays = [maps[s].features().flatten(0, 1) if self.config.use_rays else None for s in (16, 8, 4)]
-        features = self.decoder(bottom.flatten(0, 1), taps[-2::-1], rays)  # [B * V, C, H / 4, W / 4]
+        rays = [maps[s].features().flatten(0, 1) if self.config.use_rays else None for s in (16, 8, BIN_STRIDE)]
+        features = self.decoder(bottom.flatten(0, 1), taps[-2::-1], rays)  # [B * V, C, h, w]
 
         centers = self.bin_centres(pooled)
-        fine = maps[4]
+        fine = maps[BIN_STRIDE]
         logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
         coarse = depth_from_bins(logits, centers, self.config.expect_log_depth)
         scale, exponent = self.config.stddev_power
@@ -151,5 +173,12 @@ class Student(nn.Module):
         depth, stddev, out_of_range = (part.unflatten(0, shape) for part in full)
         return StudentOutput(depth, stddev, out_of_range, logits, centers, features.unflatten(0, shape))
 
-    def _rays(self, rig: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], stride: int) -> RayMaps:
-        return ray_maps(*rig, size, stride, self.config.depth_range)
+    def rays(self, rig: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], stride: int) -> RayMaps:
+        """Rays of a feature map of ``size`` (h, w) at ``stride`` to what the encoder sees.
+
+        Args:
+            rig: intrinsics, camera_to_vehicle and ground_z as in ``forward``.
+            size: (h, w).
+            stride: pixels that the encoder sees, per cell.
+        """
+        return ray_maps(*rig, size, stride, self.config.depth_range, self.config.input_reduction)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 FACTORS = (2, 4)  # that can be learned; what is left to the size of the input is bilinear
-STRIDE = 4  # of the features
+STRIDES = (4, 8)  # of the features, to the size that is wanted
 NEIGHBOURS = 9
 NEARLY_ZERO = 1e-3  # weight of a cell that bilinear interpolation leaves out; its logarithm must be finite
 
@@ -32,12 +32,13 @@ class FullSize(NamedTuple):
 
 
 class ConvexUpsampling(nn.Module):
-    """Maps at stride 4 to the size of the input."""
+    """Maps at a stride to the size of the input."""
 
-    def __init__(self, channels: int, factor: int = STRIDE) -> None:
-        """``factor``, one of ``FACTORS``, is learned."""
+    def __init__(self, channels: int, factor: int = 4, stride: int = 4) -> None:
+        """``factor``, one of ``FACTORS``, is learned; ``stride``, one of ``STRIDES``, is the whole way."""
         super().__init__()
         self.factor = factor
+        self.stride = stride
         self.to_weights = nn.Conv2d(channels, NEIGHBOURS * factor**2, 1)
         nn.init.normal_(self.to_weights.weight, std=1e-3)
         assert self.to_weights.bias is not None
@@ -45,7 +46,7 @@ class ConvexUpsampling(nn.Module):
             self.to_weights.bias.copy_(bilinear_weights(factor).clamp(min=NEARLY_ZERO).log().flatten())
 
     def forward(self, features: Tensor, depth: Tensor, stddev: Tensor, out_of_range: Tensor) -> FullSize:
-        """The maps at the size of the input, four times their own.
+        """The maps at the size of the input, ``stride`` times their own.
 
         Args:
             features: [B, C, h, w].
@@ -54,7 +55,7 @@ class ConvexUpsampling(nn.Module):
         logits = self.to_weights(features).unflatten(1, (NEIGHBOURS, self.factor**2))
         weights = _softmax_over_neighbours(logits.to(depth.dtype))  # [B, 9, factor^2, h, w]
         maps = convex_upsample(torch.stack([1 / depth, stddev, out_of_range]), weights)
-        if self.factor < STRIDE:
+        for _ in range((self.stride // self.factor).bit_length() - 1):
             maps = double(maps)
         return FullSize(1 / maps[0], maps[1], maps[2])
 

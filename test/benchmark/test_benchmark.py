@@ -62,10 +62,10 @@ def test_operations_and_bytes_of_a_convolution_by_hand() -> None:
 
 
 def test_the_work_grows_with_views_and_pixels() -> None:
-    one, six = (count_work(PRESETS["nano"], views, (64, 96)) for views in (1, 6))
+    one, six = (count_work(PRESETS["nano"], views, (64, 128)) for views in (1, 6))
     assert six.parameters == one.parameters == sum(p.numel() for p in Student(PRESETS["nano"]).parameters())
     assert 5.9 < six.gflop / one.gflop < 6.5  # attention between the views grows faster
-    assert count_work(PRESETS["small"], 6, (64, 96)).gflop > 5 * six.gflop
+    assert 3.5 < count_work(PRESETS["small"], 6, (64, 128)).gflop / six.gflop < 4.5
 
 
 def test_ceiling_is_positive() -> None:

@@ -97,6 +97,30 @@ def test_a_missing_view_is_as_if_it_were_not_there(student: Student) -> None:
 
 
 @torch.no_grad()
+def test_a_reduced_input_is_the_plain_student_on_images_of_half_the_size(student: Student) -> None:
+    images, intrinsics, poses, ground, present = sweep()
+    reduced = Student(replace(student.config, input_reduction=2)).double().eval()
+    reduced.load_state_dict(student.state_dict())
+    twice = images.double().repeat_interleave(2, -1).repeat_interleave(2, -2)  # whose means are the images
+    twice += 3 * torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(H, W)
+    finer = intrinsics.clone()  # x' = 2 (x + 0.5) - 0.5
+    finer[..., :2, :] *= 2
+    finer[..., :2, 2] += 0.5
+    plain = student(images.double(), intrinsics, poses, ground, present)
+    output = reduced(twice, finer, poses, ground, present)
+    assert output.depth.shape == (1, V, 2 * H, 2 * W)
+    torch.testing.assert_close(output.logits, plain.logits, rtol=1e-9, atol=1e-9)
+    enlarged = torch.nn.functional.interpolate(1 / plain.depth, scale_factor=2, mode="bilinear")
+    torch.testing.assert_close(output.depth, 1 / enlarged, rtol=1e-9, atol=1e-9)
+
+
+def test_sizes_that_an_input_can_have() -> None:
+    assert StudentConfig().fitting((352, 640)) == (352, 640)
+    assert StudentConfig(input_reduction=2).fitting((352, 640)) == (384, 640)
+    assert StudentConfig(input_reduction=2).stride == 64
+
+
+@torch.no_grad()
 def test_one_view_is_enough(student: Student) -> None:
     images, intrinsics, poses, ground, present = sweep()
     output = student(images[:, 2:3], intrinsics[:, 2:3], poses[:, 2:3], ground, present[:, 2:3])
@@ -177,6 +201,7 @@ def test_autocast_keeps_depth_in_float32() -> None:
         {"attention_blocks": -1},
         {"decoder_widths": (8, 8, 12)},
         {"learned_upsampling": 3},
+        {"input_reduction": 3},
     ],
 )
 def test_impossible_shapes_are_refused(change: dict[str, Any]) -> None:

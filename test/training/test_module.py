@@ -103,6 +103,9 @@ def test_parameter_groups_hold_every_trainable_parameter_once(student: Student) 
     assert not {id(p) for p in student.decoder.parameters()} & slow
 
 
+BIN_MAP = (16, 24)  # of images of 64 x 96
+
+
 class Convolution:
     """A teacher with features: two fixed random convolutions; its network can be looked at for gradients."""
 
@@ -124,13 +127,13 @@ class Convolution:
 
 def _shared(student: Student, batch: SweepBatch) -> tuple[SharedBins, TeacherAdapter, Convolution]:
     teacher, adapter = Convolution(), TeacherAdapter(6, CONFIG.decoder_widths[-1])
-    output, view = run_student(student, batch), ask_teacher(teacher, batch)
+    output, view = run_student(student, batch), ask_teacher(teacher, batch, BIN_MAP)
     return SharedBins(teacher_logits(student, adapter, view, output, batch), view), adapter, teacher
 
 
 def test_a_teacher_is_asked_about_present_views_only(batch: SweepBatch) -> None:
     teacher = Convolution()
-    view = ask_teacher(teacher, batch)
+    view = ask_teacher(teacher, batch, BIN_MAP)
     assert sum(teacher.asked) == int(batch.present.sum()) == 8
     assert view.features.shape == (2, 5, 6, 16, 24)
     assert torch.isnan(view.disparity[1, 3:]).all()
@@ -196,7 +199,7 @@ def test_two_steps_of_method_a_move_adapter_and_student_and_leave_the_teacher(ba
 def test_gradients_of_method_a_are_finite_under_autocast(batch: SweepBatch, student: Student) -> None:
     teacher, adapter = Convolution(), TeacherAdapter(6, CONFIG.decoder_widths[-1])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output, view = run_student(student, batch), ask_teacher(teacher, batch)
+        output, view = run_student(student, batch), ask_teacher(teacher, batch, BIN_MAP)
         shared = SharedBins(teacher_logits(student, adapter, view, output, batch), view)
         weights = replace(LossWeights(), vrkd_features=0.1, photometric=0.1, overlap=0.1, smoothness=0.1)
         terms = distillation_terms(output, batch, weights, CONFIG, shared)
