@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import lightning
 import torch
@@ -41,6 +42,10 @@ from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
 from training.run_state import KeepState, make_loggers, saved_step
+from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
+
+if TYPE_CHECKING:
+    from training.teachers.hub import HubTeacher
 
 
 def distill(config: DistillConfig, export_only: bool = False) -> None:
@@ -88,9 +93,13 @@ def make_module(config: DistillConfig) -> DistillModule:
         initialise_from_imagenet(student.encoder)
     if config.method == "b":
         return DistillModule(student, config.losses, config.optimisation)
-    from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
+    teacher: HubTeacher | CheckpointTeacher
+    if names_checkpoint(config.teacher.name):
+        teacher = load_checkpoint_teacher(config.teacher)
+    else:
+        from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
 
-    teacher = load_teacher(config.teacher)
+        teacher = load_teacher(config.teacher)
     return DistillModule(student, config.losses, config.optimisation, teacher, teacher.feature_channels)
 
 

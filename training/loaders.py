@@ -10,13 +10,15 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from fsmde_ros.errors import ConfigError
 from training.batch import collate
-from training.configuration import DistillConfig
+from training.configuration import DistillConfig, Method
 from training.datasets import CachedSweeps
 from training.draws import Draws, Shard
 from training.mixture import SampleFiles, gather
 from training.sample_file import has_dense_depth, load_sample
 from training.teachers.cache import CachedTeacher, fill_teacher_cache
+from training.teachers.checkpoint import names_checkpoint
 from training.teachers.teacher import TeacherSettings
 
 
@@ -58,7 +60,7 @@ class Loaders(lightning.LightningDataModule):
         if self.with_training:
             consecutive = config.losses.photometric_consecutive > 0
             self.training = gather(train, config.train, config.cache, config.render_workers, tell, consecutive)
-            self.teacher = ask_teacher(config.teacher, self.training.files)
+            self.teacher = ask_teacher(config.teacher, self.training.files, config.method)
         self._is_filled = True
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -92,13 +94,19 @@ class Loaders(lightning.LightningDataModule):
         )
 
 
-def ask_teacher(settings: TeacherSettings, files: list[Path]) -> CachedTeacher | None:
+def ask_teacher(settings: TeacherSettings, files: list[Path], method: Method) -> CachedTeacher | None:
     """The teacher's cache with an entry for every sample that has no dense depth; none without a teacher.
 
-    Raises TeacherError where the teacher cannot be loaded.
+    Raises TeacherError where the teacher cannot be loaded, ConfigError where method b would need a checkpoint's word.
     """
     if not settings.name:
         return None
+    if names_checkpoint(settings.name):
+        if method == "b" and not all(has_dense_depth(load_sample(file)) for file in files):
+            raise ConfigError(
+                f"teacher.name {settings.name}: a checkpoint teaches by its features, expected method a, got method b"
+            )
+        return None  # the cache belongs to single images, and it speaks of sweeps with their rig
     from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
 
     samples = (load_sample(file) for file in tqdm(files, desc="looking up the teacher", unit="sweep", delay=5))

@@ -17,6 +17,7 @@ from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
 from fsmde_ros.network.student import Student, StudentConfig, StudentOutput
 from training.batch import SweepBatch
 from training.shared_bins import TeacherAdapter, ask_teacher, teacher_logits
+from training.teachers.checkpoint import CheckpointTeacher
 from training.teachers.teacher import Teacher
 from training.terms import LossWeights, SharedBins, distillation_terms
 
@@ -58,7 +59,7 @@ class DistillModule(lightning.LightningModule):
         student: Student,
         weights: LossWeights | None = None,
         optimisation: Optimisation | None = None,
-        teacher: Teacher | None = None,
+        teacher: Teacher | CheckpointTeacher | None = None,
         teacher_channels: int = 0,
     ) -> None:
         super().__init__()

@@ -8,8 +8,6 @@ c_S, gt) the student, and KL(p_T || p_S) lets the student follow. The teacher it
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,14 +17,8 @@ from fsmde_ros.network.decoder import NORM_GROUPS
 from fsmde_ros.network.student import BIN_STRIDE, Student, StudentOutput
 from training import losses
 from training.batch import SweepBatch
-from training.teachers.teacher import Teacher, metric_scale
-
-
-class TeacherView(NamedTuple):
-    """What a teacher says of a batch: disparity [B, V, H, W] (NaN where not present), features [B, V, C, h, w]."""
-
-    disparity: Tensor
-    features: Tensor
+from training.teachers.checkpoint import CheckpointTeacher
+from training.teachers.teacher import Teacher, TeacherView, metric_scale
 
 
 class TeacherAdapter(nn.Module):
@@ -43,11 +35,13 @@ class TeacherAdapter(nn.Module):
         return adapted.reshape(*features.shape[:2], *adapted.shape[1:])
 
 
-def ask_teacher(teacher: Teacher, batch: SweepBatch, size: tuple[int, int]) -> TeacherView:
+def ask_teacher(teacher: Teacher | CheckpointTeacher, batch: SweepBatch, size: tuple[int, int]) -> TeacherView:
     """The teacher's view of the present images of a batch, as they are, in batches of its own size.
 
     Its features come at ``size`` (h, w), that of the bin maps: at their own, Depth Pro's fill gigabytes.
     """
+    if isinstance(teacher, CheckpointTeacher):
+        return teacher.view(batch, size)
     shown = batch.images[batch.present]  # [M, 3, H, W]
     disparities, reduced = [], []
     for part in torch.split(shown, teacher.batch):

@@ -14,8 +14,9 @@ from fsmde_ros.errors import ConfigError
 from fsmde_ros.network.student import StudentConfig, StudentOutput
 from training import losses
 from training.batch import SweepBatch
-from training.shared_bins import TeacherView, cross_loss
+from training.shared_bins import cross_loss
 from training.teachers.alignment import align_to_lidar, teacher_depth
+from training.teachers.teacher import TeacherView
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,13 @@ class TeacherOutput(NamedTuple):
     features: Tensor | None
 
 
+class TeacherView(NamedTuple):
+    """What a teacher says of a batch: disparity [B, V, H, W] (NaN where not present), features [B, V, C, h, w]."""
+
+    disparity: Tensor
+    features: Tensor
+
+
 class Teacher(Protocol):
     """A frozen depth network."""
 
@@ -56,7 +63,9 @@ class Teacher(Protocol):
 class TeacherSettings:
     """Which teacher, and how it is run."""
 
-    name: str = ""  # hub name or local directory of a transformers depth model; empty: the town's own depth
+    # Hub name or local directory of a transformers depth model; empty: the town's own depth. For method a also a
+    # checkpoint of fsmde_ros: a .safetensors file, or one of the package.
+    name: str = ""
     revision: str = "main"  # of a hub name
     kind: str = "auto"  # auto, or disparity, depth, canonical where the model's configuration does not tell
     input_size: tuple[int, int] | None = None  # (H, W) the teacher sees; none: what its own files say

@@ -1,0 +1,91 @@
+"""A student of this package as the teacher of another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsmde_ros.checkpoint import ModelCard, save_checkpoint
+from fsmde_ros.errors import CheckpointError, ConfigError, TeacherError
+from fsmde_ros.network.student import Student, StudentConfig
+from training.batch import Sample, collate
+from training.configuration import DistillConfig
+from training.distill import make_module
+from training.loaders import ask_teacher as ask_about_files
+from training.module import run_student
+from training.sample_file import save_sample
+from training.shared_bins import ask_teacher
+from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
+from training.teachers.teacher import TeacherSettings
+
+CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    student = Student(CONFIG)
+    with torch.no_grad():
+        student.bin_logits.to_logits.weight.normal_()
+    path = tmp_path / "teacher.safetensors"
+    save_checkpoint(path, student, ModelCard("teacher", CONFIG, (64, 96), "none", "none", "none"), torch.float32)
+    return path
+
+
+def test_it_says_what_the_student_says(checkpoint: Path, sample: Sample) -> None:
+    teacher = load_checkpoint_teacher(TeacherSettings(str(checkpoint), device="cpu"))
+    batch = collate([sample, sample])._replace(present=torch.tensor([[True] * 5, [True, False, True, True, True]]))
+    output = run_student(teacher.student, batch)
+    view = ask_teacher(teacher, batch, (16, 24))
+    torch.testing.assert_close(view.disparity[batch.present], 1 / output.depth[batch.present])
+    assert torch.isnan(view.disparity[1, 1]).all()
+    torch.testing.assert_close(view.features, output.features)
+    assert teacher.feature_channels == view.features.shape[2] == 16
+    assert not any(parameter.requires_grad for parameter in teacher.student.parameters())
+    assert ask_teacher(teacher, batch, (8, 12)).features.shape == (2, 5, 16, 8, 12)
+
+
+def test_images_of_another_size_keep_their_geometry(checkpoint: Path, sample: Sample) -> None:
+    """An untrained student sees the ground plane: of images twice as large at twice the pixels."""
+    torch.manual_seed(0)
+    teacher = CheckpointTeacher(Student(CONFIG), (64, 96))
+    batch = collate([sample])
+    plain = teacher.view(batch, (16, 24)).disparity
+    intrinsics = batch.intrinsics.clone()
+    intrinsics[..., :2, :] *= 2
+    intrinsics[..., :2, 2] += 0.5
+    larger = batch._replace(
+        images=batch.images.repeat_interleave(2, -1).repeat_interleave(2, -2), intrinsics=intrinsics
+    )
+    found = teacher.view(larger, (16, 24)).disparity
+    assert found.shape == (1, 5, 128, 192)
+    expected = torch.nn.functional.interpolate(plain, scale_factor=2, mode="bilinear", antialias=True)
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=1e-3)  # the pixels are not quite the same
+
+
+def test_a_run_of_method_a_takes_it_and_asks_no_cache(checkpoint: Path, sample: Sample, tmp_path: Path) -> None:
+    settings = TeacherSettings(str(checkpoint), device="cpu")
+    module = make_module(DistillConfig(student=CONFIG, method="a", teacher=settings, imagenet=False))
+    assert isinstance(module.teacher, CheckpointTeacher)
+    assert not any(name.startswith("teacher") for name in module.state_dict())
+    save_sample(tmp_path / "0.npz", sample)
+    assert ask_about_files(settings, [tmp_path / "0.npz"], "a") is None
+    recorded = replace(sample, dense_depth=sample.dense_depth * torch.nan)
+    save_sample(tmp_path / "1.npz", recorded)
+    with pytest.raises(ConfigError, match="expected method a"):
+        ask_about_files(settings, [tmp_path / "1.npz"], "b")
+
+
+def test_names_and_what_cannot_be_used(checkpoint: Path, tmp_path: Path) -> None:
+    assert names_checkpoint("small")
+    assert names_checkpoint("/models/mine.safetensors")
+    assert not names_checkpoint("depth-anything/Depth-Anything-V2-Small-hf")
+    with pytest.raises(CheckpointError, match="nowhere"):
+        load_checkpoint_teacher(TeacherSettings(str(tmp_path / "nowhere.safetensors")))
+    with pytest.raises(ConfigError, match="multiples of 32"):
+        load_checkpoint_teacher(TeacherSettings(str(checkpoint), input_size=(60, 96)))
+    with pytest.raises(TeacherError, match=r"teacher\.device"):
+        load_checkpoint_teacher(TeacherSettings(str(checkpoint), device="tpu"))
