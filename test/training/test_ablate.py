@@ -57,7 +57,7 @@ def test_the_shape_of_depth_does_not_know_metres() -> None:
 
 
 def test_mean_and_spread_by_hand() -> None:
-    scores = [RunScore(0.1, 0.8, 0.08, 0.2, 0.15, 0.03), RunScore(0.2, 0.9, 0.12, 0.4, 0.25, None)]
+    scores = [RunScore(0.1, 0.8, 0.08, 0.2, 0.15, 0.03, True), RunScore(0.2, 0.9, 0.12, 0.4, 0.25, None, False)]
     row = summary(scores, AblationConfig(seeds=(4, 5)))
     assert row["abs_rel_mean"] == pytest.approx(0.15)
     assert row["abs_rel_std"] == pytest.approx(0.1 / 2**0.5, abs=1e-5)
@@ -65,6 +65,7 @@ def test_mean_and_spread_by_hand() -> None:
     assert row["median_image_abs_rel_mean"] == pytest.approx(0.1)
     assert row["stripes"] == pytest.approx(0.03)
     assert row["seeds"] == [4, 5]
+    assert row["in_log_depth"] == 1
     assert summary(scores[:1], AblationConfig(seeds=(4,)))["abs_rel_std"] is None
 
 
@@ -73,6 +74,8 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     config = read_command_line(["--config", str(path)])
     assert config.arms == tuple(ARMS)
     assert config.base.val.held_out
+    assert config.scored.held_out
+    assert config.scored.first_seed not in (config.base.val.first_seed, config.base.train.first_seed)
 
 
 @pytest.mark.parametrize("changes", [{"arms": ("nothing",)}, {"arms": ()}, {"seeds": (1, 1)}, {"seeds": ()}])
@@ -92,6 +95,7 @@ def test_a_small_ablation_trains_scores_and_is_not_repeated(
         "work": str(tmp_path / "work"),
         "results": str(tmp_path / "docs" / "ablation.json"),
         "table": str(tmp_path / "docs" / "ablation.md"),
+        "scored": {**data, "held_out": True, "first_seed": 2_500_000},
         "base": {
             "cache": str(tmp_path / "cache"),
             "train": data,
@@ -106,8 +110,9 @@ def test_a_small_ablation_trains_scores_and_is_not_repeated(
     }
     path = tmp_path / "ablation.yaml"
     path.write_text(yaml.safe_dump(settings))
-    base = read_command_line(["--config", str(path)]).base
-    for town in (base.train, base.val):
+    config = read_command_line(["--config", str(path)])
+    base = config.base
+    for town in (base.train, base.val, config.scored):
         drive = town.cache_folder(base.cache) / "drive-00000"
         drive.mkdir(parents=True)
         save_sample(drive / "0.npz", sample)
