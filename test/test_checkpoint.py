@@ -225,10 +225,10 @@ def test_a_wild_network_is_refused(path: Path, field: str, value: Any, message: 
 
 def test_a_card_from_before_a_field_was_added_still_loads(path: Path) -> None:
     network = json.loads(path.with_suffix(".json").read_text())["student"]
-    del network["learned_upsampling"], network["expect_log_depth"], network["input_reduction"]
+    del network["learned_upsampling"], network["expectation_power"], network["input_reduction"]
     rewrite(path, student=network)
     config = load_checkpoint(path)[0].config
-    assert (config.learned_upsampling, config.expect_log_depth, config.input_reduction) == (4, False, 1)
+    assert (config.learned_upsampling, config.expectation_power, config.input_reduction) == (4, 1.0, 1)
     del network["bins"]  # was always there
     rewrite(path, student=network)
     with pytest.raises(CheckpointError, match="expected the fields"):

@@ -112,7 +112,7 @@ class RunScore:
         shape_abs_rel: the same after the best scale and shift in disparity of each image: what is left of the
             error when metres do not count.
         stripes: see ``training.stripes``; none where nothing could be measured.
-        in_log_depth: whether the run chose, on its validation sweeps, to average its bins in log depth.
+        expectation_power: how its bins are averaged (``StudentConfig``), as the run chose on its validation sweeps.
     """
 
     abs_rel: float
@@ -121,7 +121,7 @@ class RunScore:
     dense_abs_rel: float
     shape_abs_rel: float
     stripes: float | None
-    in_log_depth: bool
+    expectation_power: float
 
 
 def ablate(config: AblationConfig) -> dict[str, dict[str, object]]:
@@ -185,7 +185,7 @@ def score_checkpoint(checkpoint: Path, files: Sequence[Path]) -> RunScore:
         against_dense.overall().abs_rel,
         shape.overall().abs_rel,
         height if np.isfinite(height) else None,
-        student.config.expect_log_depth,
+        student.config.expectation_power,
     )
 
 
@@ -215,7 +215,7 @@ def summary(scores: Sequence[RunScore], config: AblationConfig) -> dict[str, obj
         "dense_abs_rel_mean": mean([score.dense_abs_rel for score in scores]),
         "shape_abs_rel_mean": mean([score.shape_abs_rel for score in scores]),
         "stripes": mean([score.stripes for score in scores]),
-        "in_log_depth": sum(score.in_log_depth for score in scores),
+        "expectation_power_mean": mean([score.expectation_power for score in scores]),
         "seeds": list(config.seeds),
         "steps": config.base.steps,
         "runs": [asdict(score) for score in scores],
@@ -236,10 +236,10 @@ def render_table(
         "town sweeps that no run saw: AbsRel and δ1 against the LiDAR, AbsRel of the median image, dense AbsRel "
         "against the true depth of every pixel, shape AbsRel the same after the best scale and shift in disparity of "
         "each image, stripes as defined in `training/stripes.py` (height of the ripple in step with the scan lines, in "
-        "log depth). Log: how many of the runs average their bins in log depth and not in metres, which each chose at "
-        "its end, by AbsRel on its validation sweeps.",
+        "log depth). Power: how the bins are averaged, 1 in metres, 0 in log depth; each run chose it at its end, by "
+        "AbsRel + RMSE log on its validation sweeps.",
         "",
-        "| arm | | AbsRel | against LiDAR only | δ1 | median image | dense AbsRel | shape AbsRel | stripes | log |",
+        "| arm | | AbsRel | against LiDAR only | δ1 | median image | dense AbsRel | shape AbsRel | stripes | power |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in figures.items():
@@ -248,7 +248,8 @@ def render_table(
         lines.append(
             f"| `{name}` | {ARMS[name].title} | {_cell(row, 'abs_rel')} | {change} | {_cell(row, 'd1')} | "
             f"{_number(row['median_image_abs_rel_mean'])} | {_number(row['dense_abs_rel_mean'])} | "
-            f"{_number(row['shape_abs_rel_mean'])} | {_number(row['stripes'])} | {row['in_log_depth']} |"
+            f"{_number(row['shape_abs_rel_mean'])} | {_number(row['stripes'])} | "
+            f"{_number(row['expectation_power_mean'])} |"
         )
     lines += ["", *(f"`{name}` is left out: {reason}." for name, reason in left_out.items())]
     return "\n".join(lines).rstrip() + "\n"

@@ -17,16 +17,18 @@ from training.batch import SweepBatch
 from training.calibrate import MIN_POINTS, SigmaPower, fit_power, with_config, with_power
 from training.module import board_of_all, run_student, score_views
 
+POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)
 MAX_BATCHES = 200  # so few numbers need no more, however long a validation set is
 
 
 @torch.no_grad()
-def with_better_expectation(student: Student, batches: Iterable[SweepBatch]) -> Student:
-    """The student whose depth is the expectation in metres or in log depth, whichever has the lower AbsRel.
+def with_best_expectation(student: Student, batches: Iterable[SweepBatch]) -> Student:
+    """The student with the ``expectation_power`` that has the lowest sum of AbsRel and RMSE log.
 
-    Scored against the LiDAR of ``batches``; of several processes, of those of all. Nothing to score leaves metres.
+    AbsRel alone is in favour of what is too near, at any price in delta1; the error of the logarithm takes near and far
+    alike. Scored against the LiDAR of ``batches``; of several processes, of those of all. Nothing to score leaves 1.
     """
-    candidates = [with_config(student, expect_log_depth=in_log_depth) for in_log_depth in (False, True)]
+    candidates = [with_config(student, expectation_power=power) for power in POWERS]
     boards = [ScoreBoard() for _ in candidates]
     device = next(student.parameters()).device
     for batch in islice(batches, MAX_BATCHES):
@@ -34,8 +36,9 @@ def with_better_expectation(student: Student, batches: Iterable[SweepBatch]) -> 
         for candidate, board in zip(candidates, boards, strict=True):
             for view, score in score_views(run_student(candidate, batch).depth, batch, student.config):
                 board.add(view, score)
-    in_metres, in_log_depth = (board_of_all(board).overall().abs_rel for board in boards)
-    return candidates[in_log_depth < in_metres]
+    scores = [board_of_all(board).overall() for board in boards]
+    errors = [score.abs_rel + score.rmse_log for score in scores]
+    return candidates[int(np.nanargmin(errors))] if np.isfinite(errors).any() else candidates[0]
 
 
 @torch.no_grad()

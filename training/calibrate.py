@@ -8,8 +8,8 @@ without touching the depth: sigma = scale * spread ^ exponent (metres), ``stddev
 fitted on drives of the validation town, or of a rig of one's own, and checked on another; the shares inside k
 sigma are printed before and after.
 
-``--expect`` chooses what the depth is, of the probabilities of the bins: their expectation in metres or in log depth
-(``expect_log_depth`` of the student). The weights stay as they are.
+``--power`` chooses what the depth is, of the probabilities of the bins: 1 their expectation in metres, 0 that in log
+depth, or something between (``expectation_power`` of the student). The weights stay as they are.
 """
 
 from __future__ import annotations
@@ -99,17 +99,17 @@ def calibrate(
     check: str,
     device: str = "auto",
     output: Path | None = None,
-    expect_log_depth: bool | None = None,
+    expectation_power: float | None = None,
 ) -> dict[str, Any]:
     """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
 
-    ``output``: the same student with the fit is written there. ``expect_log_depth``: of the student from now on;
+    ``output``: the same student with the fit is written there. ``expectation_power``: of the student from now on;
     none leaves it. Raises CheckpointError, BackendError, ConfigError
     or SourceError for what cannot be used.
     """
     student, card = load_checkpoint(checkpoint)
-    if expect_log_depth is not None:
-        student = with_config(student, expect_log_depth=expect_log_depth)
+    if expectation_power is not None:
+        student = with_config(student, expectation_power=expectation_power)
     estimator = Estimator(build_backend("torch", student, device, card.input_size), card)
     published = SigmaPower(*student.config.stddev_power)
     error, stddev = errors_of(estimator, fit)
@@ -149,14 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")
     parser.add_argument("--output", type=Path, help="write the calibrated checkpoint here (.safetensors)")
     parser.add_argument(
-        "--expect", choices=["metres", "log-depth"], help="how the bins are averaged; as before if not given"
+        "--power", type=float, help="how the bins are averaged: 1 in metres, 0 in log depth; as before if not given"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
-    expect_log_depth = given.expect and given.expect == "log-depth"
     try:
         report = calibrate(
-            given.checkpoint, given.fit, given.check, given.device, given.output, expect_log_depth=expect_log_depth
+            given.checkpoint, given.fit, given.check, given.device, given.output, expectation_power=given.power
         )
     except FsmdeError as error:
         print(f"calibrate: {error}", file=sys.stderr)

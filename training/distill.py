@@ -34,7 +34,7 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
-from training.after_training import with_better_expectation, with_fitted_stddev
+from training.after_training import with_best_expectation, with_fitted_stddev
 from training.configuration import DistillConfig, config_hash, read_command_line
 from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
@@ -70,7 +70,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
             warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode")  # BatchNorm, frozen
             trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None, weights_only=True)
         steps = trainer.global_step
-    module.average = with_better_expectation(module.average, loaders.val_dataloader())
+    module.average = with_best_expectation(module.average, loaders.val_dataloader())
     trainer.validate(module, datamodule=loaders)
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -125,7 +125,7 @@ def _first_weights(config: DistillConfig) -> dict[str, Tensor]:
     path = _start(config)
     first, _ = load_checkpoint(path)
     # What does not concern the weights: the size that the encoder sees, and what is chosen after training.
-    free = ("input_reduction", "stddev_power", "expect_log_depth")
+    free = ("input_reduction", "stddev_power", "expectation_power")
     chosen_here = {name: getattr(config.student, name) for name in free}
     if replace(first.config, **chosen_here) != config.student:
         raise ConfigError(

@@ -75,16 +75,14 @@ def teacher_logits(
     return logits
 
 
-def cross_loss(
-    logits: Tensor, centers: Tensor, lidar: Tensor, mask: Tensor, lam: float, in_log_depth: bool = False
-) -> Tensor:
+def cross_loss(logits: Tensor, centers: Tensor, lidar: Tensor, mask: Tensor, lam: float, power: float = 1.0) -> Tensor:
     """SILog(sum p_T c_S, gt): the teacher's probabilities on the student's centres against the LiDAR.
 
     Args:
         logits: [B, V, N + 1, h, w], of ``teacher_logits``. centers: [B, N] metres.
         lidar: [B, V, H, W] metres. mask: [B, V, H, W] bool, where the LiDAR counts.
-        lam: of ``losses.silog``. in_log_depth: of ``depth_from_bins``, as the student takes it.
+        lam: of ``losses.silog``. power: of ``depth_from_bins``, as the student takes it.
     """
-    depth = depth_from_bins(logits, centers, in_log_depth).depth  # [B, V, h, w]
+    depth = depth_from_bins(logits, centers, power).depth  # [B, V, h, w]
     full = F.interpolate(depth, lidar.shape[-2:], mode="bilinear", align_corners=False)
     return losses.silog(full, lidar, mask, lam)

@@ -85,7 +85,7 @@ def distillation_terms(
         terms["bins"] = losses.bin_coverage(output.centers, lidar, lidar_known)
     if shared is not None and weights.cross > 0:
         terms["cross"] = cross_loss(
-            shared.logits, output.centers, lidar, lidar_known, weights.silog_lam, config.expect_log_depth
+            shared.logits, output.centers, lidar, lidar_known, weights.silog_lam, config.expectation_power
         )
     if weights.ckd or weights.vrkd or weights.gradient or weights.out_of_range:
         disparity = batch.teacher_disparity

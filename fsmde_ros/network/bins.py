@@ -88,16 +88,17 @@ class BinLogits(nn.Module):
         return torch.cat([logits[:, :, :-1] + bump, logits[:, :, -1:]], dim=2)
 
 
-def depth_from_bins(logits: Tensor, centers: Tensor, in_log_depth: bool = False) -> BinDepth:
+def depth_from_bins(logits: Tensor, centers: Tensor, power: float = 1.0) -> BinDepth:
     """Expectation and standard deviation over the depth bins, which are normalised among themselves.
 
-    d = sum p_k c_k, or in log depth d = exp(sum p_k ln c_k); sigma = sqrt(sum p_k (c_k - d)^2).
+    d = (sum p_k c_k^q)^(1 / q) with the power q, or its limit exp(sum p_k ln c_k) where q is 0;
+    sigma = sqrt(sum p_k (c_k - d)^2).
 
     Args:
         logits: [B, V, N + 1, h, w], the last channel "out of range".
         centers: [B, N] metres.
-        in_log_depth: take the expectation of the logarithm. Where the bins are in doubt between near and far, the
-            expectation in metres lies at the far end: relative to the near one, the larger error of the two.
+        power: 1 takes the expectation in metres, 0 that in log depth. Where the bins are in doubt between near and
+            far, that in metres lies at the far end: relative to the near one, the larger error of the two.
     """
     logits, centers = at_least_float32(logits), at_least_float32(centers)
     in_range = logits[:, :, :-1]
@@ -107,10 +108,12 @@ def depth_from_bins(logits: Tensor, centers: Tensor, in_log_depth: bool = False)
     weights = (in_range - peak).exp()
     total = weights.sum(dim=2)
     c = centers[:, None, :, None, None]  # [B, 1, N, 1, 1]
-    if in_log_depth:
+    if power == 0:
         depth = ((weights * c.log()).sum(dim=2) / total).exp()
-    else:
+    elif power == 1:
         depth = (weights * c).sum(dim=2) / total
+    else:
+        depth = ((weights * c.pow(power)).sum(dim=2) / total).pow(1 / power)
     offset = c - depth[:, :, None]
     variance = (weights * offset * offset).sum(dim=2) / total
     out_of_range = (logits[:, :, -1] - peak[:, :, 0] - total.log()).sigmoid()

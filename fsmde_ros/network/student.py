@@ -39,8 +39,9 @@ class StudentConfig:
     # The encoder sees images this many times smaller; depth comes out at the size of the input all the same. The
     # weights do not depend on it, the work does: 2 costs a quarter of 1.
     input_reduction: int = field(default=1, metadata={ADDED_LATER: True})
-    # The depth is the expectation over the bins in log depth in place of metres; may be changed after training.
-    expect_log_depth: bool = field(default=False, metadata={ADDED_LATER: True})
+    # The depth is the expectation over the bins of its q-th power, to the power 1 / q: 1 in metres, 0 in log depth. May
+    # be changed after training.
+    expectation_power: float = field(default=1.0, metadata={ADDED_LATER: True})
     use_rays: bool = True  # the three flags exist for the ablation
     use_surround_attention: bool = True
     use_ground_prior: bool = True
@@ -66,6 +67,8 @@ class StudentConfig:
             raise ConfigError(f"stddev_power must be a scale and an exponent above 0, got {self.stddev_power}")
         if self.learned_upsampling not in FACTORS:
             raise ConfigError(f"learned_upsampling must be one of {FACTORS}, got {self.learned_upsampling}")
+        if not 0 <= self.expectation_power <= 1:
+            raise ConfigError(f"expectation_power must be 0 to 1, got {self.expectation_power}")
         if self.input_reduction not in REDUCTIONS:
             raise ConfigError(f"input_reduction must be one of {REDUCTIONS}, got {self.input_reduction}")
         if len(self.decoder_widths) != 3 or any(w % NORM_GROUPS or not 0 < w <= 4096 for w in self.decoder_widths):
@@ -165,7 +168,7 @@ class Student(nn.Module):
         centers = self.bin_centres(pooled)
         fine = maps[BIN_STRIDE]
         logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
-        coarse = depth_from_bins(logits, centers, self.config.expect_log_depth)
+        coarse = depth_from_bins(logits, centers, self.config.expectation_power)
         scale, exponent = self.config.stddev_power
         spread = scale * (coarse.stddev if exponent == 1 else coarse.stddev.pow(exponent))
         parts = (part.flatten(0, 1) for part in (coarse.depth, spread, coarse.out_of_range))

@@ -25,10 +25,20 @@ def test_depth_and_stddev_by_hand() -> None:
 def test_depth_expected_in_log_depth_by_hand() -> None:
     centers = torch.tensor([[1.0, 2.0, 4.0]])
     logits = torch.tensor([0.5, 0.25, 0.25, 1.0]).log()[None, None, :, None, None]
-    depth, stddev, out_of_range = (float(part.squeeze()) for part in depth_from_bins(logits, centers, True))
+    depth, stddev, out_of_range = (float(part.squeeze()) for part in depth_from_bins(logits, centers, power=0.0))
     assert depth == pytest.approx(2**0.75)
     assert stddev == pytest.approx(math.sqrt(sum(p * (c - depth) ** 2 for p, c in ((0.5, 1), (0.25, 2), (0.25, 4)))))
     assert out_of_range == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("power", [0.5, 0.25, 1e-3])
+def test_depth_of_a_power_by_hand(power: float) -> None:
+    centers = torch.tensor([[1.0, 2.0, 4.0]])
+    logits = torch.tensor([0.5, 0.25, 0.25, 1.0]).log()[None, None, :, None, None]
+    depth = depth_from_bins(logits, centers, power).depth
+    expected = (0.5 * 1.0 + 0.25 * 2.0**power + 0.25 * 4.0**power) ** (1 / power)
+    assert float(depth) == pytest.approx(expected, rel=1e-3)
+    assert 2**0.75 < float(depth) < 2.0  # between that in log depth and that in metres
 
 
 def test_out_of_range_does_not_move_the_depth() -> None:

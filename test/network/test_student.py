@@ -202,6 +202,7 @@ def test_autocast_keeps_depth_in_float32() -> None:
         {"decoder_widths": (8, 8, 12)},
         {"learned_upsampling": 3},
         {"input_reduction": 3},
+        {"expectation_power": 1.5},
     ],
 )
 def test_impossible_shapes_are_refused(change: dict[str, Any]) -> None:

@@ -57,7 +57,7 @@ def test_the_shape_of_depth_does_not_know_metres() -> None:
 
 
 def test_mean_and_spread_by_hand() -> None:
-    scores = [RunScore(0.1, 0.8, 0.08, 0.2, 0.15, 0.03, True), RunScore(0.2, 0.9, 0.12, 0.4, 0.25, None, False)]
+    scores = [RunScore(0.1, 0.8, 0.08, 0.2, 0.15, 0.03, 1.0), RunScore(0.2, 0.9, 0.12, 0.4, 0.25, None, 0.5)]
     row = summary(scores, AblationConfig(seeds=(4, 5)))
     assert row["abs_rel_mean"] == pytest.approx(0.15)
     assert row["abs_rel_std"] == pytest.approx(0.1 / 2**0.5, abs=1e-5)
@@ -65,7 +65,7 @@ def test_mean_and_spread_by_hand() -> None:
     assert row["median_image_abs_rel_mean"] == pytest.approx(0.1)
     assert row["stripes"] == pytest.approx(0.03)
     assert row["seeds"] == [4, 5]
-    assert row["in_log_depth"] == 1
+    assert row["expectation_power_mean"] == pytest.approx(0.75)
     assert summary(scores[:1], AblationConfig(seeds=(4,)))["abs_rel_std"] is None
 
 

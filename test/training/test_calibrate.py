@@ -49,7 +49,7 @@ def test_the_command_tells_the_shares_and_writes_the_calibrated_student(
 ) -> None:
     drives = ("town:101,seconds=0.1,rate=10,size=48x80", "town:7,seconds=0.1,rate=10,size=48x80")
     given = ["--checkpoint", str(default_checkpoint()), "--fit", drives[0], "--check", drives[1], "--device", "cpu"]
-    given += ["--expect", "metres"]
+    given += ["--power", "1"]
     assert main([*given, "--output", str(tmp_path / "calibrated.safetensors")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["fit"]["after"]["1"] == pytest.approx(report["expected"]["1"], abs=0.001)
@@ -58,8 +58,8 @@ def test_the_command_tells_the_shares_and_writes_the_calibrated_student(
     before, _ = load_checkpoint(default_checkpoint())
     after, card = load_checkpoint(tmp_path / "calibrated.safetensors")
     assert card.student.stddev_power == after.config.stddev_power == (report["scale"], report["exponent"])
-    assert before.config.expect_log_depth
-    assert not after.config.expect_log_depth
+    assert before.config.expectation_power < 1
+    assert after.config.expectation_power == 1
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]), name
 

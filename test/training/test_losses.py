@@ -63,7 +63,7 @@ def test_the_expectation_in_log_depth_undoes_soft_bins_however_few_there_are() -
     depth = torch.rand(1, 2, 3, 4) * 99 + 0.5
     logits = losses.soft_bins(depth, centers).log()  # -inf where a bin has no part
     logits = torch.cat([logits, torch.zeros_like(logits[:, :, :1])], dim=2)
-    torch.testing.assert_close(depth_from_bins(logits, centers, in_log_depth=True).depth, depth)
+    torch.testing.assert_close(depth_from_bins(logits, centers, power=0.0).depth, depth)
     assert (depth_from_bins(logits, centers).depth >= depth * 0.9999).all()  # in metres it lies further out
 
 
