@@ -12,7 +12,7 @@ import torch
 from fsmde_ros.backends.backend import Backend, Prediction
 from fsmde_ros.backends.onnx_graph import graph_key
 from fsmde_ros.backends.onnxruntime import OnnxRuntimeBackend
-from fsmde_ros.backends.openvino import OpenVinoBackend
+from fsmde_ros.backends.openvino import OpenVinoBackend, computes_bfloat16
 from fsmde_ros.backends.tensorrt import TensorRtBackend
 from fsmde_ros.backends.torch_eager import TorchBackend, choose_device
 from fsmde_ros.backends.torch_graph import TorchGraphBackend
@@ -65,8 +65,9 @@ def build_backend(
 def fastest_ready(
     student: Student, device: torch.device, input_size: tuple[int, int] | None, folders: Sequence[Path] = ()
 ) -> str:
-    """The fastest backend that is installed, computes the depth of float32 on a CPU, and is ready in seconds.
+    """The fastest backend that is installed, costs no accuracy, and is ready in seconds.
 
+    In bfloat16, where the processor or GPU has it, AbsRel and delta1 are those of float32 (docs/evaluation.md).
     A node that was started with ``auto`` must not spend minutes on a build that nobody asked for. The ONNX graph
     of a checkpoint takes a few seconds, once: it is made where ``onnx`` is installed, or found where
     ``python -m training.export`` has left it.
@@ -78,5 +79,5 @@ def fastest_ready(
     if find_spec("onnx") is None and graph_key(student, 1, input_size).find(folders) is None:
         return "torch"
     if find_spec("openvino") is not None:
-        return "openvino"
+        return "openvino_bf16" if computes_bfloat16() else "openvino"
     return "onnxruntime" if find_spec("onnxruntime") is not None else "torch"

@@ -82,6 +82,11 @@ def _core() -> Any:
     return openvino.Core()
 
 
+def computes_bfloat16() -> bool:
+    """Whether this processor has instructions for bfloat16, by OpenVINO's word; without them it would be slower."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def backend_name(precision: str) -> str:
     """Name of the backend for a precision: float32 has the plain one."""
     return {"float32": "openvino", "bfloat16": "openvino_bf16", "int8": "openvino_int8"}[precision]

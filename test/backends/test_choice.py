@@ -99,7 +99,7 @@ def test_auto_makes_the_graph_it_needs_once(
     build_backend("auto", trained, "cpu", (height, width))(*inputs)
     made = [path.name for path in tmp_path.iterdir()]
     assert len(made) == 1
-    assert build_backend("auto", trained, "cpu", (height, width)).name == "openvino cpu"
+    assert build_backend("auto", trained, "cpu", (height, width)).name.startswith("openvino")
     assert [path.name for path in tmp_path.iterdir()] == made
 
 
@@ -107,18 +107,28 @@ def test_auto_takes_the_fastest_that_is_ready(
     trained: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / graph_key(trained, 6, SIZE).file_name).touch()
-    choices = {
-        (): "torch",
-        ("onnxruntime",): "onnxruntime",
-        ("onnxruntime", "openvino"): "openvino",
-    }
-    for packages, expected in choices.items():
+    choices = [
+        ((), True, "torch"),
+        (("onnxruntime",), True, "onnxruntime"),
+        (("onnxruntime", "openvino"), False, "openvino"),
+        (("onnxruntime", "openvino"), True, "openvino_bf16"),
+    ]
+    for packages, has_bfloat16, expected in choices:
+        monkeypatch.setattr(fsmde_ros.backends, "computes_bfloat16", lambda has=has_bfloat16: has)
         monkeypatch.setattr(fsmde_ros.backends, "find_spec", installed(*packages))
         assert fastest_ready(trained, CPU, SIZE, [tmp_path]) == expected
         assert fastest_ready(trained, CPU, (96, 64), [tmp_path]) == "torch", "no file for that size"
         monkeypatch.setattr(fsmde_ros.backends, "find_spec", installed("onnx", *packages))
         assert fastest_ready(trained, CPU, (96, 64), [tmp_path]) == expected
     assert fastest_ready(trained, torch.device("cuda"), SIZE) == "cuda_graph"
+
+
+def test_a_processor_with_bfloat16_is_known_by_its_flags() -> None:
+    pytest.importorskip("openvino")
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    if not flags & {"avx2", "avx512_bf16", "amx_bf16"}:
+        pytest.skip("not an x86 processor")
+    assert openvino.computes_bfloat16() == bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 def test_an_unknown_backend_is_refused(trained: Student) -> None:
