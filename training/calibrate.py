@@ -9,7 +9,8 @@ fitted on drives of the validation town, or of a rig of one's own, and checked o
 sigma are printed before and after.
 
 ``--power`` chooses what the depth is, of the probabilities of the bins: 1 their expectation in metres, 0 that in log
-depth, or something between (``expectation_power`` of the student). The weights stay as they are.
+depth, or something between (``expectation_power`` of the student); ``best`` takes the one that scores best on the
+drives to fit, by the rule of ``training.expectation``, and tells the scores. The weights stay as they are.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,11 @@ from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoi
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.network.student import Student
+from training.batch import SweepBatch, collate, sample_from_sweep
 from training.data_source import open_data
 from training.evaluation.points import DepthRange, points_of_sweep
 from training.evaluation.sigma import KS, ONE_SIGMA, expected_inside
+from training.expectation import best_power, score_powers, with_config
 
 Array = NDArray[np.float64]
 
@@ -93,34 +96,47 @@ def errors_of(estimator: Estimator, names: Sequence[str]) -> tuple[Array, Array]
     return np.concatenate(errors), np.concatenate(stddevs)
 
 
+def batches_of(names: Sequence[str], size: tuple[int, int]) -> Iterator[SweepBatch]:
+    """The sweeps of drives, one a batch, at ``size`` (H, W)."""
+    for name in names:
+        for sweep in tqdm(open_data(name).sweeps, desc=name, unit="sweep"):
+            yield collate([sample_from_sweep(sweep, size)])
+
+
 def calibrate(
     checkpoint: Path,
     fit: Sequence[str],
     check: str,
     device: str = "auto",
     output: Path | None = None,
-    expectation_power: float | None = None,
+    power: float | Literal["best"] | None = None,
 ) -> dict[str, Any]:
     """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
 
-    ``output``: the same student with the fit is written there. ``expectation_power``: of the student from now on;
-    none leaves it. Raises CheckpointError, BackendError, ConfigError
+    ``output``: the same student with the fit is written there. ``power``: ``expectation_power`` of the student from
+    now on, or "best"; none leaves it. Raises CheckpointError, BackendError, ConfigError
     or SourceError for what cannot be used.
     """
     student, card = load_checkpoint(checkpoint)
-    if expectation_power is not None:
-        student = with_config(student, expectation_power=expectation_power)
+    report: dict[str, Any] = {"weights_sha256": card.weights_sha256}
+    if power == "best":
+        scores = score_powers(student, batches_of(fit, card.input_size))
+        report["powers"] = {f"{tried:g}": asdict(score) for tried, score in scores.items()}
+        power = best_power(scores)
+    if power is not None:
+        student = with_config(student, expectation_power=power)
+    report["power"] = student.config.expectation_power
     estimator = Estimator(build_backend("torch", student, device, card.input_size), card)
     published = SigmaPower(*student.config.stddev_power)
     error, stddev = errors_of(estimator, fit)
-    power = fit_power(error, published.undo(stddev))
-    report: dict[str, Any] = {"weights_sha256": card.weights_sha256, **asdict(power)}
+    sigma = fit_power(error, published.undo(stddev))
+    report |= asdict(sigma)
     report["expected"] = {f"{k:g}": expected_inside(k) for k in KS}
     for kind, (e, s) in {"fit": (error, stddev), "check": errors_of(estimator, [check])}.items():
-        after = power(published.undo(s))
+        after = sigma(published.undo(s))
         report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, after)}
     if output is not None:
-        save_checkpoint(output, with_power(student, power), card)
+        save_checkpoint(output, with_power(student, sigma), card)
     return report
 
 
@@ -129,11 +145,11 @@ def with_power(student: Student, power: SigmaPower) -> Student:
     return with_config(student, stddev_power=(power.scale, power.exponent))
 
 
-def with_config(student: Student, **changes: Any) -> Student:
-    """A copy of ``student``, same weights and device, in evaluation mode, with ``changes`` of its configuration."""
-    copy = Student(replace(student.config, **changes))
-    copy.load_state_dict(student.state_dict())
-    return copy.to(next(student.parameters()).device).eval()
+def _power(text: str) -> float | str:
+    try:
+        return text if text == "best" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, or best, got '{text}'") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,14 +165,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")
     parser.add_argument("--output", type=Path, help="write the calibrated checkpoint here (.safetensors)")
     parser.add_argument(
-        "--power", type=float, help="how the bins are averaged: 1 in metres, 0 in log depth; as before if not given"
+        "--power", type=_power, help="how the bins are averaged: 1 in metres, 0 in log depth, best; none: as before"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
     try:
-        report = calibrate(
-            given.checkpoint, given.fit, given.check, given.device, given.output, expectation_power=given.power
-        )
+        report = calibrate(given.checkpoint, given.fit, given.check, given.device, given.output, power=given.power)
     except FsmdeError as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1

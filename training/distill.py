@@ -34,14 +34,15 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
-from training.after_training import with_best_expectation, with_fitted_stddev
 from training.configuration import DistillConfig, config_hash, read_command_line
+from training.expectation import best_power, score_powers, with_config
 from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
 from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
 from training.run_state import KeepState, make_loggers, saved_step
+from training.stddev_fit import with_fitted_stddev
 from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
             warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode")  # BatchNorm, frozen
             trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None, weights_only=True)
         steps = trainer.global_step
-    module.average = with_best_expectation(module.average, loaders.val_dataloader())
+    power = best_power(score_powers(module.average, loaders.val_dataloader()))
+    module.average = with_config(module.average, expectation_power=power)
     trainer.validate(module, datamodule=loaders)
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

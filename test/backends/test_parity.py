@@ -14,7 +14,7 @@ import torch
 from fsmde_ros.backends import Backend, Prediction, build_backend
 from fsmde_ros.network.encoder import EncoderConfig, StageConfig
 from fsmde_ros.network.student import Student, StudentConfig
-from training.calibrate import with_config
+from training.expectation import with_config
 
 Make = Callable[..., Any]  # the fixture make
 SIZE = (192, 320)

@@ -49,7 +49,7 @@ def test_the_command_tells_the_shares_and_writes_the_calibrated_student(
 ) -> None:
     drives = ("town:101,seconds=0.1,rate=10,size=48x80", "town:7,seconds=0.1,rate=10,size=48x80")
     given = ["--checkpoint", str(default_checkpoint()), "--fit", drives[0], "--check", drives[1], "--device", "cpu"]
-    given += ["--power", "1"]
+    given += ["--power", "best"]
     assert main([*given, "--output", str(tmp_path / "calibrated.safetensors")]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["fit"]["after"]["1"] == pytest.approx(report["expected"]["1"], abs=0.001)
@@ -59,7 +59,9 @@ def test_the_command_tells_the_shares_and_writes_the_calibrated_student(
     after, card = load_checkpoint(tmp_path / "calibrated.safetensors")
     assert card.student.stddev_power == after.config.stddev_power == (report["scale"], report["exponent"])
     assert before.config.expectation_power < 1
-    assert after.config.expectation_power == 1
+    assert after.config.expectation_power == report["power"]
+    errors = {power: score["abs_rel"] + score["rmse_log"] for power, score in report["powers"].items()}
+    assert float(min(errors, key=errors.__getitem__)) == report["power"]
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]), name
 

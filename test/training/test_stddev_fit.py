@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from fsmde_ros.network.student import Student, StudentConfig
-from training.after_training import POWERS, with_best_expectation, with_fitted_stddev
 from training.batch import Sample, collate
 from training.module import run_student
+from training.stddev_fit import with_fitted_stddev
 
 CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
 
@@ -30,23 +30,3 @@ def test_too_few_points_leave_the_spread_of_the_bins(sample: Sample) -> None:
     torch.manual_seed(0)
     few = replace(sample, lidar=sample.lidar[:50])
     assert with_fitted_stddev(Student(CONFIG), [collate([few])]).config.stddev_power == (1.0, 1.0)
-
-
-def test_the_expectation_with_the_lowest_error_is_taken(sample: Sample) -> None:
-    torch.manual_seed(0)
-    student = Student(CONFIG).eval()
-    with torch.no_grad():
-        student.bin_logits.to_logits.weight.normal_()  # bins in doubt, so that the depths lie apart
-    batch = collate([sample])
-    for power in POWERS:
-        own = Student(replace(CONFIG, expectation_power=power)).eval()
-        own.load_state_dict(student.state_dict())
-        as_it_says = batch._replace(lidar_depth=run_student(own, batch).depth.detach())
-        chosen = with_best_expectation(student, [as_it_says])
-        assert chosen.config == own.config
-        torch.testing.assert_close(run_student(chosen, batch).depth, as_it_says.lidar_depth)
-
-
-def test_without_lidar_the_expectation_stays_in_metres(sample: Sample) -> None:
-    batch = collate([replace(sample, lidar=sample.lidar[:0])])
-    assert with_best_expectation(Student(CONFIG), [batch]).config.expectation_power == 1

@@ -1,0 +1,54 @@
+"""How the bins of a trained student are averaged to a depth; the weights stay as they are.
+
+Training averages in metres, power 1 of ``StudentConfig.expectation_power``. Whether a lower power is better depends on
+what was trained: see docs/evaluation.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from fsmde_ros.metrics import DepthScore, ScoreBoard
+from fsmde_ros.network.student import Student
+from training.batch import SweepBatch
+from training.module import board_of_all, run_student, score_views
+
+POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)
+MAX_BATCHES = 200  # one number needs no more, however long a validation set is
+
+
+@torch.no_grad()
+def score_powers(student: Student, batches: Iterable[SweepBatch]) -> dict[float, DepthScore]:
+    """Score against the LiDAR of ``batches``, by power; of several processes, of all of them together."""
+    candidates = {power: with_config(student, expectation_power=power) for power in POWERS}
+    boards = {power: ScoreBoard() for power in POWERS}
+    device = next(student.parameters()).device
+    for batch in islice(batches, MAX_BATCHES):
+        batch = SweepBatch(*(part.to(device) for part in batch))
+        for power, candidate in candidates.items():
+            for view, score in score_views(run_student(candidate, batch).depth, batch, student.config):
+                boards[power].add(view, score)
+    return {power: board_of_all(board).overall() for power, board in boards.items()}
+
+
+def best_power(scores: Mapping[float, DepthScore]) -> float:
+    """The power with the lowest sum of AbsRel and RMSE log; 1 where there was nothing to score.
+
+    AbsRel alone is in favour of what is too near, at any price in delta1; the error of the logarithm takes near and far
+    alike.
+    """
+    errors = {power: score.abs_rel + score.rmse_log for power, score in scores.items() if score.n}
+    return min(errors, key=errors.__getitem__) if errors and np.isfinite(list(errors.values())).all() else 1.0
+
+
+def with_config(student: Student, **changes: Any) -> Student:
+    """A copy of ``student``, same weights and device, in evaluation mode, with ``changes`` of its configuration."""
+    copy = Student(replace(student.config, **changes))
+    copy.load_state_dict(student.state_dict())
+    return copy.to(next(student.parameters()).device).eval()

@@ -1,0 +1,39 @@
+"""Bring a trained student's standard deviation to the size of its errors, on the validation sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+import torch
+
+from fsmde_ros.network.student import Student
+from training.batch import SweepBatch
+from training.calibrate import MIN_POINTS, SigmaPower, fit_power, with_power
+from training.module import run_student
+
+MAX_BATCHES = 200  # two numbers need no more, however long a validation set is
+
+
+@torch.no_grad()
+def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Student:
+    """The student with the ``stddev_power`` that fits its errors at the LiDAR points of ``batches``.
+
+    With too few points to fit, the spread of the bins stays what it is.
+    """
+    plain = with_power(student, SigmaPower(1.0, 1.0))
+    device = next(student.parameters()).device
+    errors, spreads = [np.zeros(0)], [np.zeros(0)]
+    for batch in islice(batches, MAX_BATCHES):
+        batch = SweepBatch(*(part.to(device) for part in batch))
+        output = run_student(plain, batch)
+        truth = batch.lidar_depth
+        known = batch.present[:, :, None, None] & (truth >= student.config.d_min) & (truth <= student.config.d_max)
+        errors.append((output.depth - truth)[known].double().cpu().numpy())
+        spreads.append(output.stddev[known].double().cpu().numpy())
+    error, spread = np.concatenate(errors), np.concatenate(spreads)
+    if len(error) < MIN_POINTS:
+        return plain
+    power = fit_power(error, spread)
+    return with_power(student, SigmaPower(round(power.scale, 5), round(power.exponent, 5)))
