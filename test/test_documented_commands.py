@@ -22,6 +22,10 @@ RUN_BY = {
     "-m training.distill --config FILE --teacher.name": (
         f"{LEARN}/teachers/test_distillation.py::test_a_bag_is_distilled_from_a_teacher"
     ),
+    "-m training.distill --config training/configs/town_nano.yaml --method a --teacher.name": (
+        f"{LEARN}/teachers/test_checkpoint_teacher.py::"
+        "test_a_checkpoint_teaches_a_student_from_the_configuration_to_the_file"
+    ),
     "-m training.ablate --config": f"{LEARN}/test_ablate.py::test_a_small_ablation_trains_scores_and_is_not_repeated",
     "-m training.evaluate --checkpoint fsmde_ros/models/small.safetensors --data town": (
         f"{LEARN}/test_evaluate.py::test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep"

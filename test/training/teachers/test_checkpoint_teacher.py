@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsmde_ros.checkpoint import ModelCard, save_checkpoint
+from fsmde_ros.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import CheckpointError, ConfigError, TeacherError
 from fsmde_ros.network.student import Student, StudentConfig
 from training.batch import Sample, collate
 from training.configuration import DistillConfig
-from training.distill import make_module
+from training.datasets import TownData
+from training.distill import distill, make_module
 from training.loaders import ask_teacher as ask_about_files
 from training.module import run_student
 from training.sample_file import save_sample
@@ -77,6 +78,37 @@ def test_a_run_of_method_a_takes_it_and_asks_no_cache(checkpoint: Path, sample: 
     save_sample(tmp_path / "1.npz", recorded)
     with pytest.raises(ConfigError, match="expected method a"):
         ask_about_files(settings, [tmp_path / "1.npz"], "b")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_teaches_a_student_from_the_configuration_to_the_file(
+    checkpoint: Path, sample: Sample, tmp_path: Path
+) -> None:
+    data = TownData(drives=1, sweeps_per_drive=1, size=(64, 96))
+    config = DistillConfig(
+        output=tmp_path / "taught.safetensors",
+        work=tmp_path / "work",
+        cache=tmp_path / "cache",
+        train=data,
+        val=replace(data, held_out=True),
+        student=CONFIG,
+        method="a",
+        teacher=TeacherSettings(str(checkpoint), device="cpu"),
+        imagenet=False,
+        steps=2,
+        val_every=2,
+        loader_workers=0,
+        accelerator="cpu",
+    )
+    for town in (config.train, config.val):
+        drive = town.cache_folder(config.cache) / "drive-00000"
+        drive.mkdir(parents=True)
+        save_sample(drive / "0.npz", sample)
+    distill(config)
+    student, card = load_checkpoint(config.output)
+    assert all(torch.isfinite(parameter).all() for parameter in student.parameters())
+    assert str(checkpoint) in card.training_data
+    assert "held_out_town/abs_rel" in card.metrics
 
 
 def test_names_and_what_cannot_be_used(checkpoint: Path, tmp_path: Path) -> None:
