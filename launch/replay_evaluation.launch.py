@@ -39,7 +39,7 @@ ARGUMENTS = [
         description="Parameters of the node.",
     ),
     DeclareLaunchArgument(
-        "checkpoint", default_value="", description="Checkpoint (.safetensors), or small or nano; empty: small."
+        "checkpoint", default_value="", description="Checkpoint (.safetensors), or base, small or nano; empty: small."
     ),
     DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
     DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),

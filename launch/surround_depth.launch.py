@@ -35,7 +35,7 @@ ARGUMENTS = [
         "rig_file", default_value="", description="Rig file (YAML) with the extrinsics; empty: they come from TF."
     ),
     DeclareLaunchArgument(
-        "checkpoint", default_value="", description="Checkpoint (.safetensors), or small or nano; empty: small."
+        "checkpoint", default_value="", description="Checkpoint (.safetensors), or base, small or nano; empty: small."
     ),
     DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
     DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),

@@ -81,7 +81,7 @@ def rewrite(path: Path, change: dict[str, Tensor | None] | None = None, **card_f
 
 
 def test_those_of_the_package_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(shipped_checkpoints()) >= {"small", "nano"}
+    assert set(shipped_checkpoints()) >= {"base", "small", "nano"}
     for name in shipped_checkpoints():
         assert load_checkpoint(find_checkpoint(name))[1].name == name
     assert find_checkpoint("small") == default_checkpoint()

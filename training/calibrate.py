@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--checkpoint",
         type=find_checkpoint,
         required=True,
-        help="file, or one of the package: small, nano",
+        help="file, or one of the package: base, small, nano",
     )
     parser.add_argument("--fit", nargs="+", required=True, help="drives to fit on, such as town:101 town:102")
     parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")

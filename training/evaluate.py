@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--checkpoint",
         type=find_checkpoint,
         required=True,
-        help="file, or one of the package: small, nano",
+        help="file, or one of the package: base, small, nano",
     )
     parser.add_argument("--data", required=True, help="nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED, with options")
     parser.add_argument("--teacher", help="transformers depth model, directory or hub name, to be scored as well")

@@ -77,7 +77,7 @@ class Settings:
         "Frame of the cloud, on the ground, x forward. Empty: that of the rig file, with TF base_link.",
     )
     checkpoint: str = parameter(
-        "checkpoint", "", "Checkpoint (.safetensors), or one of the package: small, nano. Empty: small."
+        "checkpoint", "", "Checkpoint (.safetensors), or one of the package: base, small, nano. Empty: small."
     )
     device: str = parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N.")
     backend: str = parameter(

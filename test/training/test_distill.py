@@ -259,7 +259,7 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     assert config.train.first_seed != config.val.first_seed
     assert config.val.held_out
     assert config.mixtures()
-    size = next((name for name in ("nano", "base") if name in path.stem), "small")
+    size = next((name for name in ("nano", "base", "large") if name in path.stem), "small")
     assert config.student == PRESETS[size]
 
 
@@ -339,7 +339,7 @@ def test_a_damaged_state_is_named(tmp_path: Path, sample: Sample, capsys: pytest
 
 
 def test_training_goes_on_from_the_shipped_student() -> None:
-    config, _ = read_command_line(["--config", str(CONFIGS / "town_more.yaml")])
+    config, _ = read_command_line(["--config", str(CONFIGS / "town_base.yaml")])
     begun = make_module(config).student.state_dict()
     for name, weight in load_checkpoint(find_checkpoint("small"))[0].state_dict().items():
         assert torch.equal(begun[name], weight), name
