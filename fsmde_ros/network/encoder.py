@@ -183,17 +183,38 @@ class Encoder(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor, reduction: int = 1) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features [B, C, H / s, W / s] for s = 4, 8, 16, 32 of RGB ``images`` [B, 3, H, W], 0 to 255.
 
-        H and W must be multiples of 32.
+        ``reduction``: of images that are so many times smaller, H and W after that; each pixel is the mean of a square
+        of those given. H and W must be multiples of 32.
         """
-        x = self.stem((images - self.pixel_mean) / self.pixel_scale)
+        first, *rest = self.stem
+        x = self._filter((images - self.pixel_mean) / self.pixel_scale, first, reduction)
+        for layer in rest:
+            x = layer(x)
         taps: dict[int, Tensor] = {}
         for stride, stage in zip(self.config.strides, self.stages, strict=True):
             x = stage(x)
             taps[stride] = x
         return taps[4], taps[8], taps[16], taps[32]
+
+    @staticmethod
+    def _filter(x: Tensor, first: nn.Module, reduction: int) -> Tensor:
+        """The first convolution, on means of squares of pixels: one with larger steps, and no smaller image between.
+
+        Pooling in runtimes costs more than all that follows it at that size.
+        """
+        if reduction == 1:
+            out: Tensor = first(x)
+            return out
+        assert isinstance(first, nn.Conv2d)
+        outputs, inputs, rows, columns = first.weight.shape
+        shares = first.weight[:, :, :, None, :, None] / reduction**2
+        weight = shares.expand(-1, -1, -1, reduction, -1, reduction)
+        weight = weight.reshape(outputs, inputs, rows * reduction, columns * reduction)
+        x = nn.functional.pad(x, (0, reduction, 0, reduction))  # as SamePadConv does where the stride is 2
+        return nn.functional.conv2d(x, weight, first.bias, stride=2 * reduction)
 
 
 def load_imagenet(encoder: Encoder, state: Mapping[str, Tensor]) -> None:

@@ -154,10 +154,9 @@ class Student(nn.Module):
         shape = images.shape[:2]
         pixels = images.to(self.upsampling.to_weights.weight.dtype)
         pixels = torch.where(present[:, :, None, None, None], pixels, torch.zeros_like(pixels)).flatten(0, 1)
-        if self.config.input_reduction > 1:
-            pixels = nn.functional.avg_pool2d(pixels, self.config.input_reduction)
-        height, width = pixels.shape[-2:]
-        taps = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+        reduction = self.config.input_reduction
+        height, width = pixels.shape[-2] // reduction, pixels.shape[-1] // reduction
+        taps = self.encoder(pixels.contiguous(memory_format=torch.channels_last), reduction)
 
         maps = {s: self.rays(rig, (height // s, width // s), s) for s in (BIN_STRIDE, 8, 16, STRIDE)}
         positions = maps[STRIDE].positions() if self.config.use_rays else None

@@ -338,8 +338,9 @@ def test_a_damaged_state_is_named(tmp_path: Path, sample: Sample, capsys: pytest
     assert "last.ckpt: the state of the run cannot be read" in capsys.readouterr().err
 
 
-def test_training_goes_on_from_the_shipped_student() -> None:
-    config, _ = read_command_line(["--config", str(CONFIGS / "town_base.yaml")])
+@pytest.mark.parametrize("recipe", ["town_more", "town_base", "town_nano"])
+def test_training_goes_on_from_the_shipped_student(recipe: str) -> None:
+    config, _ = read_command_line(["--config", str(CONFIGS / f"{recipe}.yaml")])
     begun = make_module(config).student.state_dict()
     for name, weight in load_checkpoint(find_checkpoint("small"))[0].state_dict().items():
         assert torch.equal(begun[name], weight), name
