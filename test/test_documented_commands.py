@@ -23,8 +23,7 @@ RUN_BY = {
         f"{LEARN}/teachers/test_distillation.py::test_a_bag_is_distilled_from_a_teacher"
     ),
     "-m training.distill --config training/configs/town_nano.yaml --method a --teacher.name": (
-        f"{LEARN}/teachers/test_checkpoint_teacher.py::"
-        "test_a_checkpoint_teaches_a_student_from_the_configuration_to_the_file"
+        f"{LEARN}/teachers/test_method_a.py::test_method_a_trains_with_a_saved_model_and_exports_the_student_alone"
     ),
     "-m training.ablate --config": f"{LEARN}/test_ablate.py::test_a_small_ablation_trains_scores_and_is_not_repeated",
     "-m training.evaluate --checkpoint fsmde_ros/models/small.safetensors --data town": (

@@ -25,6 +25,10 @@ from transformers import (
     ZoeDepthForDepthEstimation,
 )
 
+from fsmde_ros.checkpoint import ModelCard, save_checkpoint
+from fsmde_ros.network.student import Student, StudentConfig
+
+STUDENT = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 NECK = {"neck_hidden_sizes": [8, 8, 16, 16], "fusion_hidden_size": 16}
 
@@ -165,3 +169,15 @@ def save() -> dict[str, Callable[..., Path]]:
         "depth_pro": save_depth_pro,
         "dpt": save_dpt,
     }
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A student of this package, not trained, in a file."""
+    torch.manual_seed(0)
+    student = Student(STUDENT)
+    with torch.no_grad():
+        student.bin_logits.to_logits.weight.normal_()
+    path = tmp_path / "teacher.safetensors"
+    save_checkpoint(path, student, ModelCard("teacher", STUDENT, (64, 96), "none", "none", "none"), torch.float32)
+    return path

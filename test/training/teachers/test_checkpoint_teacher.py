@@ -8,13 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsmde_ros.checkpoint import ModelCard, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import CheckpointError, ConfigError, TeacherError
 from fsmde_ros.network.student import Student, StudentConfig
 from training.batch import Sample, collate
 from training.configuration import DistillConfig
-from training.datasets import TownData
-from training.distill import distill, make_module
+from training.distill import make_module
 from training.loaders import ask_teacher as ask_about_files
 from training.module import run_student
 from training.sample_file import save_sample
@@ -23,17 +21,6 @@ from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teac
 from training.teachers.teacher import TeacherSettings
 
 CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    student = Student(CONFIG)
-    with torch.no_grad():
-        student.bin_logits.to_logits.weight.normal_()
-    path = tmp_path / "teacher.safetensors"
-    save_checkpoint(path, student, ModelCard("teacher", CONFIG, (64, 96), "none", "none", "none"), torch.float32)
-    return path
 
 
 def test_it_says_what_the_student_says(checkpoint: Path, sample: Sample) -> None:
@@ -78,37 +65,6 @@ def test_a_run_of_method_a_takes_it_and_asks_no_cache(checkpoint: Path, sample: 
     save_sample(tmp_path / "1.npz", recorded)
     with pytest.raises(ConfigError, match="expected method a"):
         ask_about_files(settings, [tmp_path / "1.npz"], "b")
-
-
-@pytest.mark.slow
-def test_a_checkpoint_teaches_a_student_from_the_configuration_to_the_file(
-    checkpoint: Path, sample: Sample, tmp_path: Path
-) -> None:
-    data = TownData(drives=1, sweeps_per_drive=1, size=(64, 96))
-    config = DistillConfig(
-        output=tmp_path / "taught.safetensors",
-        work=tmp_path / "work",
-        cache=tmp_path / "cache",
-        train=data,
-        val=replace(data, held_out=True),
-        student=CONFIG,
-        method="a",
-        teacher=TeacherSettings(str(checkpoint), device="cpu"),
-        imagenet=False,
-        steps=2,
-        val_every=2,
-        loader_workers=0,
-        accelerator="cpu",
-    )
-    for town in (config.train, config.val):
-        drive = town.cache_folder(config.cache) / "drive-00000"
-        drive.mkdir(parents=True)
-        save_sample(drive / "0.npz", sample)
-    distill(config)
-    student, card = load_checkpoint(config.output)
-    assert all(torch.isfinite(parameter).all() for parameter in student.parameters())
-    assert str(checkpoint) in card.training_data
-    assert "held_out_town/abs_rel" in card.metrics
 
 
 def test_names_and_what_cannot_be_used(checkpoint: Path, tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ DATA = TownData(drives=1, sweeps_per_drive=1, size=(64, 96))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["depth_anything", "checkpoint"])
 def test_method_a_trains_with_a_saved_model_and_exports_the_student_alone(
-    depth_anything: Path, sample: Sample, tmp_path: Path
+    kind: str, request: pytest.FixtureRequest, sample: Sample, tmp_path: Path
 ) -> None:
+    saved: Path = request.getfixturevalue(kind)
     config = DistillConfig(
         output=tmp_path / "tiny.safetensors",
         work=tmp_path / "work",
@@ -33,7 +35,7 @@ def test_method_a_trains_with_a_saved_model_and_exports_the_student_alone(
         val=replace(DATA, held_out=True),
         student=StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16)),
         method="a",
-        teacher=TeacherSettings(str(depth_anything), device="cpu", cache=tmp_path / "teacher"),
+        teacher=TeacherSettings(str(saved), device="cpu", cache=tmp_path / "teacher"),
         imagenet=False,
         steps=2,
         val_every=2,
@@ -48,7 +50,7 @@ def test_method_a_trains_with_a_saved_model_and_exports_the_student_alone(
     distill(config)
     student, card = load_checkpoint(config.output)
     assert all(torch.isfinite(parameter).all() for parameter in student.parameters())
-    assert str(depth_anything) in card.training_data
+    assert str(saved) in card.training_data
     state = torch.load(config.work / "last.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     parts = {name.split(".")[0] for name in state}
     assert parts == {"student", "average", "adapter"}
