@@ -42,6 +42,8 @@ Array = NDArray[np.float64]
 
 CELLS = 20  # of equal numbers of points, by sigma
 MIN_POINTS = 50 * CELLS
+EXPONENTS = (0.1, 10.0)  # beyond, sigma says nothing of the error
+SCALES = (1e-3, 99.0)  # within what a student may have
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,12 @@ def fit_power(error: Array, stddev: Array) -> SigmaPower:
     cells = np.array_split(np.argsort(stddev), CELLS)
     x = np.log([np.median(stddev[cell]) for cell in cells])
     y = np.log([max(np.quantile(np.abs(error[cell]), ONE_SIGMA), 1e-6) for cell in cells])
-    # One sigma for all points leaves no slope to be seen: then only the scale is fitted.
+    # One sigma for all points leaves no slope to be seen, and a student that has hardly been trained is surer the more
+    # it errs: then only the scale is fitted.
     exponent = float(np.polyfit(x, y, 1)[0]) if np.ptp(x) > 0.1 else 1.0
-    scale = float(np.quantile(np.abs(error) / stddev**exponent, ONE_SIGMA))
+    if not EXPONENTS[0] <= exponent <= EXPONENTS[1]:
+        exponent = 1.0
+    scale = float(np.clip(np.quantile(np.abs(error) / stddev**exponent, ONE_SIGMA), *SCALES))
     return SigmaPower(scale, exponent)
 
 

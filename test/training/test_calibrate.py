@@ -33,6 +33,14 @@ def test_one_sigma_for_all_points_is_scaled_only() -> None:
     assert power.scale == pytest.approx(0.4, rel=0.03)
 
 
+def test_a_sigma_that_falls_where_errors_rise_is_scaled_only() -> None:
+    rng = np.random.default_rng(2)
+    stddev = np.exp(rng.uniform(np.log(0.1), np.log(30), 60_000))
+    power = fit_power(rng.normal(0, 2.0 / stddev**0.3), stddev)
+    assert power.exponent == 1.0
+    assert 0 < power.scale < 100
+
+
 def test_too_few_points_are_refused() -> None:
     with pytest.raises(SourceError, match=f"cannot be fitted to 10 points, at least {MIN_POINTS}"):
         fit_power(np.ones(10), np.ones(10))
