@@ -101,13 +101,15 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
     best = options.backend or _fastest(report["networks"], card.name)
     _say(f"stages with {best}")
     report["stages"] = []
-    for shape in dict.fromkeys((card.input_size, card.student.fitting(size))):
+    fitting = card.student.fitting
+    for shape in dict.fromkeys((card.input_size, fitting(size))):
         backend = build_backend(best, small, str(device), shape, folders)
         estimator = Estimator(backend, replace(card, input_size=shape))
         report["stages"] += measure_stages(estimator, options.views, options.rounds)
     if options.scaling:
         _say(f"scaling with {best}")
-        shapes = [(views, size) for views in SCALED_VIEWS] + [(options.views, other) for other in SCALED_SIZES]
+        shapes = [(views, fitting(size)) for views in SCALED_VIEWS]
+        shapes += [(options.views, fitting(other)) for other in SCALED_SIZES]
         report["scaling"] = scaling(small, best, str(device), list(dict.fromkeys(shapes)), options.rounds)
     if options.gpu or options.scaling:
         _say("batches")
