@@ -20,7 +20,7 @@ from training.batch import SweepBatch
 from training.module import board_of_all, run_student, score_views
 
 POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)
-MAX_BATCHES = 200  # one number needs no more, however long a validation set is
+MAX_BATCHES = 200  # a number that is fitted after training needs no more, however long a validation set is
 
 
 @torch.no_grad()
@@ -31,8 +31,10 @@ def score_powers(student: Student, batches: Iterable[SweepBatch]) -> dict[float,
     device = next(student.parameters()).device
     for batch in islice(batches, MAX_BATCHES):
         batch = SweepBatch(*(part.to(device) for part in batch))
+        said = run_student(student, batch)
         for power, candidate in candidates.items():
-            for view, score in score_views(run_student(candidate, batch).depth, batch, student.config):
+            full = candidate.full_size(said.features, said.logits[:, :, :-1], said.logits[:, :, -1], said.centers)
+            for view, score in score_views(full.depth, batch, student.config):
                 boards[power].add(view, score)
     return {power: board_of_all(board).overall() for power, board in boards.items()}
 

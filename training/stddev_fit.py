@@ -11,9 +11,8 @@ import torch
 from fsmde_ros.network.student import Student
 from training.batch import SweepBatch
 from training.calibrate import MIN_POINTS, SigmaPower, fit_power, with_power
+from training.expectation import MAX_BATCHES
 from training.module import run_student
-
-MAX_BATCHES = 200  # two numbers need no more, however long a validation set is
 
 
 @torch.no_grad()

@@ -8,6 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fsmde_ros.backends.built_files import BuildKey, hash_student
 from fsmde_ros.backends.onnx_graph import OUTPUTS, find_or_export
 from fsmde_ros.backends.padded import Feed, PaddedBackend, Program
@@ -43,16 +46,24 @@ class OpenVinoBackend(PaddedBackend):
         path, room = self._file(views, size)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision]}
         try:
-            request = _core().compile_model(path, "CPU", hints).create_infer_request()
+            program = _core().compile_model(path, "CPU", hints)
+            request = program.create_infer_request()
         except RuntimeError as error:
             raise BackendError(
                 f"backend {backend_name(self._precision)}: {path} cannot be loaded: {one_line(error)}; delete the "
                 "file, and it is made anew"
             ) from error
 
-        def run(feed: Feed) -> Sequence[Any]:
-            results = request.infer(dict(feed))  # copies, which the next sweep leaves alone
-            return [results[name] for name in OUTPUTS]
+        shapes = {name: tuple(program.output(name).shape) for name in OUTPUTS}
+        written: list[NDArray[np.float32]] = []  # held for as long as the request points to them
+
+        def run(feed: Feed) -> Sequence[NDArray[np.float32]]:
+            # Into arrays that the next sweep leaves alone; to copy them out costs nano 5 % of its time.
+            written[:] = [np.empty(shapes[name], np.float32) for name in OUTPUTS]
+            for name, array in zip(OUTPUTS, written, strict=True):
+                request.set_tensor(name, _shared_tensor(array))
+            request.infer(dict(feed), share_inputs=True, share_outputs=True)
+            return list(written)
 
         return run, room
 
@@ -68,6 +79,13 @@ class OpenVinoBackend(PaddedBackend):
                 "or use backend: openvino"
             )
         return found
+
+
+def _shared_tensor(array: NDArray[np.float32]) -> Any:
+    """A tensor that is the memory of ``array``."""
+    import openvino
+
+    return openvino.Tensor(array, shared_memory=True)
 
 
 @cache

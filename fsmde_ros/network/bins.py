@@ -75,17 +75,28 @@ class BinLogits(nn.Module):
             log_ground_depth: [B, V, h, w], log metres, of the ground on the pixel's ray.
             meets_ground: [B, V, h, w], 1 or 0; the prior is left out where 0.
         """
-        batch, views = features.shape[:2]
+        in_range, beyond = self.parts(features, centers, log_ground_depth, meets_ground)
+        return torch.cat([in_range, beyond[:, :, None]], dim=2)
+
+    def parts(
+        self, features: Tensor, centers: Tensor, log_ground_depth: Tensor, meets_ground: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same in two, for ``depth_from_parts``: [B, V, N, h, w] of the bins and [B, V, h, w] of "out of range"."""
+        shape = features.shape[:2]
         flat = features.flatten(0, 1).to(self.to_logits.weight.dtype)
-        logits = at_least_float32(self.to_logits(flat)).reshape(batch, views, -1, *features.shape[3:])
-        if self.to_gate is None:
-            return logits
-        gate = at_least_float32(self.to_gate(flat)).reshape(batch, views, 1, *features.shape[3:])  # [B, V, 1, h, w]
-        height = GATE_SCALE * gate.sigmoid() * meets_ground[:, :, None]
-        # Detached: otherwise a loss on the logits moves the centres, and the easiest place for them is out of range.
-        offset = centers.detach().log()[:, None, :, None, None] - log_ground_depth[:, :, None]  # [B, V, N, h, w]
-        bump = height * torch.exp(offset * offset * (-0.5 * torch.exp(-2 * self.log_bump_width)))
-        return torch.cat([logits[:, :, :-1] + bump, logits[:, :, -1:]], dim=2)
+        weight, bias = self.to_logits.weight, self.to_logits.bias
+        assert bias is not None
+        # Two convolutions, for runtimes copy the whole map to take a channel off it.
+        logits = at_least_float32(nn.functional.conv2d(flat, weight[:-1], bias[:-1]))
+        beyond = at_least_float32(nn.functional.conv2d(flat, weight[-1:], bias[-1:]))
+        if self.to_gate is not None:
+            gate = at_least_float32(self.to_gate(flat))  # [B * V, 1, h, w]
+            height = GATE_SCALE * gate.sigmoid() * meets_ground.flatten(0, 1)[:, None]
+            # Detached: else a loss on the logits moves the centres, and the easiest place for them is out of range.
+            log_centers = _for_each_view(centers.detach().log(), shape[1])
+            offset = log_centers - log_ground_depth.flatten(0, 1)[:, None]  # [B * V, N, h, w]
+            logits = logits + height * torch.exp(offset * offset * (-0.5 * torch.exp(-2 * self.log_bump_width)))
+        return logits.reshape(*shape, *logits.shape[1:]), beyond.reshape(*shape, *beyond.shape[2:])
 
 
 def depth_from_bins(logits: Tensor, centers: Tensor, power: float = 1.0) -> BinDepth:
@@ -100,24 +111,35 @@ def depth_from_bins(logits: Tensor, centers: Tensor, power: float = 1.0) -> BinD
         power: 1 takes the expectation in metres, 0 that in log depth. Where the bins are in doubt between near and
             far, that in metres lies at the far end: relative to the near one, the larger error of the two.
     """
-    logits, centers = at_least_float32(logits), at_least_float32(centers)
-    in_range = logits[:, :, :-1]
+    return depth_from_parts(logits[:, :, :-1], logits[:, :, -1], centers, power)
+
+
+def depth_from_parts(in_range: Tensor, beyond: Tensor, centers: Tensor, power: float = 1.0) -> BinDepth:
+    """As ``depth_from_bins``, of logits in two: [B, V, N, h, w] of the bins and [B, V, h, w] of "out of range"."""
+    shape = in_range.shape[:2]
+    # Four dimensions: OpenVINO takes four times as long for a sum over the middle one of five.
+    logits, beyond = at_least_float32(in_range.flatten(0, 1)), at_least_float32(beyond.flatten(0, 1))
+    c = _for_each_view(at_least_float32(centers), shape[1])  # [B * V, N, 1, 1]
     # The softmax written out: its pieces serve the logarithm of the sum too, and runtimes transpose the whole
     # map for a softmax over a middle dimension. The shift cancels, so it needs no gradient.
-    peak = in_range.detach().amax(dim=2, keepdim=True)
-    weights = (in_range - peak).exp()
-    total = weights.sum(dim=2)
-    c = centers[:, None, :, None, None]  # [B, 1, N, 1, 1]
+    peak = logits.detach().amax(dim=1, keepdim=True)
+    weights = (logits - peak).exp()
+    total = weights.sum(dim=1, keepdim=True)
     if power == 0:
-        depth = ((weights * c.log()).sum(dim=2) / total).exp()
+        depth = ((weights * c.log()).sum(dim=1, keepdim=True) / total).exp()
     elif power == 1:
-        depth = (weights * c).sum(dim=2) / total
+        depth = (weights * c).sum(dim=1, keepdim=True) / total
     else:
-        depth = ((weights * c.pow(power)).sum(dim=2) / total).pow(1 / power)
-    offset = c - depth[:, :, None]
-    variance = (weights * offset * offset).sum(dim=2) / total
-    out_of_range = (logits[:, :, -1] - peak[:, :, 0] - total.log()).sigmoid()
-    return BinDepth(depth, variance.clamp(min=1e-6).sqrt(), out_of_range)
+        depth = ((weights * c.pow(power)).sum(dim=1, keepdim=True) / total).pow(1 / power)
+    offset = c - depth
+    variance = (weights * offset * offset).sum(dim=1, keepdim=True) / total
+    parts = (depth, variance.clamp(min=1e-6).sqrt(), (beyond[:, None] - peak - total.log()).sigmoid())
+    return BinDepth(*(part.reshape(*shape, *part.shape[2:]) for part in parts))
+
+
+def _for_each_view(centers: Tensor, views: int) -> Tensor:
+    """[B, N] to [B * V, N, 1, 1]."""
+    return centers[:, None].expand(-1, views, -1).flatten(0, 1)[:, :, None, None]
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.network.attention import SurroundAttention
-from fsmde_ros.network.bins import BinCentres, BinLogits, depth_from_bins
+from fsmde_ros.network.bins import BinCentres, BinLogits, depth_from_parts
 from fsmde_ros.network.decoder import NORM_GROUPS, Decoder
 from fsmde_ros.network.encoder import Encoder, EncoderConfig
 from fsmde_ros.network.rays import POSITION_CHANNELS, RAY_CHANNELS, RayMaps, ray_maps
-from fsmde_ros.network.upsample import FACTORS, ConvexUpsampling
+from fsmde_ros.network.upsample import FACTORS, ConvexUpsampling, FullSize
 
 STRIDE = 32  # of the encoder: what it sees must be a multiple of it
 BIN_STRIDE = 4  # of the bins, to what the encoder sees
@@ -153,7 +153,7 @@ class Student(nn.Module):
         rig = (intrinsics, camera_to_vehicle, ground_z)
         shape = images.shape[:2]
         pixels = images.to(self.upsampling.to_weights.weight.dtype)
-        pixels = torch.where(present[:, :, None, None, None], pixels, torch.zeros_like(pixels)).flatten(0, 1)
+        pixels = torch.where(present[:, :, None, None, None], pixels, pixels.new_zeros(())).flatten(0, 1)
         reduction = self.config.input_reduction
         height, width = pixels.shape[-2] // reduction, pixels.shape[-1] // reduction
         taps = self.encoder(pixels.contiguous(memory_format=torch.channels_last), reduction)
@@ -162,18 +162,30 @@ class Student(nn.Module):
         positions = maps[STRIDE].positions() if self.config.use_rays else None
         bottom, pooled = self.attention(taps[-1].unflatten(0, shape), positions, present)
         rays = [maps[s].features().flatten(0, 1) if self.config.use_rays else None for s in (16, 8, BIN_STRIDE)]
-        features = self.decoder(bottom.flatten(0, 1), taps[-2::-1], rays)  # [B * V, C, h, w]
+        features = self.decoder(bottom.flatten(0, 1), taps[-2::-1], rays).unflatten(0, shape)
 
         centers = self.bin_centres(pooled)
         fine = maps[BIN_STRIDE]
-        logits = self.bin_logits(features.unflatten(0, shape), centers, fine.log_ground_depth, fine.meets_ground)
-        coarse = depth_from_bins(logits, centers, self.config.expectation_power)
+        bins, beyond = self.bin_logits.parts(features, centers, fine.log_ground_depth, fine.meets_ground)
+        depth, stddev, out_of_range = self.full_size(features, bins, beyond, centers)
+        logits = torch.cat([bins, beyond[:, :, None]], dim=2)
+        return StudentOutput(depth, stddev, out_of_range, logits, centers, features)
+
+    def full_size(self, features: Tensor, bins: Tensor, beyond: Tensor, centers: Tensor) -> FullSize:
+        """What the bins say, at the size of the input: depth, stddev and out_of_range, each [B, V, H, W].
+
+        Args:
+            features: [B, V, C, h, w] of the decoder.
+            bins: [B, V, N, h, w] logits. beyond: [B, V, h, w] logit of "out of range".
+            centers: [B, N] metres.
+        """
+        shape = features.shape[:2]
+        coarse = depth_from_parts(bins, beyond, centers, self.config.expectation_power)
         scale, exponent = self.config.stddev_power
         spread = scale * (coarse.stddev if exponent == 1 else coarse.stddev.pow(exponent))
         parts = (part.flatten(0, 1) for part in (coarse.depth, spread, coarse.out_of_range))
-        full = self.upsampling(features, *parts)
-        depth, stddev, out_of_range = (part.unflatten(0, shape) for part in full)
-        return StudentOutput(depth, stddev, out_of_range, logits, centers, features.unflatten(0, shape))
+        full = self.upsampling(features.flatten(0, 1), *parts)
+        return FullSize(*(part.unflatten(0, shape) for part in full))
 
     def rays(self, rig: tuple[Tensor, Tensor, Tensor], size: tuple[int, int], stride: int) -> RayMaps:
         """Rays of a feature map of ``size`` (h, w) at ``stride`` to what the encoder sees.

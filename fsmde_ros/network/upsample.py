@@ -24,7 +24,7 @@ NEARLY_ZERO = 1e-3  # weight of a cell that bilinear interpolation leaves out; i
 
 
 class FullSize(NamedTuple):
-    """depth and stddev in metres and probability of being out of range, each [B, H, W]."""
+    """depth and stddev in metres and probability of being out of range, each [..., H, W]."""
 
     depth: Tensor
     stddev: Tensor
@@ -54,10 +54,15 @@ class ConvexUpsampling(nn.Module):
         """
         logits = self.to_weights(features).unflatten(1, (NEIGHBOURS, self.factor**2))
         weights = _softmax_over_neighbours(logits.to(depth.dtype))  # [B, 9, factor^2, h, w]
-        maps = convex_upsample(torch.stack([1 / depth, stddev, out_of_range]), weights)
+        # One map at a time, for runtimes copy maps to join them.
+        inverse, *others = (self._to_full_size(one, weights) for one in (1 / depth, stddev, out_of_range))
+        return FullSize(1 / inverse, *others)
+
+    def _to_full_size(self, one: Tensor, weights: Tensor) -> Tensor:
+        fine = convex_upsample(one, weights)
         for _ in range((self.stride // self.factor).bit_length() - 1):
-            maps = double(maps)
-        return FullSize(1 / maps[0], maps[1], maps[2])
+            fine = double(fine)
+        return fine
 
 
 def _softmax_over_neighbours(logits: Tensor) -> Tensor:
@@ -69,45 +74,39 @@ def _softmax_over_neighbours(logits: Tensor) -> Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def convex_upsample(maps: Tensor, weights: Tensor) -> Tensor:
+def convex_upsample(coarse: Tensor, weights: Tensor) -> Tensor:
     """Combine the 3x3 cells around each coarse cell into its f x f fine pixels.
 
     Args:
-        maps: [M, B, h, w]; beyond the border the outermost cells are repeated.
+        coarse: [B, h, w]; beyond the border the outermost cells are repeated.
         weights: [B, 9, f^2, h, w], neighbours and fine pixels in row-major order, summing to 1 over
             the neighbours.
 
     Returns:
-        [M, B, f h, f w].
+        [B, f h, f w].
     """
-    height, width = maps.shape[-2:]
-    padded = nn.functional.pad(maps, (1, 1, 1, 1), mode="replicate")[:, :, None]
-    total = torch.zeros_like(maps[:, :, None])  # [M, B, f^2, h, w] after the first term
-    for index in range(NEIGHBOURS):
+    height, width = coarse.shape[-2:]
+    padded = nn.functional.pad(coarse[:, None], (1, 1, 1, 1), mode="replicate")
+    first, *others = weights.unbind(dim=1)
+    total = padded[..., :height, :width] * first  # [B, f^2, h, w]
+    for index, weight in enumerate(others, start=1):
         row, column = divmod(index, 3)
-        cell = padded[..., row : row + height, column : column + width]
-        total = torch.addcmul(total, cell, weights[None, :, index])
-    factor = math.isqrt(weights.shape[2])
-    return _shuffle(total, factor)
+        total = torch.addcmul(total, padded[..., row : row + height, column : column + width], weight)
+    return nn.functional.pixel_shuffle(total, math.isqrt(weights.shape[2]))[:, 0]
 
 
-def double(maps: Tensor) -> Tensor:
-    """Bilinear interpolation [M, B, h, w] to [M, B, 2h, 2w] by the half-pixel rule."""
+def double(coarse: Tensor) -> Tensor:
+    """Bilinear interpolation [B, h, w] to [B, 2h, 2w] by the half-pixel rule."""
     if not torch.onnx.is_in_onnx_export():
-        return nn.functional.interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+        return nn.functional.interpolate(coarse[:, None], scale_factor=2, mode="bilinear", align_corners=False)[:, 0]
     # OpenVINO computes an interpolation, and all that leads to it, in bfloat16 where that is asked for: two digits.
-    height, width = maps.shape[-2:]
-    padded = nn.functional.pad(maps, (1, 1, 1, 1), mode="replicate")
-    here, beside = 0.75 * padded[..., 1:-1, :], 0.25 * padded
-    rows = here + beside[..., :height, :], here + beside[..., 2:, :]
-    fine = [0.75 * row[..., 1:-1] + 0.25 * row[..., start : start + width] for row in rows for start in (0, 2)]
-    return _shuffle(torch.stack(fine, dim=2), 2)
-
-
-def _shuffle(pixels: Tensor, factor: int) -> Tensor:
-    """[M, B, f^2, h, w] to [M, B, f h, f w]."""
-    shuffled = nn.functional.pixel_shuffle(pixels.flatten(0, 1), factor)
-    return shuffled.reshape(*pixels.shape[:2], *shuffled.shape[2:])
+    for dim in (2, 1):
+        cells = coarse.shape[dim]
+        pixel = torch.arange(2 * cells)
+        nearest = pixel // 2
+        second = (nearest + 2 * (pixel % 2) - 1).clamp(0, cells - 1)
+        coarse = 0.75 * coarse.index_select(dim, nearest) + 0.25 * coarse.index_select(dim, second)
+    return coarse
 
 
 def bilinear_weights(factor: int) -> Tensor:

@@ -12,33 +12,33 @@ from fsmde_ros.network.upsample import FACTORS, ConvexUpsampling, bilinear_weigh
 @pytest.mark.parametrize("factor", FACTORS)
 def test_it_agrees_with_the_plain_loop(factor: int) -> None:
     torch.manual_seed(0)
-    maps, weights = torch.randn(3, 2, 4, 5), torch.randn(2, 9, factor**2, 4, 5).softmax(dim=1)
-    result = convex_upsample(maps, weights)
-    expected = torch.zeros(3, 2, 4 * factor, 5 * factor)
+    coarse, weights = torch.randn(2, 4, 5), torch.randn(2, 9, factor**2, 4, 5).softmax(dim=1)
+    result = convex_upsample(coarse, weights)
+    expected = torch.zeros(2, 4 * factor, 5 * factor)
     for y in range(4 * factor):
         for x in range(5 * factor):
             row, column, fine = y // factor, x // factor, factor * (y % factor) + x % factor
             for neighbour in range(9):
                 r = min(max(row + neighbour // 3 - 1, 0), 3)
                 c = min(max(column + neighbour % 3 - 1, 0), 4)
-                expected[:, :, y, x] += maps[:, :, r, c] * weights[:, neighbour, fine, row, column]
+                expected[:, y, x] += coarse[:, r, c] * weights[:, neighbour, fine, row, column]
     torch.testing.assert_close(result, expected)
 
 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_bilinear_weights_are_those_of_the_half_pixel_rule(factor: int) -> None:
-    maps = torch.randn(2, 1, 5, 7, dtype=torch.float64)
-    weights = bilinear_weights(factor).double()[None, :, :, None, None].expand(1, 9, factor**2, 5, 7)
-    expected = interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(convex_upsample(maps, weights), expected)
+    coarse = torch.randn(2, 5, 7, dtype=torch.float64)
+    weights = bilinear_weights(factor).double()[None, :, :, None, None].expand(2, 9, factor**2, 5, 7)
+    expected = interpolate(coarse[:, None], scale_factor=factor, mode="bilinear")[:, 0]
+    torch.testing.assert_close(convex_upsample(coarse, weights), expected)
 
 
 def test_the_form_for_graphs_doubles_by_the_half_pixel_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    maps = torch.randn(3, 2, 5, 7, dtype=torch.float64)
-    expected = interpolate(maps, scale_factor=2, mode="bilinear", align_corners=False)
+    coarse = torch.randn(3, 5, 7, dtype=torch.float64)
+    expected = interpolate(coarse[:, None], scale_factor=2, mode="bilinear")[:, 0]
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
     monkeypatch.setattr(torch.nn.functional, "interpolate", None)  # so it is not the plain one
-    torch.testing.assert_close(double(maps), expected)
+    torch.testing.assert_close(double(coarse), expected)
 
 
 @pytest.mark.parametrize("factor", FACTORS)
