@@ -34,6 +34,7 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
+from fsmde_ros.network.student import StudentConfig
 from fsmde_ros.provenance import describe_machine, describe_versions, hash_sources, sha256_of
 
 CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
@@ -108,9 +109,8 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
         report["stages"] += measure_stages(estimator, options.views, options.rounds)
     if options.scaling:
         _say(f"scaling with {best}")
-        shapes = [(views, fitting(size)) for views in SCALED_VIEWS]
-        shapes += [(options.views, fitting(other)) for other in SCALED_SIZES]
-        report["scaling"] = scaling(small, best, str(device), list(dict.fromkeys(shapes)), options.rounds)
+        shapes = scaled_shapes(card.student, options.views, size)
+        report["scaling"] = scaling(small, best, str(device), shapes, options.rounds)
     if options.gpu or options.scaling:
         _say("batches")
         batches = BATCHES if options.gpu else CPU_BATCHES
@@ -151,6 +151,16 @@ def _size(text: str) -> tuple[int, int]:
     if not (height.isdigit() and width.isdigit() and int(height) % 32 == 0 == int(width) % 32):
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in multiples of 32, as 352x640, got '{text}'")
     return int(height), int(width)
+
+
+def scaled_shapes(student: StudentConfig, views: int, size: tuple[int, int]) -> list[tuple[int, tuple[int, int]]]:
+    """Views and sizes (H, W) to show the cost by: other numbers of views at ``size``, ``views`` at other sizes.
+
+    Each size is one that the student can take, no shape comes twice.
+    """
+    shapes = [(number, student.fitting(size)) for number in SCALED_VIEWS]
+    shapes += [(views, student.fitting(other)) for other in SCALED_SIZES]
+    return list(dict.fromkeys(shapes))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from torch import nn
 
 from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.benchmark import timing
-from fsmde_ros.benchmark.__main__ import main
+from fsmde_ros.benchmark.__main__ import SCALED_VIEWS, main, scaled_shapes
 from fsmde_ros.benchmark.check import BOUNDS, Check, check
 from fsmde_ros.benchmark.counts import Ceiling, count_module, count_work, measure_ceiling
 from fsmde_ros.benchmark.networks import measure, peer_subjects
@@ -89,6 +89,16 @@ def test_the_bag_holds_sweeps_at_12_hz(tmp_path: Path) -> None:
     assert len(sweeps) == 6
     assert all(sweep.present == rig.names for sweep in sweeps)
     assert np.diff([sweep.stamp_ns for sweep in sweeps]) / 1e9 == pytest.approx(1 / 12, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["small", "nano"])
+def test_the_scaling_asks_a_student_only_for_what_it_can_take(name: str) -> None:
+    config = PRESETS[name]
+    shapes = scaled_shapes(config, 6, (352, 640))
+    assert [views for views, size in shapes if size == shapes[0][1]] == list(SCALED_VIEWS)
+    assert len(shapes) == len(set(shapes)) == len(SCALED_VIEWS) + 2
+    assert all(side % config.stride == 0 for _, size in shapes for side in size)
+    assert shapes[0][1] == ((352, 640) if name == "small" else (384, 640))
 
 
 def test_a_table() -> None:
