@@ -16,7 +16,7 @@ from training.configuration import DistillConfig, Method
 from training.datasets import CachedSweeps
 from training.draws import Draws, Shard
 from training.mixture import SampleFiles, gather
-from training.sample_file import has_dense_depth, load_sample
+from training.sample_file import load_sample, stores_dense_depth
 from training.teachers.cache import CachedTeacher, fill_teacher_cache
 from training.teachers.checkpoint import names_checkpoint
 from training.teachers.teacher import TeacherSettings
@@ -102,13 +102,14 @@ def ask_teacher(settings: TeacherSettings, files: list[Path], method: Method) ->
     if not settings.name:
         return None
     if names_checkpoint(settings.name):
-        if method == "b" and not all(has_dense_depth(load_sample(file)) for file in files):
+        if method == "b" and not all(map(stores_dense_depth, files)):
             raise ConfigError(
                 f"teacher.name {settings.name}: a checkpoint teaches by its features, expected method a, got method b"
             )
         return None  # the cache belongs to single images, and it speaks of sweeps with their rig
     from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
 
-    samples = (load_sample(file) for file in tqdm(files, desc="looking up the teacher", unit="sweep", delay=5))
-    images = (sample.images[sample.present] for sample in samples if not has_dense_depth(sample))
-    return fill_teacher_cache(load_teacher(settings), images, settings.cache, total=len(files))
+    without = [file for file in files if not stores_dense_depth(file)]
+    samples = (load_sample(file) for file in tqdm(without, desc="looking up the teacher", unit="sweep", delay=5))
+    images = (sample.images[sample.present] for sample in samples)
+    return fill_teacher_cache(load_teacher(settings), images, settings.cache, total=len(without))

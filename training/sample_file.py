@@ -76,9 +76,18 @@ def load_sample(path: Path) -> Sample:
 
 def has_moments(path: Path) -> bool:
     """Whether a file of ``save_sample`` has a second moment; raises SourceError where it cannot be read."""
+    return "motion" in _arrays(path)
+
+
+def stores_dense_depth(path: Path) -> bool:
+    """``has_dense_depth`` of a file of ``save_sample``, without reading it; raises SourceError as ``has_moments``."""
+    return "dense_depth" in _arrays(path)
+
+
+def _arrays(path: Path) -> list[str]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return "motion" in file.files
+            return list(file.files)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise SourceError(f"cached sweep {path} cannot be read ({error}); delete its folder to remake it") from error
 

@@ -8,7 +8,7 @@ import pytest
 
 from fsmde_ros.errors import SourceError
 from training.batch import Sample
-from training.sample_file import has_dense_depth, load_sample, save_sample
+from training.sample_file import has_dense_depth, load_sample, save_sample, stores_dense_depth
 
 
 def test_samples_survive_the_cache(tmp_path: Path, sample: Sample) -> None:
@@ -29,6 +29,7 @@ def test_depth_that_is_not_known_takes_no_room(tmp_path: Path, sample: Sample) -
     assert back.dense_depth.shape == sample.dense_depth.shape
     assert not has_dense_depth(back)
     assert has_dense_depth(load_sample(tmp_path / "dense.npz"))
+    assert [stores_dense_depth(tmp_path / name) for name in ("dense.npz", "sparse.npz")] == [True, False]
     saved = (tmp_path / "dense.npz").stat().st_size - (tmp_path / "sparse.npz").stat().st_size
     assert saved >= 2 * sample.dense_depth.size
 
@@ -37,3 +38,5 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "0.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(SourceError, match=r"0\.npz"):
         load_sample(tmp_path / "0.npz")
+    with pytest.raises(SourceError, match=r"0\.npz"):
+        stores_dense_depth(tmp_path / "0.npz")
