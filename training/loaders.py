@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,15 @@ class Loaders(lightning.LightningDataModule):
             sampler=keys,
             num_workers=self.config.loader_workers,
             collate_fn=collate,
+            worker_init_fn=_leave_sigterm_to_the_run,
             persistent_workers=False,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _leave_sigterm_to_the_run(_: int) -> None:
+    """Schedulers send it to all processes of a job; a worker that dies of it keeps the run from saving its state."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def ask_teacher(settings: TeacherSettings, files: list[Path], method: Method) -> CachedTeacher | None:

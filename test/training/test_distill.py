@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -15,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -167,6 +169,27 @@ def test_a_run_that_is_killed_three_times_ends_as_one_that_was_not(tmp_path: Pat
     assert set(card.metrics) == {"held_out_town/abs_rel", "held_out_town/rmse", "held_out_town/d1"}
     assert f"{STEPS} steps" in card.training_data
     assert list((whole_config.work / "pictures").glob("*.png"))
+
+
+@pytest.mark.slow
+def test_a_run_whose_loaders_are_terminated_too_saves_its_state(tmp_path: Path, sample: Sample) -> None:
+    """As schedulers end a job, with SIGTERM to all of its processes; here those that only load come first."""
+    file, config = _configure(tmp_path, sample, loader_workers=2, steps=100_000)
+    command = [sys.executable, "-m", "training.distill", "--config", str(file)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        try:
+            deadline = time.monotonic() + WAIT_S
+            while _saved_step(config.work / "last.ckpt") < 4 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            for process in (*psutil.Process(run.pid).children(recursive=True), run):
+                with contextlib.suppress(psutil.NoSuchProcess):  # a validation's loaders come and go
+                    process.terminate()
+                time.sleep(0.5)
+            _, said = run.communicate(timeout=WAIT_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+    assert f"state saved at step {_saved_step(config.work / 'last.ckpt')};" in said
 
 
 @pytest.mark.slow
