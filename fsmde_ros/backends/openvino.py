@@ -18,7 +18,7 @@ from fsmde_ros.errors import BackendError, one_line
 from fsmde_ros.network.student import Student
 
 PIP = "pip install openvino==2026.4.1"
-PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}  # int8: the hint is for what is not quantised
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoBackend(PaddedBackend):
@@ -27,7 +27,7 @@ class OpenVinoBackend(PaddedBackend):
     def __init__(
         self, student: Student, device: str = "auto", folders: Sequence[Path] = (), precision: str = "float32"
     ) -> None:
-        """``precision``: a key of ``PRECISIONS``; raises BackendError where OpenVINO cannot run it here."""
+        """``precision``: a key of ``PRECISIONS``, or int8; raises BackendError where OpenVINO cannot run it here."""
         super().__init__()
         name = backend_name(precision)
         if device not in ("auto", "cpu"):
@@ -44,7 +44,7 @@ class OpenVinoBackend(PaddedBackend):
     def compile(self, views: int, size: tuple[int, int]) -> tuple[Program, int]:
         """See ``PaddedBackend``."""
         path, room = self._file(views, size)
-        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision]}
+        hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._hint()}
         try:
             program = _core().compile_model(path, "CPU", hints)
             request = program.create_infer_request()
@@ -66,6 +66,11 @@ class OpenVinoBackend(PaddedBackend):
             return list(written)
 
         return run, room
+
+    def _hint(self) -> str:
+        if self._precision == "int8":  # for what is not quantised
+            return "bf16" if computes_bfloat16() else "f32"
+        return PRECISIONS[self._precision]
 
     def _file(self, views: int, size: tuple[int, int]) -> tuple[Path, int]:
         if self._precision != "int8":
