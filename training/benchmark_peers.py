@@ -104,17 +104,20 @@ def load_peer(name: str, shape: Sequence[int], keeps_memory: bool) -> Peer:
 def peers(views: int, size: tuple[int, int]) -> Iterator[dict[str, tuple[Work, Callable[[], object]]]]:
     """Networks by name: their work, and a call that runs them on ``views`` images of about ``size`` (H, W).
 
-    Each runs in a process of its own, and again in one that keeps the memory it frees.
+    Each runs in a process of its own; the small one again in one that keeps the memory it frees.
     """
     side = 16 * round((size[0] * size[1]) ** 0.5 / 16)  # transformers runs this one on squares only
-    shapes = {
-        "Depth Anything V2 Small": tuple(PATCH * round(length / PATCH) for length in size),
-        "DPT, ViT-B/16": (side, side),
-    }
+    anything = tuple(PATCH * round(length / PATCH) for length in size)
+    # The large one would keep 10 GB, beside all the others more than a machine of 24 GB has.
+    variants = (
+        ("Depth Anything V2 Small", anything, False),
+        ("Depth Anything V2 Small", anything, True),
+        ("DPT, ViT-B/16", (side, side), False),
+    )
     found: dict[str, tuple[Work, Callable[[], object]]] = {}
     with ExitStack() as processes:
-        for name, (height, width) in shapes.items():
-            for note, keeps in (("", False), (", memory kept", True)):
-                peer = processes.enter_context(apart(load_peer, name, (views, 3, height, width), keeps))
-                found[f"{name}, {height}x{width}{note}"] = peer.ask(Peer.count), partial(peer.ask, Peer.run)
+        for name, (height, width), keeps in variants:
+            peer = processes.enter_context(apart(load_peer, name, (views, 3, height, width), keeps))
+            note = ", memory kept" if keeps else ""
+            found[f"{name}, {height}x{width}{note}"] = peer.ask(Peer.count), partial(peer.ask, Peer.run)
         yield found
