@@ -57,6 +57,9 @@ class Estimator:
     def __init__(self, backend: Backend, card: ModelCard) -> None:
         self.backend = backend
         self.card = card
+        height, width = card.input_size
+        shrinks = card.student.input_reduction
+        self._seen_size = height // shrinks, width // shrinks  # more pixels the encoder never sees
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
         self._maps = lru_cache(maxsize=_CACHED_MAPS)(undistortion_maps)
         self._network_rig = lru_cache(maxsize=_CACHED_RIGS)(self._make_network_rig)
@@ -143,8 +146,7 @@ class Estimator:
         if isinstance(given, EncodedImage):
             self._check(camera, (*images.encoded_size(given), 3), "uint8")
             # Lenses are undone at full size.
-            size, wanted = camera.size, self.card.input_size
-            reduction = images.largest_reduction(size, wanted) if camera.is_rectified else 1
+            reduction = images.largest_reduction(camera.size, self._seen_size) if camera.is_rectified else 1
             image = images.decode(given, reduction=reduction)
         else:
             image = given

@@ -16,7 +16,7 @@ from fsmde_ros.checkpoint import save_checkpoint
 from fsmde_ros.errors import BackendError, CheckpointError, ImageError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.geometry import scale_intrinsics
-from fsmde_ros.images import encode_jpeg, resize
+from fsmde_ros.images import decode, encode_jpeg, resize
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.rectify import undistort, undistortion_maps
@@ -132,6 +132,19 @@ def test_encoded_views_are_decoded() -> None:
     for index in range(3):
         expected = resize(picture(index), INPUT).transpose(2, 0, 1).astype(int)
         assert np.abs(backend.given[0][index].astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("seen_reduction", [1, 2])
+def test_a_jpeg_is_decoded_no_larger_than_what_the_encoder_sees(seen_reduction: int) -> None:
+    encoded = {name: View(encode_jpeg(picture(index), 95), 7) for index, name in enumerate(NAMES)}
+    backend = Recorder()
+    size = (64, 128)
+    card = replace(CARD, student=StudentConfig(input_reduction=seen_reduction), input_size=size)
+    Estimator(backend, card)(replace(sweep(), views=encoded))
+    for index, view in enumerate(encoded.values()):
+        assert isinstance(view.image, EncodedImage)
+        expected = resize(decode(view.image, reduction=seen_reduction), size)  # half of 120x200 is above 32x64
+        np.testing.assert_array_equal(backend.given[0][index], expected.transpose(2, 0, 1))
 
 
 def test_a_broken_view_is_left_out_and_reported() -> None:
