@@ -43,6 +43,8 @@ class OpenVinoBackend(PaddedBackend):
 
     def compile(self, views: int, size: tuple[int, int]) -> tuple[Program, int]:
         """See ``PaddedBackend``."""
+        from openvino import Tensor
+
         path, room = self._file(views, size)
         hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": self._hint()}
         try:
@@ -61,7 +63,7 @@ class OpenVinoBackend(PaddedBackend):
             # Into arrays that the next sweep leaves alone; to copy them out costs nano 5 % of its time.
             written[:] = [np.empty(shapes[name], np.float32) for name in OUTPUTS]
             for name, array in zip(OUTPUTS, written, strict=True):
-                request.set_tensor(name, _shared_tensor(array))
+                request.set_tensor(name, Tensor(array, shared_memory=True))
             request.infer(dict(feed), share_inputs=True, share_outputs=True)
             return list(written)
 
@@ -84,13 +86,6 @@ class OpenVinoBackend(PaddedBackend):
                 "or use backend: openvino"
             )
         return found
-
-
-def _shared_tensor(array: NDArray[np.float32]) -> Any:
-    """A tensor that is the memory of ``array``."""
-    import openvino
-
-    return openvino.Tensor(array, shared_memory=True)
 
 
 @cache

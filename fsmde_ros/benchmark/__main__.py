@@ -102,8 +102,7 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
     best = options.backend or _fastest(report["networks"], card.name)
     _say(f"stages with {best}")
     report["stages"] = []
-    fitting = card.student.fitting
-    for shape in dict.fromkeys((card.input_size, fitting(size))):
+    for shape in dict.fromkeys((card.input_size, card.student.fitting(size))):
         backend = build_backend(best, small, str(device), shape, folders)
         estimator = Estimator(backend, replace(card, input_size=shape))
         report["stages"] += measure_stages(estimator, options.views, options.rounds)
