@@ -42,16 +42,21 @@ class AugmentSettings:
     jpeg: float = 0.4  # probability, per view
     cutout: float = 0.2  # probability, per view: dirt on the lens, a solid patch
     glare: float = 0.15  # probability, per view: overexposed, so that bright surfaces are clipped to white
+    tilt: float = 0.0  # rad, standard deviation per sweep of the pitch and roll by which the given rig is wrong
+    lift: float = 0.0  # m, likewise of the height of the road
     own_body: float = 0.3  # probability, per view: bodywork of the own car along the lower edge
     lidar_every: int = 1  # of the LiDAR points every n-th is kept: what a LiDAR of fewer beams would teach
 
     def __post_init__(self) -> None:
-        others = ("smallest_crop", "max_views", "exposure", "lidar_every")
+        others = ("smallest_crop", "max_views", "exposure", "tilt", "lift", "lidar_every")
         for name in (field.name for field in fields(self) if field.name not in others):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name} must be a probability in [0, 1], got {getattr(self, name)}")
         if not 0.2 <= self.smallest_crop <= 1:
             raise ConfigError(f"augment.smallest_crop must be in [0.2, 1], got {self.smallest_crop}")
+        for name in ("tilt", "lift"):
+            if not 0 <= getattr(self, name) < 0.5:
+                raise ConfigError(f"augment.{name} must be in [0, 0.5), got {getattr(self, name)}")
         if self.max_views < 1:
             raise ConfigError(f"augment.max_views must be at least 1, got {self.max_views}")
         if self.lidar_every < 1:
@@ -66,6 +71,9 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
     if rng.random() < settings.flip:
         sample = mirror(sample)
     sample = _crop_views(sample, settings, rng)
+    if settings.tilt > 0 or settings.lift > 0:
+        pitch, roll = rng.normal(0, settings.tilt, 2)
+        sample = misplace(sample, pitch, roll, rng.normal(0, settings.lift))
     sample = replace(sample, images=recolour(sample.images, settings, rng))
     dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]
     return drop_views(sample, dropped[: int(sample.present.sum()) - 1])
@@ -97,6 +105,19 @@ def mirror(sample: Sample) -> Sample:
         teacher_disparity=np.ascontiguousarray(sample.teacher_disparity[:, :, ::-1]),
         moments=None if sample.moments is None else sample.moments.mirrored(),
     )
+
+
+def misplace(sample: Sample, pitch: float, roll: float, lift: float) -> Sample:
+    """The sample with a rig that stands otherwise on the road than the network is told.
+
+    A car dips when it brakes, leans in a bend, is loaded; a calibration ages. All cameras are turned together
+    about the origin of the vehicle (radians), the road is put ``lift`` metres higher: how the views lie to
+    each other, and each depth along its own optical axis, stay true.
+    """
+    turn = np.eye(4)
+    turn[:3, :3] = cv2.Rodrigues(np.array([roll, pitch, 0.0]))[0]
+    cameras = tuple(replace(c, camera_to_vehicle=turn @ c.camera_to_vehicle) for c in sample.rig.cameras)
+    return replace(sample, rig=replace(sample.rig, cameras=cameras, ground_z=sample.rig.ground_z + lift))
 
 
 def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width: int) -> Sample:

@@ -124,6 +124,22 @@ def test_town_is_the_held_out_one() -> None:
     np.testing.assert_array_equal(found.views["cam_back"].image, expected.views["cam_back"].image)
 
 
+def test_town_with_uneven_ground_is_the_same_town_on_other_ground() -> None:
+    even, uneven = (
+        open_data(f"town:7,seconds=0.3,rate=10,size=36x64{option}").sweeps[1] for option in ("", ",unevenness=0.06")
+    )
+
+    def lowest(sweep: Sweep) -> float:
+        """z of the lowest 5 % of the points nearer than 15 m, in the vehicle frame."""
+        assert sweep.lidar is not None
+        points = sweep.lidar.points_vehicle
+        return float(np.percentile(points[np.hypot(points[:, 0], points[:, 1]) < 15, 2], 5))
+
+    assert lowest(uneven) < lowest(even) - 0.02  # ground below the plane of the car
+    with pytest.raises(ConfigError, match="unevenness must be a number"):
+        open_data("town:7,unevenness=steep")
+
+
 def test_selection_of_sweeps(a_bag: Path) -> None:
     whole = [sweep.stamp_ns for sweep in open_data(f"bag:{a_bag}").sweeps]
     some = open_data(f"bag:{a_bag},samples=1:-1,every=2,min_depth=1,max_depth=40")

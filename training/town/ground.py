@@ -7,6 +7,7 @@ is not road is raised by the height of the kerb; the kerb itself is a vertical f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CORNER = 5.0  # m, radius of the kerb at junctions
-MARCH_STEPS = 10  # along the part of a ray that can meet the ground; waves are longer than 100 m
+MARCH_STEPS = 10  # along the part of a ray that can meet the ground, where waves are longer than 100 m
+SHORT_MARCH_STEPS = 24  # where they are not
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,11 @@ class Ground:
             result[some] = self._march(origins[some], directions[:, some], start[some], end[some])
         return result
 
+    @cached_property
+    def _march_steps(self) -> int:
+        shortest = 2 * np.pi / float(torch.hypot(self.waves[:, 1], self.waves[:, 2]).max())
+        return MARCH_STEPS if shortest > 100.0 else SHORT_MARCH_STEPS
+
     def _march(self, origins: Tensor, directions: Tensor, start: Tensor, end: Tensor) -> Tensor:
         """First root of (height of the ray - height of the ground) between ``start`` and ``end``, [R]."""
         waves = [
@@ -226,9 +233,10 @@ class Ground:
         low, low_value = start, clearance(start)
         high, high_value = torch.full_like(start, float("inf")), torch.full_like(start, -1.0)
         previous, previous_value = low, low_value
-        for step in range(1, MARCH_STEPS + 1):
+        steps = self._march_steps
+        for step in range(1, steps + 1):
             # a hair beyond the end, so that a flat stretch of the lowest ground is not missed
-            distance = start + (end - start) * ((step / MARCH_STEPS) ** 1.5 * 1.0001) + 1e-3 * (step == MARCH_STEPS)
+            distance = start + (end - start) * ((step / steps) ** 1.5 * 1.0001) + 1e-3 * (step == steps)
             value = clearance(distance)
             found = (value <= 0) & (previous_value > 0) & torch.isinf(high)
             low, low_value = torch.where(found, previous, low), torch.where(found, previous_value, low_value)

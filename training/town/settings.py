@@ -26,6 +26,9 @@ class TownSettings:
     turn_probability: float = 0.3  # the car turns at a junction: yaw and fresh views
     bend: Range = (0.0, 14.0)  # m, amplitude of the bends of a street
     slope: Range = (0.0, 2.0)  # m, amplitude of the ground over 120-300 m: pitch and roll of the rig, up to 7 %
+    # Rise per metre over 20-60 m. The car tilts with long waves, so that the ground around it stays a plane of its
+    # own frame; with short ones verges lie higher or lower than the road under the wheels, as beside real roads.
+    unevenness: Range = (0.0, 0.07)
     speed: Range = (0.0, 14.0)  # m/s; standing still happens too
     left_hand_probability: float = 0.4  # Singapore drives on the left, Boston on the right
     building_density: Range = (0.45, 1.0)  # share of plots that are built
@@ -75,6 +78,7 @@ class TownSettings:
             turn_probability=0.4,
             bend=(2.0, 9.0),
             slope=(0.2, 1.2),
+            unevenness=(0.0, 0.0),
             speed=(3.0, 11.0),
             building_density=(0.7, 0.95),
             building_height=(6.0, 24.0),

@@ -11,17 +11,28 @@ from training.town.settings import Range, TownSettings
 Array = NDArray[np.float64]
 Generator = np.random.Generator
 
+SHORT_WAVES: Range = (20.0, 60.0)  # m
+
 
 def draw_waves(rng: Generator, settings: TownSettings) -> Array:
     """Waves of the ground, [W, 4], as ``Ground`` takes them; none where the settings are flat."""
-    if settings.slope[1] == 0:
-        return np.zeros((0, 4))
+    short = rng.spawn(1)[0]  # its own draws: a town with unevenness is otherwise the town without
     rows = []
-    for share in (0.6, 0.4):
-        angle, length = rng.uniform(0, np.pi), rng.uniform(120, 300)
-        amplitude, k = share * rng.uniform(*settings.slope), 2 * np.pi / length
-        rows.append([amplitude, k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 2 * np.pi)])
-    return np.array(rows)
+    if settings.slope[1] > 0:
+        for share in (0.6, 0.4):
+            angle, length = rng.uniform(0, np.pi), rng.uniform(120, 300)
+            rows.append(_wave(rng, angle, length, share * rng.uniform(*settings.slope)))
+    if settings.unevenness[1] > 0:
+        rise = short.uniform(*settings.unevenness)
+        for share in (0.5, 0.3, 0.2):
+            angle, length = short.uniform(0, np.pi), short.uniform(*SHORT_WAVES)
+            rows.append(_wave(short, angle, length, share * rise * length / (2 * np.pi)))
+    return np.array(rows).reshape(-1, 4)
+
+
+def _wave(rng: Generator, angle: float, length: float, amplitude: float) -> list[float]:
+    k = 2 * np.pi / length
+    return [amplitude, k * np.cos(angle), k * np.sin(angle), rng.uniform(0, 2 * np.pi)]
 
 
 def draw_streets(rng: Generator, settings: TownSettings, length: float) -> tuple[tuple[Street, ...], int | None]:

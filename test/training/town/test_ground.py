@@ -7,6 +7,7 @@ import torch
 from training.town.ground import Ground, Street
 
 WAVES = np.array([[0.8, 0.03, 0.01, 0.4], [0.4, -0.012, 0.035, 2.0]])
+SHORT = np.concatenate([WAVES, [[0.12, 0.25, -0.1, 1.0], [0.2, 0.05, 0.12, 3.0]]])  # 23 and 48 m long
 
 
 def street(origin: tuple[float, float], heading: float, bend: float = 0.0) -> Street:
@@ -17,9 +18,9 @@ def surface(ground: Ground, points: np.ndarray) -> np.ndarray:
     return ground.surface(torch.as_tensor(points[:, 0]), torch.as_tensor(points[:, 1])).numpy()
 
 
-@pytest.mark.parametrize("kerb", [0.0, 0.15])
-def test_rays_meet_the_ground_where_a_walk_does(kerb: float) -> None:
-    ground = Ground.of((street((0, 0), 0.3), street((30, 9), 1.9)), WAVES, kerb, "cpu")
+@pytest.mark.parametrize(("kerb", "waves"), [(0.0, WAVES), (0.15, WAVES), (0.0, SHORT), (0.15, SHORT)])
+def test_rays_meet_the_ground_where_a_walk_does(kerb: float, waves: np.ndarray) -> None:
+    ground = Ground.of((street((0, 0), 0.3), street((30, 9), 1.9)), waves, kerb, "cpu")
     rng = np.random.default_rng(2)
     origin = np.array([1.0, 2.0, 2.6])
     azimuth, fall = rng.uniform(0, 2 * np.pi, 150), rng.uniform(0.03, 0.9, 150)

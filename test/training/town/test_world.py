@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.geometry import transform
 from training.town.settings import TownSettings
-from training.town.world import build_world
+from training.town.world import World, build_world
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
@@ -29,6 +32,29 @@ def test_the_car_drives_smoothly_on_the_road(seed: int) -> None:
         ahead = poses[:-1, :3, 0][speed > 0.5]
         cosine = (moved * ahead).sum(1) / np.linalg.norm(moved, axis=1)
         assert cosine.min() > 0.99
+
+
+def test_uneven_ground_leaves_the_plane_of_the_car_and_nothing_else_changes() -> None:
+    even, uneven = (
+        build_world(6, replace(TownSettings(), unevenness=(rise, rise)), duration_s=2.0) for rise in (0.0, 0.07)
+    )
+    assert even.layout.streets == uneven.layout.streets
+    np.testing.assert_array_equal(even.layout.rows, uneven.layout.rows)
+    np.testing.assert_array_equal(even.layout.path, uneven.layout.path)
+
+    def off_plane(world: World) -> float:
+        """Largest height of the ground above or below the x-y plane of the car, 8 m around it, over the drive."""
+        angles = np.linspace(0, 2 * np.pi, 73)
+        found = []
+        for t in (0.0, 0.7, 1.4, 2.0):
+            pose = world.vehicle_to_map(t)
+            ring = transform(pose, 8 * np.stack([np.cos(angles), np.sin(angles), np.zeros(73)], axis=1))
+            height = world.ground.height(torch.as_tensor(ring[:, 0]), torch.as_tensor(ring[:, 1])).numpy()
+            found.append(np.abs(ring[:, 2] - height).max())
+        return float(max(found))
+
+    assert off_plane(even) < 0.08
+    assert 0.15 < off_plane(uneven) < 0.8
 
 
 def test_some_drive_turns_and_some_stays_straight() -> None:
