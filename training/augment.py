@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.images import resize
 from training.batch import Sample, select_views
+from training.mounting_error import MountingError
 from training.own_body import cover_with_body
 
 Array = NDArray[np.float64]
@@ -73,7 +74,8 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
     sample = _crop_views(sample, settings, rng)
     if settings.tilt > 0 or settings.lift > 0:
         pitch, roll = rng.normal(0, settings.tilt, 2)
-        sample = misplace(sample, pitch, roll, rng.normal(0, settings.lift))
+        error = MountingError(pitch, roll, rng.normal(0, settings.lift))
+        sample = replace(sample, rig=error.told(sample.rig))
     sample = replace(sample, images=recolour(sample.images, settings, rng))
     dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]
     return drop_views(sample, dropped[: int(sample.present.sum()) - 1])
@@ -105,19 +107,6 @@ def mirror(sample: Sample) -> Sample:
         teacher_disparity=np.ascontiguousarray(sample.teacher_disparity[:, :, ::-1]),
         moments=None if sample.moments is None else sample.moments.mirrored(),
     )
-
-
-def misplace(sample: Sample, pitch: float, roll: float, lift: float) -> Sample:
-    """The sample with a rig that stands otherwise on the road than the network is told.
-
-    A car dips when it brakes, leans in a bend, is loaded; a calibration ages. All cameras are turned together
-    about the origin of the vehicle (radians), the road is put ``lift`` metres higher: how the views lie to
-    each other, and each depth along its own optical axis, stay true.
-    """
-    turn = np.eye(4)
-    turn[:3, :3] = cv2.Rodrigues(np.array([roll, pitch, 0.0]))[0]
-    cameras = tuple(replace(c, camera_to_vehicle=turn @ c.camera_to_vehicle) for c in sample.rig.cameras)
-    return replace(sample, rig=replace(sample.rig, cameras=cameras, ground_z=sample.rig.ground_z + lift))
 
 
 def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width: int) -> Sample:

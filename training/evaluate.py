@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from training.evaluation.pictures import PictureBook, SweepPicture
 from training.evaluation.points import DepthRange
 from training.evaluation.report import FORMAT, DataHash, describe, table, verdict, without_folders
 from training.evaluation.tally import Tally
+from training.mounting_error import NONE, MountingError
 from training.teachers.teacher import Teacher, TeacherSettings, metric_scale
 
 
@@ -62,6 +63,7 @@ def evaluate(
     pictures: int = 2,
     teacher: NamedTeacher | None = None,
     backend: str = "torch",
+    mounting_error: MountingError = NONE,
 ) -> Evaluation:
     """Run a checkpoint over all sweeps of ``data`` and score it.
 
@@ -74,6 +76,7 @@ def evaluate(
         pictures: how many sweeps are kept to be shown, besides the worst.
         teacher: scored on the same images, at the size the student sees.
         backend: as of the node; what a lower precision costs is the difference to torch.
+        mounting_error: of the rig that the network is told; the score is of the true one.
 
     Raises CheckpointError, BackendError, and SourceError where nothing could be scored.
     """
@@ -89,7 +92,8 @@ def evaluate(
         except ImageError as error:
             skipped.append(f"sweep {index}: {error}")
             continue
-        estimate = estimator.infer(prepared)
+        told = replace(prepared, rig=mounting_error.told(prepared.rig))
+        estimate = replace(estimator.infer(told), rig=prepared.rig)
         said = None if teacher is None else teacher_disparity(teacher.network, prepared)
         book.add(index, prepared, estimate, tally.add(sweep, estimate, said))
     if not tally.images:
@@ -107,6 +111,8 @@ def evaluate(
         "skipped_because": skipped[:20],
         **figures,
     }
+    if mounting_error != NONE:
+        report["made"]["mounting_error"] = asdict(mounting_error)
     if teacher is not None:
         network = teacher.network
         report["made"]["teacher"] = {"name": teacher.name, "kind": network.kind, "identity": network.identity}
@@ -153,12 +159,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--backend", default="torch", help="that of the node to be scored, such as openvino_bf16 (torch)"
     )
+    parser.add_argument("--pitch-error", type=float, default=0.0, metavar="DEG", help="tell the network a rig that is")
+    parser.add_argument("--roll-error", type=float, default=0.0, metavar="DEG", help="... this much wrong (degrees)")
+    parser.add_argument("--road-error", type=float, default=0.0, metavar="M", help="... and a road so much too high")
     parser.add_argument("--output", type=Path, default=Path("out/evaluation"), help="folder for the report")
     given = parser.parse_args(arguments)
     try:
         teacher = None if given.teacher is None else _load_teacher(given.teacher, given.device)
         data = open_data(given.data)
-        evaluation = evaluate(given.checkpoint, data, given.device, teacher=teacher, backend=given.backend)
+        pitch, roll = np.radians([given.pitch_error, given.roll_error]).tolist()
+        wrong = MountingError(pitch, roll, given.road_error)
+        evaluation = evaluate(
+            given.checkpoint, data, given.device, teacher=teacher, backend=given.backend, mounting_error=wrong
+        )
         write_report(evaluation, given.output)
     except FsmdeError as error:
         print(f"evaluate: {error}", file=sys.stderr)

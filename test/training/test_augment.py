@@ -9,7 +9,7 @@ import pytest
 
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.geometry import pixel_grid, transform, unproject
-from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror, misplace, recolour
+from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror, recolour
 from training.batch import Sample, select_views
 
 NONE = AugmentSettings(
@@ -57,20 +57,6 @@ def test_a_crop_shows_the_same_road_and_wall(sample: Sample) -> None:
     for view in (0, 2, 3, 4):
         np.testing.assert_array_equal(cropped.images[view], sample.images[view])
         np.testing.assert_array_equal(cropped.rig.cameras[view].intrinsics, sample.rig.cameras[view].intrinsics)
-
-
-def test_a_misplaced_rig_tilts_the_road_but_not_the_views_against_each_other(sample: Sample) -> None:
-    pitch, roll = 0.03, -0.02
-    told = misplace(sample, pitch, roll, lift=0.1)
-    assert told.rig.ground_z == pytest.approx(sample.rig.ground_z + 0.1)
-    for view in range(1, 5):
-        before = np.linalg.inv(sample.rig.cameras[0].camera_to_vehicle) @ sample.rig.cameras[view].camera_to_vehicle
-        after = np.linalg.inv(told.rig.cameras[0].camera_to_vehicle) @ told.rig.cameras[view].camera_to_vehicle
-        np.testing.assert_allclose(after, before, atol=1e-9)
-    # A road point 10 m ahead of the origin sinks by 10 m * pitch, one 10 m to the left rises by 10 m * roll.
-    turned = told.rig.cameras[2].camera_to_vehicle @ np.linalg.inv(sample.rig.cameras[2].camera_to_vehicle)
-    assert transform(turned, np.array([10.0, 0, 0]))[2] == pytest.approx(-10 * pitch, rel=0.01)
-    assert transform(turned, np.array([0.0, 10, 0]))[2] == pytest.approx(10 * roll, rel=0.01)
 
 
 def test_misplacing_is_drawn_with_its_spread(sample: Sample) -> None:

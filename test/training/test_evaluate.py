@@ -71,6 +71,23 @@ def test_another_backend_by_name(tmp_path: Path) -> None:
     assert second == pytest.approx(first, rel=0.05)
 
 
+def test_a_rig_that_is_told_wrong_costs_accuracy_and_is_named(tmp_path: Path) -> None:
+    def report(folder: str, *wrong: str) -> Any:
+        data = "town:7,seconds=0.5,rate=2,size=192x320"
+        given = ["--checkpoint", "small", "--data", data, "--output", str(tmp_path / folder), "--device", "cpu"]
+        assert main([*given, *wrong]) == 0
+        return json.loads((tmp_path / folder / "report.json").read_text())
+
+    right, wrong = report("right"), report("wrong", "--pitch-error", "2", "--roll-error", "-1", "--road-error", "0.3")
+    assert "mounting_error" not in right["made"]
+    assert wrong["made"]["mounting_error"] == pytest.approx(
+        {"pitch": np.radians(2), "roll": np.radians(-1), "lift": 0.3}
+    )
+    assert "told to the network" in (tmp_path / "wrong" / "report.html").read_text()
+    assert wrong["rows"]["metric"]["overall"]["abs_rel"] > 1.1 * right["rows"]["metric"]["overall"]["abs_rel"]
+    assert wrong["rows"]["ground_plane"] == right["rows"]["ground_plane"]  # the truth is not moved
+
+
 def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:
     pytest.importorskip("nuscenes.nuscenes", reason="nuscenes-devkit is not installed")
     drive = TownDrive(3, rig=nuscenes_rig((45, 80)), duration_s=0.1, lidar=SpinningLidar(columns=360, packet=5))
