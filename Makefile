@@ -10,6 +10,7 @@ VENV ?= .venv
 DRIVE ?= town:held-out
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+WORKERS ?= 2
 RUN := $(VENV)/.installed-run
 TEST := $(VENV)/.installed-test
 export PYTHON
@@ -40,8 +41,10 @@ lint: $(TEST)
 types: $(TEST)
 	$(VENV)/bin/mypy fsmde_ros training demo
 
+# Tests without DDS run side by side, a thread of torch each; those with DDS one by one, as they tell what gets lost.
 unit: $(TEST)
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not ros' -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -m ros $(PYTEST_ARGS)
 
 coverage: $(TEST)
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
