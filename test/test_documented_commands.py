@@ -30,6 +30,9 @@ RUN_BY = {
         f"{LEARN}/test_evaluate.py::test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep"
     ),
     "-m training.evaluate --checkpoint small --backend": f"{LEARN}/test_evaluate.py::test_another_backend_by_name",
+    "-m training.evaluate --checkpoint small --data town:1": (
+        f"{LEARN}/test_evaluate.py::test_a_rig_that_is_told_wrong_costs_accuracy_and_is_named"
+    ),
     "-m training.evaluate --checkpoint C --data nuscenes:PATH --teacher": (
         f"{LEARN}/teachers/test_evaluated_teacher.py::"
         "test_a_teacher_stands_beside_the_student_in_every_form_of_the_report"
