@@ -61,8 +61,12 @@ def test_a_crop_shows_the_same_road_and_wall(sample: Sample) -> None:
 
 def test_misplacing_is_drawn_with_its_spread(sample: Sample) -> None:
     settings = replace(NONE, tilt=0.01, lift=0.05)
-    lifts = [augment(sample, settings, np.random.default_rng(k)).rig.ground_z for k in range(200)]
-    assert np.std(lifts) == pytest.approx(0.05, rel=0.25)
+    told = [augment(sample, settings, np.random.default_rng(k)).rig for k in range(200)]
+    assert np.std([rig.ground_z for rig in told]) == pytest.approx(0.05, rel=0.25)
+    true = {camera.name: camera.camera_to_vehicle for camera in sample.rig.cameras}
+    turns = np.array([rig.cameras[0].camera_to_vehicle @ np.linalg.inv(true[rig.cameras[0].name]) for rig in told])
+    assert np.std(turns[:, 0, 2]) == pytest.approx(0.01, rel=0.25)  # pitch: z of the vehicle leans to x
+    assert np.std(turns[:, 2, 1]) == pytest.approx(0.01, rel=0.25)  # roll: y rises
     plain = augment(sample, NONE, np.random.default_rng(0))
     assert plain.rig.ground_z == sample.rig.ground_z
 
@@ -129,7 +133,10 @@ def test_recolour_changes_colours_only_and_not_always(sample: Sample) -> None:
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
 
 
-@pytest.mark.parametrize("field", [{"flip": 1.5}, {"smallest_crop": 0.0}, {"max_views": 0}, {"lidar_every": 0}])
+@pytest.mark.parametrize(
+    "field",
+    [{"flip": 1.5}, {"smallest_crop": 0.0}, {"max_views": 0}, {"lidar_every": 0}, {"tilt": 0.5}, {"lift": -0.1}],
+)
 def test_settings_out_of_range_are_refused_by_name(field: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(field))):
         AugmentSettings(**field)
