@@ -14,7 +14,8 @@ from fsmde_ros.backends.padded import empty_feed
 from fsmde_ros.benchmark.timing import interleave
 from fsmde_ros.network.student import Student, StudentConfig
 
-GEMM_SIZE = 2048
+PRODUCT_SIZES = (256, 512, 1024, 2048)  # edges of the matrices; the larger, the nearer to the ceiling
+PRODUCT_S = 0.5
 COPY_BYTES = 2**27  # larger than any cache
 
 
@@ -66,18 +67,34 @@ def count_module(module: nn.Module, call: Callable[[], object]) -> Work:
 def measure_ceiling(device: torch.device, rounds: int = 5) -> Ceiling:
     """Measure the machine with PyTorch's own matrix product and copy."""
     subjects: dict[str, Callable[[], object]] = {}
+    sizes: dict[str, int] = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a = torch.randn(GEMM_SIZE, GEMM_SIZE, device=device).to(dtype)
-        subjects[name] = finished(lambda a=a: a @ a, device)  # type: ignore[misc]
+        smallest = _product(PRODUCT_SIZES[0], dtype, device)
+        sizes[name] = product_size(interleave({name: smallest}, rounds=1)[name].median_ms / 1000)
+        subjects[name] = _product(sizes[name], dtype, device)
     source = torch.zeros(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
     subjects["copy"] = finished(lambda: target.copy_(source), device)
     times = interleave(subjects, rounds)
-    flops = 2 * GEMM_SIZE**3 / 1e9
     return Ceiling(
-        {name: 1000 * flops / times[name].median_ms for name in ("float32", "bfloat16")},
+        {name: 1000 * 2 * size**3 / 1e9 / times[name].median_ms for name, size in sizes.items()},
         1000 * 2 * COPY_BYTES / 1e9 / times["copy"].median_ms,
     )
+
+
+def product_size(seconds: float) -> int:
+    """Edge of the largest product that takes no longer than ``PRODUCT_S``, going by the ``seconds`` of the smallest.
+
+    A CPU without instructions for bfloat16 takes 25 s for the largest, and would be busy with it for minutes.
+    """
+    smallest = PRODUCT_SIZES[0]
+    fitting = [size for size in PRODUCT_SIZES if seconds * (size / smallest) ** 3 <= PRODUCT_S]
+    return max(fitting, default=smallest)
+
+
+def _product(size: int, dtype: torch.dtype, device: torch.device) -> Callable[[], object]:
+    a = torch.randn(size, size, device=device).to(dtype)
+    return finished(lambda: a @ a, device)
 
 
 def finished(call: Callable[[], object], device: torch.device) -> Callable[[], object]:

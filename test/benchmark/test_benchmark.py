@@ -16,7 +16,7 @@ from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.benchmark import timing
 from fsmde_ros.benchmark.__main__ import SCALED_VIEWS, main, scaled_shapes
 from fsmde_ros.benchmark.check import BOUNDS, Check, check
-from fsmde_ros.benchmark.counts import Ceiling, count_module, count_work, measure_ceiling
+from fsmde_ros.benchmark.counts import Ceiling, count_module, count_work, measure_ceiling, product_size
 from fsmde_ros.benchmark.networks import measure, peer_subjects
 from fsmde_ros.benchmark.node_run import make_bag
 from fsmde_ros.benchmark.report import table
@@ -72,6 +72,15 @@ def test_ceiling_is_positive() -> None:
     ceiling = measure_ceiling(torch.device("cpu"), rounds=1)
     assert set(ceiling.gflop_per_s) == {"float32", "bfloat16"}
     assert min(*ceiling.gflop_per_s.values(), ceiling.gigabytes_per_s) > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size"),
+    [(1e-5, 2048), (0.5 / 512, 2048), (0.6 / 512, 1024), (0.02, 512), (0.5, 256), (60.0, 256)],
+)
+def test_the_ceiling_takes_no_product_that_would_keep_the_machine_busy(seconds: float, size: int) -> None:
+    """In CPUs without instructions for bfloat16, 256 takes 0.02 s and 2048 half a minute."""
+    assert product_size(seconds) == size
 
 
 def test_the_pictures_are_as_hard_to_decode_as_photographs() -> None:
