@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -123,7 +124,7 @@ def fill_cache(data: TownData, root: Path, workers: int = 2, consecutive: bool =
     if missing:
         # spawn: a fork of a process that has run torch's threads, or ROS's, can hang
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_use_one_thread) as pool:
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_to_render) as pool:
             jobs = [pool.submit(_render_drive, data, index, folder, consecutive) for index in missing]
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering town drives", unit="drive"):
                 job.result()
@@ -229,7 +230,16 @@ def _render_drive(data: TownData, index: int, folder: Path, consecutive: bool) -
         scratch.rename(final)
 
 
-def _use_one_thread() -> None:
+def _begin_to_render() -> None:
     # as many processes as cores: threads inside them would only fight
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its pool, whose processes would go on until no drive is left."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

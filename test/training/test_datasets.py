@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from fsmde_ros.errors import ConfigError
@@ -83,6 +85,36 @@ datasets._render_drive({DATA!r}, 0, Path({str(tmp_path)!r}), False)
     assert again == [folder / "drive-00000" / "0.npz", folder / "drive-00000" / "1.npz"]
     for file, expected in zip(again, files, strict=False):
         np.testing.assert_array_equal(load_sample(file).images, load_sample(expected).images)
+
+
+def test_processes_that_render_end_with_one_that_is_killed(tmp_path: Path) -> None:
+    """It cannot end them itself; they would render all the drives that are left."""
+    script = tmp_path / "render.py"
+    script.write_text(f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from training.datasets import TownData, fill_cache
+if __name__ == "__main__":
+    fill_cache({replace(DATA, drives=1000)!r}, Path({str(tmp_path / "cache")!r}), workers=2)
+""")
+    program = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        began = DATA.cache_folder(tmp_path / "cache")
+        deadline = time.monotonic() + 240
+        while not (began.is_dir() and any(began.iterdir())):
+            assert program.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        workers = psutil.Process(program.pid).children(recursive=True)
+        assert len(workers) >= 2
+    finally:
+        program.kill()
+        program.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 def test_cache_folder_depends_on_what_is_rendered_only() -> None:
