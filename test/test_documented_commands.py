@@ -40,6 +40,9 @@ RUN_BY = {
     "-m training.calibrate": (
         f"{LEARN}/test_calibrate.py::test_the_command_tells_the_shares_and_writes_the_calibrated_student"
     ),
+    "-m training.soup --checkpoints": (
+        f"{LEARN}/test_soup.py::test_the_command_writes_a_student_whose_card_names_the_parts"
+    ),
     "-m training.scorecard": f"{LEARN}/test_scorecard.py::test_the_card_has_rows_cameras_ranges_and_the_baseline",
     "-m training.export": f"{LEARN}/test_export.py::test_int8_is_calibrated_on_the_town_and_close",
     "-m fsmde_ros.benchmark": "test/benchmark/test_benchmark.py::test_a_whole_run",

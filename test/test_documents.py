@@ -32,6 +32,7 @@ COMMANDS = {
     "make train": "test/training/test_distill.py::",
     "python -m training.distill": "test/training/test_distill.py::",
     "python -m training.evaluate": "test/training/test_evaluate.py::",
+    "python -m training.soup": "test/training/test_soup.py::",
     "python -m fsmde_ros.sources.convert rig_from_bag": "test/integration/test_own_rig.py::test_the_five_steps",
     "python -m fsmde_ros.check_rig": "test/integration/test_own_rig.py::test_the_five_steps",
     "python -m fsmde_ros.node.surround_depth_node": "test/integration/test_own_rig.py::test_the_five_steps",

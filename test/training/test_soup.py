@@ -1,0 +1,93 @@
+"""The mean of checkpoints: its weights, its card, and what cannot be averaged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.student import Student, StudentConfig
+from training.soup import main, make_soup
+
+CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
+
+
+def write(path: Path, seed: int, change: float = 0.0, config: StudentConfig = CONFIG, data: str = "town") -> Path:
+    """A student drawn from ``seed``, all its weights moved by ``change``."""
+    torch.manual_seed(seed)
+    student = Student(config)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(change)
+    card = ModelCard(path.stem, config, (64, 96), data, "CC0-1.0", "Apache-2.0", metrics={"town/d1": 0.5})
+    save_checkpoint(path, student, card, torch.float32)
+    return path
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> list[Path]:
+    """Two checkpoints with a common beginning."""
+    return [write(tmp_path / "a.safetensors", 0), write(tmp_path / "b.safetensors", 0, 0.004, data="bag")]
+
+
+@pytest.mark.parametrize(("shares", "moved"), [((1.0, 1.0), 0.002), ((3.0, 1.0), 0.001), ((0.1, 0.3), 0.003)])
+def test_the_weights_are_the_mean_by_shares(parts: list[Path], shares: tuple[float, float], moved: float) -> None:
+    first = load_checkpoint(parts[0])[0]
+    soup, _ = make_soup(parts, shares, "soup")
+    for before, after in zip(first.parameters(), soup.parameters(), strict=True):
+        torch.testing.assert_close(after.detach(), before.detach() + moved, atol=1e-6, rtol=1e-5)
+    for kept, buffer in zip(first.buffers(), soup.buffers(), strict=True):
+        torch.testing.assert_close(buffer, kept)
+
+
+def test_the_command_writes_a_student_whose_card_names_the_parts(
+    parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "soup.safetensors"
+    assert main(["--checkpoints", *map(str, parts), "--output", str(output)]) == 0
+    student, card = load_checkpoint(output)
+    assert str(output) in capsys.readouterr().out
+    assert (card.name, card.training_data, card.dataset_licence) == ("soup", "town; bag", "CC0-1.0")
+    assert card.metrics == {}  # nothing was measured
+    for path in parts:
+        assert f"{path.stem} {load_checkpoint(path)[1].weights_sha256[:8]} (0.50)" in card.notes
+    assert student.config == CONFIG
+
+
+def test_what_is_chosen_after_training_is_that_of_the_first(parts: list[Path], tmp_path: Path) -> None:
+    other = write(tmp_path / "c.safetensors", 0, config=replace(CONFIG, expectation_power=0.5, stddev_power=(0.2, 1.5)))
+    assert make_soup([parts[0], other], (1, 1), "soup")[0].config == CONFIG
+    assert make_soup([other, parts[0]], (1, 1), "soup")[0].config.stddev_power == (0.2, 1.5)
+
+
+def test_strangers_are_refused(parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stranger = write(tmp_path / "stranger.safetensors", 1)
+    given = ["--checkpoints", str(parts[0]), str(stranger), "--output", str(tmp_path / "soup.safetensors")]
+    assert main(given) == 1
+    error = capsys.readouterr().err
+    assert "soup: " in error
+    assert "stranger.safetensors" in error
+    assert "did not begin with the same weights" in error
+    assert not (tmp_path / "soup.safetensors").exists()
+
+
+def test_another_network_is_refused(parts: list[Path], tmp_path: Path) -> None:
+    other = write(tmp_path / "c.safetensors", 0, config=replace(CONFIG, bins=8))
+    with pytest.raises(ConfigError, match=r"c\.safetensors holds another network than .*a\.safetensors"):
+        make_soup([parts[0], other], (1, 1), "soup")
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, float("nan")), (1.0, float("inf"))])
+def test_shares_that_make_no_mean_are_refused(parts: list[Path], shares: tuple[float, ...]) -> None:
+    with pytest.raises(ConfigError, match="a share above 0 for each"):
+        make_soup(parts, shares, "soup")
+
+
+def test_one_checkpoint_is_no_soup(parts: list[Path]) -> None:
+    with pytest.raises(ConfigError, match="at least two checkpoints"):
+        make_soup(parts[:1], (1.0,), "soup")

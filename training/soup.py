@@ -1,0 +1,126 @@
+"""A model soup: the mean of the weights of several checkpoints.
+
+    python -m training.soup --checkpoints a.safetensors b.safetensors --shares 0.6 0.4 --output soup.safetensors
+
+Trainings that set out from the same weights, each on data or with settings of its own, end near each other, and the
+mean of their weights is a student as fast as any of them and often better than the best (Wortsman et al., Model soups,
+arXiv 2203.05482). So two machines can train without a word between them. The rest is that of the first: the input size,
+how the bins are averaged and what makes sigma of their spread; ``training.calibrate --power best`` fits the last two
+anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.student import Student
+from training.expectation import with_config
+
+# Cosine between the matrices outside the encoder: above 0.9 for trainings with a common beginning, 0 for others.
+RELATED = 0.5
+
+
+def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -> tuple[Student, ModelCard]:
+    """The student whose weights are the mean of those of ``checkpoints``, and its card.
+
+    Args:
+        checkpoints: at least two files of the same network.
+        shares: of each in the mean, above 0; they are divided by their sum.
+        name: of the student.
+
+    Raises CheckpointError for a file that is none, ConfigError for checkpoints that cannot be averaged.
+    """
+    if len(checkpoints) < 2 or len(shares) != len(checkpoints) or not all(0 < share < torch.inf for share in shares):
+        raise ConfigError(
+            f"a soup takes at least two checkpoints and a share above 0 for each, got {len(checkpoints)} checkpoints "
+            f"and the shares {list(shares)}"
+        )
+    parts = [load_checkpoint(path) for path in checkpoints]
+    first = parts[0][0]
+    for path, (student, _) in zip(checkpoints[1:], parts[1:], strict=True):
+        _refuse_strangers(checkpoints[0], path, first, student)
+    exact = [share / sum(shares) for share in shares]
+    mean = {key: _mean([s.state_dict()[key] for s, _ in parts], exact) for key in first.state_dict()}
+    soup = Student(first.config)
+    soup.load_state_dict(mean)
+    cards = [card for _, card in parts]
+    return soup.eval(), _card(cards, exact, name)
+
+
+def _refuse_strangers(path: Path, other_path: Path, student: Student, other: Student) -> None:
+    free = {"expectation_power": student.config.expectation_power, "stddev_power": student.config.stddev_power}
+    if with_config(other, **free).config != student.config:
+        raise ConfigError(f"{other_path} holds another network than {path}; only students of one shape can be averaged")
+    cosine = float(torch.cosine_similarity(_learned(student), _learned(other), dim=0))
+    if cosine < RELATED:
+        raise ConfigError(
+            f"{other_path} and {path} did not begin with the same weights (the cosine between them is {cosine:.2f}): "
+            "their mean would be of no use; train the one from the other, with start_from"
+        )
+
+
+def _learned(student: Student) -> Tensor:
+    """The matrices that no ImageNet weights precede, as one vector."""
+    matrices = [p for name, p in student.named_parameters() if p.ndim > 1 and not name.startswith("encoder.")]
+    return torch.cat([matrix.detach().flatten() for matrix in matrices])
+
+
+def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    """Mean in float64; a counter is that of the first."""
+    if not tensors[0].is_floating_point():
+        return tensors[0]
+    total = sum(share * tensor.double() for share, tensor in zip(shares, tensors, strict=True))
+    return torch.as_tensor(total).to(tensors[0].dtype)
+
+
+def _card(cards: Sequence[ModelCard], shares: Sequence[float], name: str) -> ModelCard:
+    listed = [f"{c.name} {c.weights_sha256[:8]} ({share:.2f})" for c, share in zip(cards, shares, strict=True)]
+    return replace(
+        cards[0],
+        name=name,
+        training_data="; ".join(dict.fromkeys(c.training_data for c in cards)),
+        dataset_licence="; ".join(dict.fromkeys(c.dataset_licence for c in cards)),
+        weights_licence="; ".join(dict.fromkeys(c.weights_licence for c in cards)),
+        training_command=" ".join(["python -m training.soup", *sys.argv[1:]]),
+        config_sha256="",
+        metrics={},  # those of the parts are not those of the soup
+        notes=f"Mean of the weights of {', '.join(listed)}.",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; a user's mistake is told without a traceback."""
+    parser = argparse.ArgumentParser(prog="python -m training.soup", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--checkpoints",
+        type=find_checkpoint,
+        nargs="+",
+        required=True,
+        help="files, or names of the package: base, small, nano; the first decides what is not averaged",
+    )
+    parser.add_argument("--shares", type=float, nargs="+", help="of each in the mean (equal)")
+    parser.add_argument("--output", type=Path, required=True, help="write the soup here (.safetensors)")
+    given = parser.parse_args(arguments)
+    shares = given.shares or [1.0] * len(given.checkpoints)
+    try:
+        student, card = make_soup(given.checkpoints, shares, given.output.stem)
+        save_checkpoint(given.output, student, card)
+    except FsmdeError as error:
+        print(f"soup: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {given.output}: {card.notes}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
