@@ -24,7 +24,6 @@ from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoi
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
-from training.expectation import with_config
 
 # Cosine between the matrices outside the encoder: above 0.9 for trainings with a common beginning, 0 for others.
 RELATED = 0.5
@@ -58,8 +57,8 @@ def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -
 
 
 def _refuse_strangers(path: Path, other_path: Path, student: Student, other: Student) -> None:
-    free = {"expectation_power": student.config.expectation_power, "stddev_power": student.config.stddev_power}
-    if with_config(other, **free).config != student.config:
+    config = student.config
+    if replace(other.config, expectation_power=config.expectation_power, stddev_power=config.stddev_power) != config:
         raise ConfigError(f"{other_path} holds another network than {path}; only students of one shape can be averaged")
     cosine = float(torch.cosine_similarity(_learned(student), _learned(other), dim=0))
     if cosine < RELATED:
