@@ -185,7 +185,7 @@ def test_a_file_without_card_is_refused(tmp_path: Path) -> None:
     ("field", "value", "message"),
     [
         ("input_size", [-64, 96], "input_size"),
-        ("input_size", [64, 100], "multiples of 32"),
+        ("input_size", [64, 100], "multiples of 16"),
         ("input_size", [64, 1 << 20], "input_size"),
         ("input_size", "64x96", "input_size: expected"),
         ("input_size", [64], "expected 2 values"),

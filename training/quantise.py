@@ -20,6 +20,7 @@ PIP_NNCF = "pip install nncf==3.4.0"
 KEPT_FLOAT = (  # operations, by the module of the student they come from
     r"^/student/(?!encoder/|decoder/).*",
     r"^/student/encoder/(stem|stages\.0)/.*",
+    r"^/student/decoder/(.*/)?norm/.*",  # statistics of a whole map
 )
 
 

@@ -119,18 +119,17 @@ def depth_from_parts(in_range: Tensor, beyond: Tensor, centers: Tensor, power: f
     shape = in_range.shape[:2]
     # Four dimensions: OpenVINO takes four times as long for a sum over the middle one of five.
     logits, beyond = at_least_float32(in_range.flatten(0, 1)), at_least_float32(beyond.flatten(0, 1))
-    c = _for_each_view(at_least_float32(centers), shape[1])  # [B * V, N, 1, 1]
+    centers = at_least_float32(centers)
+    c = _for_each_view(centers, shape[1])  # [B * V, N, 1, 1]
+    # Of the bins, not of the map: a runtime that joins the power to the product takes it once for every cell.
+    moment = _for_each_view(centers.log() if power == 0 else centers.pow(power), shape[1])
     # The softmax written out: its pieces serve the logarithm of the sum too, and runtimes transpose the whole
     # map for a softmax over a middle dimension. The shift cancels, so it needs no gradient.
     peak = logits.detach().amax(dim=1, keepdim=True)
     weights = (logits - peak).exp()
     total = weights.sum(dim=1, keepdim=True)
-    if power == 0:
-        depth = ((weights * c.log()).sum(dim=1, keepdim=True) / total).exp()
-    elif power == 1:
-        depth = (weights * c).sum(dim=1, keepdim=True) / total
-    else:
-        depth = ((weights * c.pow(power)).sum(dim=1, keepdim=True) / total).pow(1 / power)
+    mean = (weights * moment).sum(dim=1, keepdim=True) / total
+    depth = mean.exp() if power == 0 else mean.pow(1 / power)
     offset = c - depth
     variance = (weights * offset * offset).sum(dim=1, keepdim=True) / total
     parts = (depth, variance.clamp(min=1e-6).sqrt(), (beyond[:, None] - peak - total.log()).sigmoid())

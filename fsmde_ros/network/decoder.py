@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from fsmde_ros.network.group_norm import GroupNorm
+
 NORM_GROUPS = 8
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def _norm(channels: int) -> GroupNorm:
     # Not BatchNorm: its statistics would be those of the training drives, and break on others.
-    return nn.GroupNorm(NORM_GROUPS, channels)
+    return GroupNorm(NORM_GROUPS, channels)
 
 
 class SeparableBlock(nn.Module):
@@ -39,7 +41,10 @@ class FusionLevel(nn.Module):
         self.block = SeparableBlock(outputs)
 
     def forward(self, coarse: Tensor, skip: Tensor, rays: Tensor | None) -> Tensor:
-        """``coarse`` [B, C, h, w], ``skip`` and ``rays`` [B, ., 2h, 2w] to [B, outputs, 2h, 2w]."""
+        """``coarse`` [B, C, h, w], ``skip`` and ``rays`` [B, ., 2h, 2w] to [B, outputs, 2h, 2w].
+
+        Where 2h or 2w is odd for them, one row or column of ``coarse`` lies half outside.
+        """
         # A pointwise convolution of [upsampled coarse, skip, rays], in two parts: weights and interpolation commute,
         # so the coarse part is weighted where it has a quarter of the pixels.
         weight = self.join.weight
@@ -47,6 +52,9 @@ class FusionLevel(nn.Module):
         fine = skip if rays is None else torch.cat([skip, rays.to(skip.dtype)], dim=1)
         small = nn.functional.conv2d(coarse, weight[:, :channels])
         large = nn.functional.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+        height, width = fine.shape[2:]
+        if (height, width) != large.shape[2:]:
+            large = large[:, :, :height, :width]
         joined = nn.functional.relu(self.norm(large + nn.functional.conv2d(fine, weight[:, channels:])))
         out: Tensor = self.block(joined)
         return out
@@ -64,7 +72,7 @@ class Decoder(nn.Module):
         )
 
     def forward(self, bottom: Tensor, skips: Sequence[Tensor], rays: Sequence[Tensor | None]) -> Tensor:
-        """``bottom`` [B, C, H/32, W/32], ``skips`` and ``rays`` at strides 16, 8, 4 to [B, C, H/4, W/4]."""
+        """``bottom`` [B, C, H/32, W/32], rounded up, ``skips`` and ``rays`` at strides 16, 8, 4 to [B, C, H/4, W/4]."""
         x = bottom
         for level, skip, ray in zip(self.levels, skips, rays, strict=True):
             x = level(x, skip, ray)

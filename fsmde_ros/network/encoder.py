@@ -121,6 +121,12 @@ class SamePadConv(nn.Conv2d):
         return super().forward(nn.functional.pad(x, self.border))
 
 
+def _even(x: Tensor) -> Tensor:
+    """``x`` [B, C, H, W] with a row and a column of zeros where H and W are odd, as ``SamePadConv`` pads too."""
+    below, beside = x.shape[2] % 2, x.shape[3] % 2
+    return nn.functional.pad(x, (0, beside, 0, below)) if below or beside else x
+
+
 def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
@@ -191,7 +197,7 @@ class Encoder(nn.Module):
         """Features [B, C, H / s, W / s] for s = 4, 8, 16, 32 of RGB ``images`` [B, 3, H, W], 0 to 255.
 
         ``reduction``: of images that are so many times smaller, H and W after that; each pixel is the mean of a square
-        of those given. H and W must be multiples of 32.
+        of those given. H and W must be multiples of 16; where they are none of 32, H / 32 and W / 32 are rounded up.
         """
         first, *rest = self.stem
         x = self._filter((images - self.pixel_mean) / self.pixel_scale, first, reduction)
@@ -199,7 +205,7 @@ class Encoder(nn.Module):
             x = layer(x)
         taps: dict[int, Tensor] = {}
         for stride, stage in zip(self.config.strides, self.stages, strict=True):
-            x = stage(x)
+            x = stage(x if stride in taps else _even(x))  # the first stage of a stride halves the map
             taps[stride] = x
         return taps[4], taps[8], taps[16], taps[32]
 

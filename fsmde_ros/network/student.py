@@ -16,7 +16,8 @@ from fsmde_ros.network.encoder import Encoder, EncoderConfig
 from fsmde_ros.network.rays import POSITION_CHANNELS, RAY_CHANNELS, RayMaps, ray_maps
 from fsmde_ros.network.upsample import FACTORS, ConvexUpsampling, FullSize
 
-STRIDE = 32  # of the encoder: what it sees must be a multiple of it
+STRIDE = 32  # of the tokens, to what the encoder sees; the last row and column may lie half outside
+SIZE_STEP = 16  # what the encoder sees must be a multiple of it
 BIN_STRIDE = 4  # of the bins, to what the encoder sees
 REDUCTIONS = (1, 2)
 ADDED_LATER = "added later"  # metadata of a field that older checkpoints lack: they are what its default says
@@ -84,7 +85,7 @@ class StudentConfig:
     @property
     def stride(self) -> int:
         """Pixels of which the height and width of the input must be multiples."""
-        return STRIDE * self.input_reduction
+        return SIZE_STEP * self.input_reduction
 
     def fitting(self, size: tuple[int, int]) -> tuple[int, int]:
         """The smallest size (H, W) of input that is nowhere smaller than ``size``."""
@@ -158,7 +159,8 @@ class Student(nn.Module):
         height, width = pixels.shape[-2] // reduction, pixels.shape[-1] // reduction
         taps = self.encoder(pixels.contiguous(memory_format=torch.channels_last), reduction)
 
-        maps = {s: self.rays(rig, (height // s, width // s), s) for s in (BIN_STRIDE, 8, 16, STRIDE)}
+        sizes = {s: ((height + s - 1) // s, (width + s - 1) // s) for s in (BIN_STRIDE, 8, 16, STRIDE)}
+        maps = {s: self.rays(rig, size, s) for s, size in sizes.items()}
         positions = maps[STRIDE].positions() if self.config.use_rays else None
         bottom, pooled = self.attention(taps[-1].unflatten(0, shape), positions, present)
         rays = [maps[s].features().flatten(0, 1) if self.config.use_rays else None for s in (16, 8, BIN_STRIDE)]

@@ -12,6 +12,8 @@ there on, they are a quarter of that: half the time of this part, for 0.4 % more
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -21,6 +23,7 @@ FACTORS = (2, 4)  # that can be learned; what is left to the size of the input i
 STRIDES = (4, 8)  # of the features, to the size that is wanted
 NEIGHBOURS = 9
 NEARLY_ZERO = 1e-3  # weight of a cell that bilinear interpolation leaves out; its logarithm must be finite
+LARGEST_LOGIT = 30.0  # exp(30) outweighs all others, and nine of them are far from overflow
 
 
 class FullSize(NamedTuple):
@@ -52,47 +55,50 @@ class ConvexUpsampling(nn.Module):
             features: [B, C, h, w].
             depth, stddev, out_of_range: [B, h, w].
         """
-        logits = self.to_weights(features).unflatten(1, (NEIGHBOURS, self.factor**2))
-        weights = _softmax_over_neighbours(logits.to(depth.dtype))  # [B, 9, factor^2, h, w]
+        weights, whole = self._weights(features, depth.dtype)
         # One map at a time, for runtimes copy maps to join them.
-        inverse, *others = (self._to_full_size(one, weights) for one in (1 / depth, stddev, out_of_range))
+        inverse, *others = (self._to_full_size(one, weights, whole) for one in (1 / depth, stddev, out_of_range))
         return FullSize(1 / inverse, *others)
 
-    def _to_full_size(self, one: Tensor, weights: Tensor) -> Tensor:
-        fine = convex_upsample(one, weights)
+    def _weights(self, features: Tensor, dtype: torch.dtype) -> tuple[Sequence[Tensor], Tensor | None]:
+        """As ``convex_upsample`` takes them."""
+        if not torch.onnx.is_in_onnx_export():
+            logits = self.to_weights(features).unflatten(1, (NEIGHBOURS, self.factor**2))
+            return logits.to(dtype).softmax(dim=1).unbind(dim=1), None
+        # Nine convolutions, for runtimes copy the map to take it apart; a softmax would pass over it three times.
+        assert self.to_weights.bias is not None
+        kernels = self.to_weights.weight.chunk(NEIGHBOURS), self.to_weights.bias.chunk(NEIGHBOURS)
+        maps = (nn.functional.conv2d(features, weight, bias) for weight, bias in zip(*kernels, strict=True))
+        weights = [one.to(dtype).clamp(-LARGEST_LOGIT, LARGEST_LOGIT).exp() for one in maps]
+        return weights, reduce(torch.add, weights)
+
+    def _to_full_size(self, one: Tensor, weights: Sequence[Tensor], whole: Tensor | None) -> Tensor:
+        fine = convex_upsample(one, weights, whole)
         for _ in range((self.stride // self.factor).bit_length() - 1):
             fine = double(fine)
         return fine
 
 
-def _softmax_over_neighbours(logits: Tensor) -> Tensor:
-    """Softmax over the second of the dimensions [B, 9, factor^2, h, w]."""
-    if not torch.onnx.is_in_onnx_export():
-        return logits.softmax(dim=1)
-    # ONNX Runtime transposes the whole map for a softmax over a middle dimension: four times slower.
-    weights = (logits - logits.amax(dim=1, keepdim=True)).exp()
-    return weights / weights.sum(dim=1, keepdim=True)
-
-
-def convex_upsample(coarse: Tensor, weights: Tensor) -> Tensor:
+def convex_upsample(coarse: Tensor, weights: Sequence[Tensor], whole: Tensor | None = None) -> Tensor:
     """Combine the 3x3 cells around each coarse cell into its f x f fine pixels.
 
     Args:
         coarse: [B, h, w]; beyond the border the outermost cells are repeated.
-        weights: [B, 9, f^2, h, w], neighbours and fine pixels in row-major order, summing to 1 over
-            the neighbours.
+        weights: nine of [B, f^2, h, w], all above 0; neighbours and fine pixels in row-major order.
+        whole: [B, f^2, h, w], the sum of the nine; None where it is 1.
 
     Returns:
         [B, f h, f w].
     """
     height, width = coarse.shape[-2:]
     padded = nn.functional.pad(coarse[:, None], (1, 1, 1, 1), mode="replicate")
-    first, *others = weights.unbind(dim=1)
+    first, *others = weights
     total = padded[..., :height, :width] * first  # [B, f^2, h, w]
     for index, weight in enumerate(others, start=1):
         row, column = divmod(index, 3)
         total = torch.addcmul(total, padded[..., row : row + height, column : column + width], weight)
-    return nn.functional.pixel_shuffle(total, math.isqrt(weights.shape[2]))[:, 0]
+    mean = total if whole is None else total / whole
+    return nn.functional.pixel_shuffle(mean, math.isqrt(mean.shape[1]))[:, 0]
 
 
 def double(coarse: Tensor) -> Tensor:

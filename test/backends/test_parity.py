@@ -99,6 +99,20 @@ def test_a_student_whose_encoder_sees_half_the_size(name: str, trained: Student,
     check(built, built(*make(2)), build_backend("torch", reduced, "cpu")(*make(2)))
 
 
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_size_whose_last_tokens_lie_half_outside(name: str, trained: Student, eager: Backend, make: Make) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip(BACKENDS[name][1])
+    inputs = make(6)
+    rows, columns = 176, 304  # 5.5 and 9.5 tokens
+    cut = inputs._replace(images=np.ascontiguousarray(inputs.images[:, :, :rows, :columns]))
+    expected = eager(*cut)
+    built = build_backend(name, trained, "cpu", (rows, columns))
+    check(built, built(*cut), expected)
+    whole = eager(*inputs).depth[:, :rows, :columns]
+    assert np.median(np.abs(expected.depth / whole - 1)) < 0.05
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("name", ["cuda_graph", "torch_compile", "tensorrt"])
 def test_cuda_backends_agree_with_the_cpu(trained: Student, eager: Backend, name: str, make: Make) -> None:

@@ -116,8 +116,21 @@ def test_a_reduced_input_is_the_plain_student_on_images_of_half_the_size(student
 
 def test_sizes_that_an_input_can_have() -> None:
     assert StudentConfig().fitting((352, 640)) == (352, 640)
-    assert StudentConfig(input_reduction=2).fitting((352, 640)) == (384, 640)
-    assert StudentConfig(input_reduction=2).stride == 64
+    assert StudentConfig(input_reduction=2).fitting((352, 640)) == (352, 640)
+    assert StudentConfig(input_reduction=2).fitting((360, 640)) == (384, 640)
+    assert StudentConfig(input_reduction=2).stride == 32
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(48, 96), (64, 80), (80, 112)])
+def test_tokens_may_lie_half_outside(student: Student, height: int, width: int) -> None:
+    images, *rig = sweep()
+    wider = torch.nn.functional.pad(images, (0, 16, 0, 16))
+    output = student(wider[..., :height, :width], *rig)
+    for part in output[:3]:
+        assert part.shape == (1, V, height, width)
+        assert torch.isfinite(part).all()
+    assert output.logits.shape[-2:] == (height // 4, width // 4)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from fsmde_ros.network.upsample import FACTORS, ConvexUpsampling, bilinear_weigh
 def test_it_agrees_with_the_plain_loop(factor: int) -> None:
     torch.manual_seed(0)
     coarse, weights = torch.randn(2, 4, 5), torch.randn(2, 9, factor**2, 4, 5).softmax(dim=1)
-    result = convex_upsample(coarse, weights)
+    result = convex_upsample(coarse, weights.unbind(dim=1))
     expected = torch.zeros(2, 4 * factor, 5 * factor)
     for y in range(4 * factor):
         for x in range(5 * factor):
@@ -30,7 +30,7 @@ def test_bilinear_weights_are_those_of_the_half_pixel_rule(factor: int) -> None:
     coarse = torch.randn(2, 5, 7, dtype=torch.float64)
     weights = bilinear_weights(factor).double()[None, :, :, None, None].expand(2, 9, factor**2, 5, 7)
     expected = interpolate(coarse[:, None], scale_factor=factor, mode="bilinear")[:, 0]
-    torch.testing.assert_close(convex_upsample(coarse, weights), expected)
+    torch.testing.assert_close(convex_upsample(coarse, weights.unbind(dim=1)), expected)
 
 
 def test_the_form_for_graphs_doubles_by_the_half_pixel_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +39,18 @@ def test_the_form_for_graphs_doubles_by_the_half_pixel_rule(monkeypatch: pytest.
     monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
     monkeypatch.setattr(torch.nn.functional, "interpolate", None)  # so it is not the plain one
     torch.testing.assert_close(double(coarse), expected)
+
+
+@pytest.mark.parametrize("spread", [0.5, 3.0])
+def test_the_form_for_graphs_has_the_same_weights(monkeypatch: pytest.MonkeyPatch, spread: float) -> None:
+    torch.manual_seed(0)
+    module = ConvexUpsampling(8).double()
+    torch.nn.init.normal_(module.to_weights.weight, std=spread)
+    given = (torch.randn(2, 8, 6, 9), 1 + 50 * torch.rand(2, 6, 9), torch.rand(2, 6, 9), torch.rand(2, 6, 9))
+    expected = module(*(map_.double() for map_ in given))
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    for wanted, found in zip(expected, module(*(map_.double() for map_ in given)), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", FACTORS)

@@ -73,7 +73,7 @@ def test_names_and_what_cannot_be_used(checkpoint: Path, tmp_path: Path) -> None
     assert not names_checkpoint("depth-anything/Depth-Anything-V2-Small-hf")
     with pytest.raises(CheckpointError, match="nowhere"):
         load_checkpoint_teacher(TeacherSettings(str(tmp_path / "nowhere.safetensors")))
-    with pytest.raises(ConfigError, match="multiples of 32"):
+    with pytest.raises(ConfigError, match="multiples of 16"):
         load_checkpoint_teacher(TeacherSettings(str(checkpoint), input_size=(60, 96)))
     with pytest.raises(TeacherError, match=r"teacher\.device"):
         load_checkpoint_teacher(TeacherSettings(str(checkpoint), device="tpu"))
