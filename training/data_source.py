@@ -10,6 +10,7 @@ Options follow the place, each ``,name=value``:
     bag:/data/drive,rig=rig.yaml,every=4            every fourth sweep
     town:7,seconds=5,size=192x320
     town:7,unevenness=0.05                          verges, bumps and dips of up to so much rise per metre
+    town:7,rough=1                                  ragged leaves of any grain, worn lawns, more beside the road
 
 Of all kinds: ``samples=A:B`` (a slice of the sweeps chosen so far), ``every=N``, and ``min_depth`` and
 ``max_depth``, the range in metres that a LiDAR point must lie in to count in an evaluation.
@@ -37,7 +38,7 @@ OPTIONS = {
     "nuscenes": ("version", "split", "scenes", "tokens", "lidar_sweeps"),
     "ddad": ("split", "scenes"),
     "bag": ("rig", "vehicle_frame", "lidar", "anchor"),
-    "town": ("seconds", "rate", "size", "unevenness"),
+    "town": ("seconds", "rate", "size", "unevenness", "rough"),
 }
 COMMON_OPTIONS = ("samples", "every", "min_depth", "max_depth")
 MAX_DEPTH = {"nuscenes": 80.0, "ddad": 200.0, "bag": 80.0, "town": 80.0}  # metres, of the public protocols
@@ -226,11 +227,11 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     size = re.fullmatch(r"(\d+)x(\d+)", name.options.get("size", "360x640"))
     if size is None:
         raise ConfigError(f"{name}: size must be HEIGHTxWIDTH such as 360x640, got '{name.options['size']}'")
-    rise = name.number("unevenness", 0.0, lowest=0.0)
+    rise, rough = name.number("unevenness", 0.0, lowest=0.0), name.number("rough", 0.0, lowest=0.0)
     drive = nuscenes_drive(
         int(name.place),
         (int(size[1]), int(size[2])),
-        replace(TownSettings.held_out(), unevenness=(rise, rise)),
+        replace(TownSettings.held_out(), unevenness=(rise, rise), rough_probability=rough),
         duration_s=name.number("seconds", 10.0, lowest=0.1),
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )

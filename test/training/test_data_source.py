@@ -140,6 +140,16 @@ def test_town_with_uneven_ground_is_the_same_town_on_other_ground() -> None:
         open_data("town:7,unevenness=steep")
 
 
+def test_a_rough_town_is_the_same_town_with_other_leaves() -> None:
+    plain, rough = (open_data(f"town:3,seconds=0.3,rate=10,size=36x64{end}").sweeps[0] for end in ("", ",rough=1"))
+    np.testing.assert_array_equal(rough.rig.camera_to_vehicle(), plain.rig.camera_to_vehicle())
+    pairs = [(rough.views[name].image, plain.views[name].image) for name in plain.views]
+    changed = [(np.abs(np.asarray(a, dtype=float) - np.asarray(b, dtype=float)) > 8).any(-1).mean() for a, b in pairs]
+    assert 0.02 < np.mean(changed) < 0.8
+    with pytest.raises(ConfigError, match="rough must be a number"):
+        open_data("town:7,rough=very")
+
+
 def test_selection_of_sweeps(a_bag: Path) -> None:
     whole = [sweep.stamp_ns for sweep in open_data(f"bag:{a_bag}").sweeps]
     some = open_data(f"bag:{a_bag},samples=1:-1,every=2,min_depth=1,max_depth=40")

@@ -62,9 +62,8 @@ def wood_tree(rng: Generator, height: float, parts: int, color: objects.Color, c
         off = radius * 0.6 * np.sqrt(1 - rise**2)
         center = (off * np.cos(angle), off * np.sin(angle), middle + 0.7 * rise * half)
         size = (radius * rng.uniform(0.6, 1.0), radius * rng.uniform(0.6, 1.0), half * rng.uniform(0.35, 0.6))
-        crown.append(
-            row(Kind.CROWN, center, size, Material.FOLIAGE, tint, taper=rng.uniform(0.1, 1.0), seed=rng.uniform())
-        )
+        holes = (rng.uniform(0.1, 1.0), 1.0, 0.0)
+        crown.append(row(Kind.CROWN, center, size, Material.FOLIAGE, tint, taper=holes, seed=rng.uniform()))
     return np.concatenate([trunk, *crown])
 
 

@@ -63,6 +63,7 @@ class Layout:
         owners: [N] index of the object.
         movers: what moves.
         raised: [sum of their rows] 1 on the sidewalk.
+        rough: its leaves and lawns are, see ``roughness``.
     """
 
     streets: tuple[Street, ...]
@@ -75,6 +76,7 @@ class Layout:
     owners: NDArray[np.int64]
     movers: tuple[Mover, ...]
     raised: Array
+    rough: bool = False
 
 
 def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:

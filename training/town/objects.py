@@ -62,7 +62,7 @@ def tree(rng: Generator, lowest: float = 4.0, highest: float = 12.0) -> Rows:
                 tuple(tint),
                 yaw=angle,
                 roll=rng.uniform(-0.4, 0.4),
-                taper=porosity,
+                taper=(porosity, 1.0, 0.0),
                 seed=rng.uniform(),
             )
         )
@@ -102,6 +102,7 @@ def bush(rng: Generator) -> Rows:
                 (r, r * 0.8, r * 0.8),
                 Material.FOLIAGE,
                 green,
+                taper=(1.0, 1.0, 0.0),
                 seed=rng.uniform(),
             )
         )

@@ -140,4 +140,15 @@ def _behind(world: World, textures: Tensor, street: Tensor, x: Tensor, y: Tensor
     kinds = torch.tensor([s.verge for s in world.ground.streets], device=x.device)[street]
     patches = look_up(textures, Channel.CLOUDY, x / 17.0, y / 17.0)
     base = palette[kinds].T
-    return torch.lerp(base, base[[1, 0, 2]] * 1.3, (patches - 0.55).clamp(0, 1)) * (0.7 + 0.6 * patches)
+    green = torch.lerp(base, base[[1, 0, 2]] * 1.3, (patches - 0.55).clamp(0, 1)) * (0.7 + 0.6 * patches)
+    return _worn(world, textures, green, palette, x, y) if world.layout.rough else green
+
+
+def _worn(world: World, textures: Tensor, green: Tensor, palette: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Reflectance [3, R] of ground with tufts, and bare patches of soil, gravel or dry grass."""
+    rng = np.random.default_rng([world.seed, 37])
+    tufts = look_up(textures, Channel.CLOUDY, x / 3.7, y / 3.7)
+    bare = look_up(textures, Channel.CLOUDY, x / 9.1 + 0.3, y / 9.1 + 0.6)
+    worn = (float(rng.uniform(2.0, 9.0)) * (bare - float(rng.uniform(0.45, 1.0)))).clamp(0, 1)
+    soil = palette[int(rng.choice([1, 2, 5]))][:, None] * float(rng.uniform(0.7, 1.5))
+    return torch.lerp(green, soil, worn) * (1 + float(rng.uniform(0.0, 1.2)) * (tufts - 0.5))

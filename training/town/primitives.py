@@ -22,7 +22,7 @@ class Kind(IntEnum):
     ELLIPSOID = 1
     CONE = 2  # along local z; radius 1 at the foot and ``taper[0]`` at the top
     CABIN = 3  # a box whose top is drawn in by the shares ``taper`` at +x, -x and both y: cabins, roofs
-    CROWN = 4  # the shell of an ellipsoid with holes, larger where ``taper[0]`` is
+    CROWN = 4  # the shell of an ellipsoid with holes; ``solids.crown`` says what its ``taper`` means
 
 
 class Material(IntEnum):

@@ -39,8 +39,9 @@ class TownSettings:
     open_setback: Range = (4.0, 32.0)  # m between the sidewalk of an open street and its houses
     open_density: Range = (0.0, 0.45)  # share of plots that are built there
     woods: Range = (0.0, 1.0)  # share of an open street with a wood beside it
-    wood_setback: Range = (2.0, 65.0)  # m between kerb and wood: the same trees must occur near and far
+    wood_setback: Range = (2.0, 100.0)  # m between kerb and wood: the same trees must occur near and far
     wood_height: Range = (5.0, 28.0)  # m
+    rough_probability: float = 0.8  # leaves of any grain, ragged rims, worn lawns, small things beside the road
     furniture: Range = (0.3, 1.0)  # poles, signs, bins, benches, bollards, fences
     parked: Range = (0.0, 0.85)  # share of kerb places taken
     moving: tuple[int, int] = (2, 16)  # cars, buses and cyclists under way
@@ -90,6 +91,7 @@ class TownSettings:
             woods=(0.3, 0.8),
             wood_setback=(6.0, 45.0),
             wood_height=(8.0, 22.0),
+            rough_probability=0.0,
             furniture=(0.5, 0.9),
             parked=(0.3, 0.7),
             moving=(5, 12),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -69,6 +71,8 @@ def shade(world: World, times: Tensor, origins: Tensor, directions: Tensor, hits
 def _lit_scene(world: World, primitives: Primitives, textures: Tensor, scene: Surface, center: Tensor) -> Tensor:
     """Linear light [3, R] of the points of a scene."""
     look, device = world.lighting, scene.point.device
+    if world.layout.rough:
+        scene = _with_boughs(primitives, textures, scene)
     albedo, gloss, glow = _materials(world, primitives, textures, scene)
     sun = torch.tensor(look.sun, device=device)
     shadow = shadow_map(primitives, sun, center, size=64 if look.soft else 320)
@@ -121,7 +125,7 @@ def _things(world: World, primitives: Primitives, textures: Tensor, scene: Surfa
     fade = (period * 0.01 / scene.footprint).clamp(0, 1)
     factor = 1 + noise * (value - 0.5) + 0.5 * noise * (fine - 0.5) * fade
     leaves = (material == Material.FOLIAGE).nonzero().squeeze(1)
-    factor[leaves] = _leaves(textures, u[leaves], v[leaves], scene.footprint[leaves], seed[leaves])
+    factor[leaves] = _leaves(primitives, textures, scene.at(leaves), u[leaves], v[leaves])
     factor = factor * _relief(material, u, v, scene.footprint, primitives.params[i, 0])
     color = primitives.color[i].T * factor
     signs = (material == Material.SIGN).nonzero().squeeze(1)
@@ -146,12 +150,33 @@ def _flat(scene: Surface, primitives: Primitives) -> tuple[Tensor, Tensor]:
     return torch.where(on_x, y, x), torch.where(on_z, y, z)
 
 
-def _leaves(textures: Tensor, u: Tensor, v: Tensor, footprint: Tensor, seed: Tensor) -> Tensor:
-    """Brightness of leaves: clumps, and single leaves while they are larger than a pixel."""
-    clumps = look_up(textures, Channel.LEAVES, u / 4.2 + seed * 11, v / 4.2 + seed * 5)
+def _leaves(primitives: Primitives, textures: Tensor, scene: Surface, u: Tensor, v: Tensor) -> Tensor:
+    """Brightness of leaves: clumps, single leaves while they are larger than a pixel, and in a rough town boughs.
+
+    ``params`` of foliage: the period of its clumps, metres, the contrast of its boughs, how much they stand out.
+    """
+    seed, (period, contrast, _) = primitives.seed[scene.index], primitives.params[scene.index, :3].unbind(1)
+    period = torch.where(period > 0, period, 4.2)
+    clumps = look_up(textures, Channel.LEAVES, u / period + seed * 11, v / period + seed * 5)
     single = look_up(textures, Channel.LEAVES, u / 1.3 + seed, v / 1.3)
-    fade = (0.03 / footprint).clamp(0, 1)
-    return (0.1 + 1.25 * clumps + fade * 1.1 * (single - 0.4)).clamp_min(0.04)
+    fade = (0.03 / scene.footprint).clamp(0, 1)
+    boughs = look_up(textures, Channel.CLOUDY, u / (3 * period) + seed * 3, v / (3 * period) + seed * 7)
+    bright = 0.1 + 1.25 * clumps + fade * 1.1 * (single - 0.4)
+    return (bright * (1 + contrast * (boughs - 0.5))).clamp_min(0.04)
+
+
+def _with_boughs(primitives: Primitives, textures: Tensor, scene: Surface) -> Surface:
+    """The scene, with leaves that look every way at once: part of them is in the light, and part in the shadow."""
+    leaves = (scene.index >= 0) & (primitives.material[scene.index.clamp_min(0)] == Material.FOLIAGE)
+    some = leaves.nonzero().squeeze(1)
+    part = scene.at(some)
+    seed, (period, _, relief) = primitives.seed[part.index], primitives.params[part.index, :3].unbind(1)
+    u, v = (flat / (2 * period) for flat in _flat(part, primitives))
+    shifts = ((0.0, 0.3), (0.4, 0.7), (0.8, 0.1))
+    bumps = [look_up(textures, Channel.CLOUDY, u + seed + across, v + along) - 0.5 for across, along in shifts]
+    normal = scene.normal.clone()
+    normal[:, some] = torch.nn.functional.normalize(part.normal + relief * torch.stack(bumps), dim=0)
+    return replace(scene, normal=normal)
 
 
 def _relief(material: Tensor, u: Tensor, v: Tensor, footprint: Tensor, stripes: Tensor) -> Tensor:

@@ -88,22 +88,25 @@ def cabin(start: Tensor, ahead: Tensor, taper: Tensor, half: Tensor) -> Tensor:
 def crown(start: Tensor, ahead: Tensor, taper: Tensor, half: Tensor) -> Tensor:
     """First meeting with the leaves of a crown: a unit sphere with holes where ``LEAF_WAVES`` add up.
 
-    Both shells can be met, the far one from inside.
+    Both shells can be met, the far one from inside. ``taper``: the sum above which there is a hole; the size of holes
+    and leaves over that of ``LEAF_WAVES``; and by how much less the sum may be at the rim, which makes it ragged.
     """
     a = (ahead * ahead).sum(1)
     b = (ahead * start).sum(1)
     c = (start * start).sum(1) - 1
     root = torch.sqrt(b * b - a * c)  # NaN where missed
-    vectors = LEAF_WAVES.to(start) * half[:, None]  # [M, 3, 3] rad per unit of the scaled frame
+    vectors = LEAF_WAVES.to(start) * (half / taper[:, 1:2])[:, None]  # [M, 3, 3] rad per unit of the scaled frame
     base, rate = torch.bmm(vectors, start), torch.bmm(vectors, ahead)
+    grazing = 1 - root * a.rsqrt()  # 0 where the ray meets the shell head-on, 1 at the rim
+    most = torch.addcmul(taper[:, :1], -taper[:, 2:], grazing * grazing)
     result = torch.full_like(a, float("inf"))
     for distance in ((root - b) / a, (-b - root) / a):
-        hole = torch.sin(torch.addcmul(base, rate, distance[:, None])).sum(1) > taper[:, :1]
+        hole = torch.sin(torch.addcmul(base, rate, distance[:, None])).sum(1) > most
         result = torch.where((distance > 0) & ~hole, distance, result)
     return result
 
 
-# rad/m along the local axes; their sum above ``taper[0]`` is a hole between leaves of about 0.3-0.6 m
+# rad/m along the local axes: leaves of about 0.3 to 0.6 m, and holes between them
 LEAF_WAVES = torch.tensor([[8.3, 3.1, 4.4], [-3.7, 7.9, 5.2], [2.6, -5.8, 9.1]])
 SOLVERS: dict[Kind, Solver] = {
     Kind.BOX: box,

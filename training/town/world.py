@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from training.town.ground import Ground
 from training.town.layout import Layout, Mover, lay_out
 from training.town.primitives import CENTER, YAW, Primitives, Rows, placed, rotations
+from training.town.roughness import roughened
 from training.town.settings import TownSettings
 
 Array = NDArray[np.float64]
@@ -148,6 +149,7 @@ def build_world(
     lighting = draw_lighting(np.random.default_rng([seed, 7]), settings)
     travelled = _travel(rng, settings, duration_s)
     layout = lay_out(rng, settings, travelled[[0, int(1 / STEP), -1]])
+    layout = roughened(layout, settings, np.random.default_rng([seed, 41]))
     ground = Ground.of(layout.streets, layout.waves, layout.kerb, device)
     layout = _without_collisions(layout, ground, travelled, duration_s)
     statics = _solid(layout, device)

@@ -30,9 +30,12 @@ def inside(p: Primitives, n: int, points: np.ndarray) -> np.ndarray:
     return (np.abs(x) <= 1) & (np.abs(y) <= 1) & (np.abs(z) <= 1)
 
 
-def is_hole(p: Primitives, n: int, point: np.ndarray) -> bool:
-    local = p.axes[n].double().numpy() @ (point - p.center[n].double().numpy())
-    return bool(np.sin(LEAF_WAVES.double().numpy() @ local).sum() > float(p.taper[n, 0]))
+def is_hole(p: Primitives, n: int, point: np.ndarray, direction: np.ndarray) -> bool:
+    axes, half = p.axes[n].double().numpy(), p.half[n].double().numpy()
+    local, ahead = axes @ (point - p.center[n].double().numpy()), axes @ direction / half
+    most, size, ragged = p.taper[n].tolist()
+    head_on = abs(ahead @ (local / half)) / np.linalg.norm(ahead)
+    return bool(np.sin(LEAF_WAVES.double().numpy() @ local / size).sum() > most - ragged * (1 - head_on) ** 2)
 
 
 def walk(p: Primitives, origin: np.ndarray, direction: np.ndarray, reach: float = 14.0) -> tuple[float, int]:
@@ -49,7 +52,7 @@ def walk(p: Primitives, origin: np.ndarray, direction: np.ndarray, reach: float 
                     low = middle
                 else:
                     high = middle
-            if p.kind[n] == Kind.CROWN and is_hole(p, n, origin + high * direction):
+            if p.kind[n] == Kind.CROWN and is_hole(p, n, origin + high * direction, direction):
                 continue
             if high < best[0]:
                 best = (high, n)
@@ -70,7 +73,7 @@ def scatter(kind: Kind, count: int, rng: np.random.Generator) -> Rows:
                 yaw=rng.uniform(-3, 3),
                 pitch=rng.uniform(-0.7, 0.7),
                 roll=rng.uniform(-0.7, 0.7),
-                taper=rng.uniform(0.0, 0.9, 3),
+                taper=rng.uniform((0.0, 0.5, 0.0), (0.9, 2.0, 3.5)) if kind is Kind.CROWN else rng.uniform(0.0, 0.9, 3),
             )
         )
     return np.concatenate(rows)
