@@ -41,7 +41,7 @@ class TownSettings:
     woods: Range = (0.0, 1.0)  # share of an open street with a wood beside it
     wood_setback: Range = (2.0, 100.0)  # m between kerb and wood: the same trees must occur near and far
     wood_height: Range = (5.0, 28.0)  # m
-    rough_probability: float = 0.8  # leaves of any grain, ragged rims, worn lawns, small things beside the road
+    rough_probability: float = 0.5  # leaves of any grain, ragged rims, worn lawns, small things beside the road
     furniture: Range = (0.3, 1.0)  # poles, signs, bins, benches, bollards, fences
     parked: Range = (0.0, 0.85)  # share of kerb places taken
     moving: tuple[int, int] = (2, 16)  # cars, buses and cyclists under way
