@@ -43,7 +43,7 @@ class FusionLevel(nn.Module):
     def forward(self, coarse: Tensor, skip: Tensor, rays: Tensor | None) -> Tensor:
         """``coarse`` [B, C, h, w], ``skip`` and ``rays`` [B, ., 2h, 2w] to [B, outputs, 2h, 2w].
 
-        Where 2h or 2w is odd for them, one row or column of ``coarse`` lies half outside.
+        ``skip`` may lack the last row or column, where that of ``coarse`` lies half outside of the image.
         """
         # A pointwise convolution of [upsampled coarse, skip, rays], in two parts: weights and interpolation commute,
         # so the coarse part is weighted where it has a quarter of the pixels.
