@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.town import objects, traffic
+from training.town.draws import log_uniform
 from training.town.ground import Street
 from training.town.primitives import Kind, Material, Rows, row
 from training.town.settings import TownSettings
@@ -74,8 +75,8 @@ def _woods(rng: Generator, settings: TownSettings, site: Site, street: Street, r
     while u < reach[1]:
         length = rng.uniform(25, 140)
         if rng.uniform() < share:
-            out = street.half_width + np.exp(rng.uniform(np.log(near), np.log(far)))
-            height = float(np.exp(rng.uniform(*np.log(settings.wood_height))))
+            out = street.half_width + log_uniform(rng, near, far)
+            height = log_uniform(rng, *settings.wood_height)
             _wood(rng, site, street, (u, min(u + length, reach[1])), side * out, height)
         u += length * rng.uniform(0.9, 1.3)
 

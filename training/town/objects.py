@@ -6,6 +6,7 @@ import colorsys
 
 import numpy as np
 
+from training.town.draws import log_uniform
 from training.town.primitives import Kind, Material, Rows, placed, row
 
 Generator = np.random.Generator
@@ -21,7 +22,7 @@ def any_color(rng: Generator, saturation: float = 0.5, low: float = 0.05, high: 
 
 def tree(rng: Generator, lowest: float = 4.0, highest: float = 12.0) -> Rows:
     """A broad, slim, conical or palm-like tree, between two heights in metres, small ones more often."""
-    height, green = float(np.exp(rng.uniform(np.log(lowest), np.log(highest)))), leaf_color(rng)
+    height, green = log_uniform(rng, lowest, highest), leaf_color(rng)
     trunk_height, radius = height * rng.uniform(0.25, 0.5), rng.uniform(0.012, 0.035) * height
     bark = np.array((0.16, 0.12, 0.09)) * rng.uniform(0.6, 1.8)
     style = rng.uniform()

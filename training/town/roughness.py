@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.town import objects
+from training.town.draws import log_uniform
 from training.town.ground import Street
 from training.town.layout import AHEAD, SIDE, Layout
 from training.town.primitives import HALF, KIND, MATERIAL, PARAMS, TAPER, Kind, Material, Rows, placed, row
@@ -48,18 +48,16 @@ def with_rough_leaves(rows: Rows, rng: Generator) -> Rows:
     """
     rows = rows.copy()
     count = len(rows)
-
-    def log_uniform(low: float, high: float) -> NDArray[np.float64]:
-        return np.exp(rng.uniform(np.log(low), np.log(high), count))
-
     leaves = rows[:, MATERIAL] == Material.FOLIAGE
     smooth = leaves & (rows[:, KIND] == Kind.ELLIPSOID) & (rows[:, HALF].max(1) < LARGEST_CROWN)
     rows[smooth, KIND] = Kind.CROWN
     rows[smooth, TAPER.start] = rng.uniform(1.0, 3.0, count)[smooth]  # dense
     crowns = leaves & (rows[:, KIND] == Kind.CROWN)
-    rows[crowns, TAPER.start + 1] = log_uniform(0.5, 2.2)[crowns]
+    rows[crowns, TAPER.start + 1] = log_uniform(rng, 0.5, 2.2, count)[crowns]
     rows[crowns, TAPER.start + 2] = rng.uniform(0.0, 3.5, count)[crowns]
-    grain = np.stack([log_uniform(1.3, 8.0), rng.uniform(0.3, 1.7, count), rng.uniform(0.1, 3.0, count)], axis=1)
+    grain = np.stack(
+        [log_uniform(rng, 1.3, 8.0, count), rng.uniform(0.3, 1.7, count), rng.uniform(0.1, 3.0, count)], axis=1
+    )
     rows[leaves, PARAMS.start : PARAMS.start + 3] = grain[leaves]
     return rows
 
@@ -113,7 +111,7 @@ def _line_with_small_things(rng: Generator, site: Site, street: Street) -> None:
     share, widest = rng.uniform(0.1, 0.7), street.sidewalk + max(street.setback - 0.5, 0.5)
     for u in np.arange(begin, end, 5.0):
         side = float(rng.choice([-1.0, 1.0]))
-        out = float(np.exp(rng.uniform(np.log(0.4), np.log(min(widest, 12.0)))))
+        out = log_uniform(rng, 0.4, min(widest, 12.0))
         thing = SMALL_THINGS[int(rng.integers(len(SMALL_THINGS)))](rng)
         x, y, heading = street.place(np.array(u + rng.uniform(-2, 2)), np.array(side * (street.half_width + out)))
         room = 0.3 + float(np.hypot(thing[:, 1], thing[:, 2]).max())  # its parts must not hang over the road either
