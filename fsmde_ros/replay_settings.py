@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from fsmde_ros.sources.bag_file import open_bag
@@ -11,6 +13,7 @@ from fsmde_ros.sources.bag_file import open_bag
 KEPT = 100  # messages that wait for a listener which is late
 PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
 DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
+DISCOVERY_PORT = 7410  # UDP, of the first participant of domain 0 (DDSI-RTPS 2.5, 9.6.2.4); 250 more for each domain
 PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"  # beside the package in a checkout only
 
 
@@ -31,12 +34,52 @@ def loopback(profile: Path) -> dict[str, str]:
     }
 
 
+def free_domain() -> int:
+    """A domain id from 1 to 100 that nobody on this machine is in, kept for this process until it ends.
+
+    Where all are taken, one of them: what listens there then hears both.
+    """
+    first = os.getpid() % DOMAINS
+    numbers = [(first + k) % DOMAINS + 1 for k in range(DOMAINS)]
+    return next((number for number in numbers if _is_silent(number) and _reserve(number)), numbers[0])
+
+
+@cache
+def own_domain() -> int:
+    """``free_domain``, the same one whenever this process asks."""
+    return free_domain()
+
+
+def _is_silent(domain: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", DISCOVERY_PORT + 250 * domain))
+        except OSError:
+            return False
+    return True
+
+
+_reserved: list[socket.socket] = []
+
+
+def _reserve(domain: int) -> bool:
+    """Also against those that have chosen it and started no node yet. The system lets go of it with the process."""
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0fsmde_ros domain {domain}")
+    except OSError:
+        mark.close()
+        return False
+    _reserved.append(mark)
+    return True
+
+
 def environment(domain: int | None = None) -> dict[str, str]:
     """Environment variables of a DDS domain on this machine only, over a transport that loses nothing.
 
     ``domain``: its number, from 1 to 100; without it, one that belongs to this process.
     """
-    number = os.getpid() % DOMAINS + 1 if domain is None else domain
+    number = own_domain() if domain is None else domain
     transport = loopback(PROFILES) if PROFILES.is_file() else {}
     return {"ROS_DOMAIN_ID": str(number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **transport}
 

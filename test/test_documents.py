@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from rclpy.lifecycle import LifecycleNode
 
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import to_markdown
+from fsmde_ros.replay_settings import own_domain
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -72,7 +72,7 @@ def test_parameter_table_is_that_of_the_code() -> None:
 def published() -> dict[str, str]:
     """Type by topic, in the README's way of writing, of everything the node publishes for a sweep."""
     context = Context()
-    rclpy.init(context=context, domain_id=os.getpid() % 90 + 10)
+    rclpy.init(context=context, domain_id=own_domain())
     node = LifecycleNode("surround_depth", context=context)
     own = {publisher.topic_name for publisher in node.publishers}
     outputs = Outputs(node, ("CAM",), "base_link")

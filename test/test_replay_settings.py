@@ -6,7 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,16 @@ import pytest
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
-from fsmde_ros.replay_settings import PROFILES, environment, heard_topics, loopback, lossless, patience
+from fsmde_ros.replay_settings import (
+    PROFILES,
+    environment,
+    free_domain,
+    heard_topics,
+    loopback,
+    lossless,
+    own_domain,
+    patience,
+)
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
@@ -63,9 +73,59 @@ def test_a_node_that_is_waited_for_may_wait_for_its_cameras() -> None:
     assert patience("clock") == {}
 
 
-def test_each_process_has_a_domain_of_its_own_on_this_machine_only() -> None:
-    assert 1 <= int(environment()["ROS_DOMAIN_ID"]) <= 100
+def test_a_process_keeps_to_one_domain() -> None:
+    assert 1 <= own_domain() <= 100
+    assert environment()["ROS_DOMAIN_ID"] == environment()["ROS_DOMAIN_ID"] == str(own_domain())
     assert environment(7)["ROS_DOMAIN_ID"] == "7"
+    assert free_domain() != own_domain()
+
+
+@contextmanager
+def at_work(script: str, **variables: str) -> Iterator[str]:
+    """The first line that a Python process prints, while it lives."""
+    command = [sys.executable, "-c", f"{script}\nsys.stdin.read()"]
+    with subprocess.Popen(
+        command, env=os.environ | variables, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.communicate(timeout=60)
+
+
+CHOOSE = """
+import os, sys
+os.getpid = lambda: 1234
+from fsmde_ros.replay_settings import own_domain
+print(own_domain(), flush=True)
+"""
+TALK = """
+import sys, rclpy
+rclpy.init()
+node = rclpy.create_node("talks")
+print("talks", flush=True)
+"""
+
+
+def test_processes_that_begin_with_the_same_number_part() -> None:
+    with at_work(CHOOSE) as first, at_work(CHOOSE) as second, at_work(CHOOSE) as third:
+        assert len({first, second, third}) == 3
+    with at_work(CHOOSE) as again:
+        assert again == first
+
+
+@pytest.mark.ros
+def test_a_domain_with_a_node_of_another_program_is_left_alone() -> None:
+    with at_work(CHOOSE) as wanted:
+        pass
+    with at_work(TALK, ROS_DOMAIN_ID=wanted) as talks:
+        assert talks == "talks"
+        with at_work(CHOOSE) as other:
+            assert 1 <= int(other) <= 100
+            assert other != wanted
+    with at_work(CHOOSE) as again:
+        assert again == wanted
 
 
 @pytest.mark.parametrize("around", [{}, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, {"ROS_LOCALHOST_ONLY": "1"}])

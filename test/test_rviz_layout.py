@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from rclpy.qos import ReliabilityPolicy
 
 from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.outputs import Outputs
+from fsmde_ros.replay_settings import own_domain
 from fsmde_ros.rviz_layout import NUSCENES, SHIPPED, RvizView, layout, main, write_layout
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ def topics(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.fixture
 def publishers() -> Iterator[dict[str, tuple[str, ReliabilityPolicy]]]:
     """Type and reliability by topic, of everything that node and evaluator publish for the nuScenes cameras."""
-    domain = os.getpid() % 90 + 10
+    domain = own_domain()
     context = Context()
     rclpy.init(context=context, domain_id=domain)
     node = LifecycleNode("surround_depth", context=context)

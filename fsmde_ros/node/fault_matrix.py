@@ -27,7 +27,7 @@ from fsmde_ros.node.fault_cases import Case, all_cases
 from fsmde_ros.node.fault_judge import Result, judge
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, cut, untrained_checkpoint
 from fsmde_ros.provenance import describe_run
-from fsmde_ros.replay_settings import environment, lossless
+from fsmde_ros.replay_settings import environment, lossless, own_domain
 
 DEADLINE_S = 0.1  # of the node, in the time of the bag
 COLUMNS = (
@@ -169,8 +169,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = [case.name for case in all_cases(("a", "b"))]
     if unknown := [name for name in options.only if name not in known]:
         parser.error(f"--only: no case {', '.join(unknown)}; there are: {'; '.join(known)}")
-    domain = os.getpid() % 100 + 1
-    os.environ.update(environment(domain))
+    domain = own_domain()
+    os.environ.update(environment())
     command = f"python -m fsmde_ros.node.fault_matrix {shlex.join(map(str, given))}"
     end_on_signals()
     try:

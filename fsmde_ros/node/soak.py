@@ -28,7 +28,7 @@ from fsmde_ros.errors import FsmdeError
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, untrained_checkpoint
 from fsmde_ros.provenance import describe_run
-from fsmde_ros.replay_settings import environment, lossless
+from fsmde_ros.replay_settings import environment, lossless, own_domain
 
 NS = 1_000_000_000
 FAULTS = (
@@ -88,7 +88,7 @@ def soak(
 
     Raises RehearsalError where the node does not start; ends early where it does not live on.
     """
-    domain = os.getpid() % 100 + 1
+    domain = own_domain()
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory() as folder:
         given = {"sync.deadline_s": 0.1 / rate, "diagnostics.period_s": 1.0, **lossless(cameras(bag))}
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/results/soak.json"))
     options = parser.parse_args(argv)
     given = shlex.join(sys.argv[1:] if argv is None else argv)
-    os.environ.update(environment(os.getpid() % 100 + 1))
+    os.environ.update(environment())
     parameters: dict[str, object] = {"rig_file": options.rig, "backend": options.backend}
     end_on_signals()
     try:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
@@ -16,12 +15,13 @@ from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.messages import stamp_ns
 from fsmde_ros.replay_report import ScoredPoints
+from fsmde_ros.replay_settings import own_domain
 
 
 @pytest.fixture
 def node() -> Iterator[Node]:
     context = Context()
-    rclpy.init(context=context, domain_id=os.getpid() % 90 + 10)
+    rclpy.init(context=context, domain_id=own_domain())
     node = Node("evaluate_replay", context=context)
     yield node
     node.destroy_node()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from fsmde_ros.cloud_layout import pack_cloud
 from fsmde_ros.geometry import invert, rigid, transform
 from fsmde_ros.node.evaluator_node import cloud_points
+from fsmde_ros.replay_settings import own_domain
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import write_rig
 
@@ -56,7 +56,7 @@ def test_points_without_a_return_are_left_out() -> None:
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    domain = os.getpid() % 90 + 10
+    domain = own_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     context = Context()
     rclpy.init(context=context, domain_id=domain)

@@ -26,6 +26,7 @@ from fsmde_ros.node.fault_matrix import DEADLINE_S, loss_lines, main, node_param
 from fsmde_ros.node.pipeline import receive
 from fsmde_ros.node.rehearsal import Heard, NodeProcess, Report, Stage
 from fsmde_ros.provenance import sha256_of
+from fsmde_ros.replay_settings import free_domain
 from fsmde_ros.rig import Camera
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_messages import COMPRESSED, INFO, TYPESTORE, camera_info, compressed_image
@@ -37,7 +38,7 @@ NAMES = ("left", "middle", "right")
 SIZE = (96, 160)
 START, PERIOD, STEP, COUNT = 1_600_000_000_000_000_000, 100_000_000, 15_000_000, 36
 RATE = 0.5
-DOMAIN = 20 + os.getpid() % 80
+DOMAIN = free_domain()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import array
 import gc
-import os
 import threading
 import time
 
@@ -34,11 +33,12 @@ from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.estimation import build_estimator
 from fsmde_ros.node.messages import stamp_message, stamp_ns
 from fsmde_ros.node.surround_depth_node import SurroundDepthNode
+from fsmde_ros.replay_settings import free_domain
 from fsmde_ros.rig_file import write_rig
 
 pytestmark = pytest.mark.ros
 
-DOMAIN = 120 + os.getpid() % 80
+DOMAIN = free_domain()
 NAMES = ("left", "middle", "right")
 SIZE = (96, 160)
 START, PERIOD_NS, STEP_NS = 1_532_402_927_000_000_000, 100_000_000, 20_000_000

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -23,6 +22,8 @@ from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
+
+from fsmde_ros.replay_settings import own_domain
 
 pytestmark = pytest.mark.ros
 
@@ -93,7 +94,7 @@ class Listener:
 
 @pytest.fixture
 def domain() -> int:
-    return os.getpid() % 90 + 10
+    return own_domain()
 
 
 @pytest.fixture(autouse=True)

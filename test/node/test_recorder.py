@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -21,12 +20,14 @@ from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from fsmde_ros.replay_settings import own_domain
+
 pytestmark = pytest.mark.ros
 
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
-    domain = os.getpid() % 90 + 10
+    domain = own_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     context = Context()
     rclpy.init(context=context, domain_id=domain)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from fsmde_ros.node.messages import camera_to_info, columns_to_message, float_to
 from fsmde_ros.node.placement import Placement
 from fsmde_ros.node.rerun_view import RerunView, ViewOptions, parse_arguments
 from fsmde_ros.node.transforms import RigFileExtrinsics
+from fsmde_ros.replay_settings import own_domain
 from fsmde_ros.rerun_recording import socket_address
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import write_rig
@@ -106,7 +106,7 @@ def rig(ring: Callable[[tuple[str, ...], tuple[int, int]], Rig]) -> Rig:
 
 @pytest.fixture
 def talker(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Talker]:
-    domain = os.getpid() % 90 + 10
+    domain = own_domain()
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     talker = Talker(rig, domain)

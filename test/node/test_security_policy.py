@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -16,11 +14,11 @@ from fsmde_ros.errors import ConfigError
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.node.security_policy import Grants, grants, main, to_xml
 from fsmde_ros.node.surround_depth_node import SurroundDepthNode
+from fsmde_ros.replay_settings import free_domain
 from fsmde_ros.rig_file import write_rig
 
 SHIPPED = Path(__file__).parents[2] / "security" / "surround_depth.policy.xml"
 NUSCENES = ("cam_front", "cam_front_right", "cam_back_right", "cam_back", "cam_back_left", "cam_front_left")
-DOMAINS = itertools.count(20 + os.getpid() % 70)  # one each: the graph remembers nodes of the same name for long
 
 
 def granted_by(xml):
@@ -62,7 +60,7 @@ def test_the_grants_are_the_nodes_own_list(parameters, namespace, ring, tiny_che
     words = {name: str(value).lower() if isinstance(value, bool) else value for name, value in given.items()}
     arguments = [word for name, value in words.items() for word in ("-p", f"{name}:={value}")]
     remap = [] if namespace == "/" else ["-r", f"__ns:={namespace}"]
-    rclpy.init(args=["--ros-args", *arguments, *remap], domain_id=next(DOMAINS))
+    rclpy.init(args=["--ros-args", *arguments, *remap], domain_id=free_domain())
     try:
         node = SurroundDepthNode()
         assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS, node.problem

@@ -36,12 +36,12 @@ from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.geometry import scale_intrinsics
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.messages import camera_to_info, image_to_depth, stamp_message, stamp_ns
-from fsmde_ros.replay_settings import lossless
+from fsmde_ros.replay_settings import free_domain, lossless
 from fsmde_ros.rig_file import write_rig
 
 pytestmark = pytest.mark.ros
 
-DOMAIN = 20 + os.getpid() % 80
+DOMAIN = free_domain()
 SIX = ("cam_front", "cam_front_right", "cam_back_right", "cam_back", "cam_back_left", "cam_front_left")
 THREE = ("left", "middle", "right")
 SIZE, INPUT_SIZE = (96, 160), (64, 96)
