@@ -41,10 +41,10 @@ lint: $(TEST)
 types: $(TEST)
 	$(VENV)/bin/mypy fsmde_ros training demo
 
-# Tests without DDS run side by side, a thread of torch each; those with DDS one by one, as they tell what gets lost.
+# Side by side: tests without DDS with a thread of torch each, those with DDS in a domain of their own each.
 unit: $(TEST)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not ros' -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
-	$(VENV)/bin/python -m pytest -m ros $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -m ros -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 coverage: $(TEST)
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)

@@ -23,7 +23,7 @@ from fsmde_ros.sources.bag_writer import write_bag
 from training.town.drive import TownDrive
 from training.town.settings import TownSettings
 
-pytestmark = [pytest.mark.ros, pytest.mark.slow]
+pytestmark = [pytest.mark.ros, pytest.mark.slow, pytest.mark.timeout(600)]  # it renders a drive and trains
 
 ROOT = Path(__file__).resolve().parents[2]
 WAIT_S = 240
