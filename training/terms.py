@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fsmde_ros.errors import ConfigError
@@ -93,7 +92,7 @@ def distillation_terms(
             disparity = torch.where(torch.isnan(disparity), shared.view.disparity, disparity)
         scale, shift = align_to_lidar(disparity, torch.where(lidar_known, lidar, torch.nan))
         targets = TeacherTargets(*teacher_depth(disparity, scale, shift, config.d_max))
-        terms.update(_teacher_terms(output, batch, targets, weights, config, shared))
+        terms.update(_teacher_terms(output, batch, targets, lidar_known, weights, config, shared))
     if shared is not None and weights.vrkd_features > 0:
         teacher, student = (losses.centred(f, batch.present) for f in (shared.view.features, output.features))
         pairs = batch.adjacent.nonzero()
@@ -106,28 +105,31 @@ def _teacher_terms(
     output: StudentOutput,
     batch: SweepBatch,
     targets: TeacherTargets,
+    lidar_known: Tensor,
     weights: LossWeights,
     config: StudentConfig,
     shared: SharedBins | None,
 ) -> dict[str, Tensor]:
     present = batch.present[:, :, None, None]
     in_range = present & targets.known & (targets.depth >= config.d_min) & torch.isfinite(targets.depth)
-    coarse_depth = at_bin_size(targets.depth, output.logits)
-    coarse_known = present & at_bin_size(targets.known, output.logits)
+    depth = around_centres(targets.depth, output.logits)
+    known = around_centres(present & targets.known, output.logits)
+    beyond = mean_where(torch.isinf(depth).float(), known)
     terms: dict[str, Tensor] = {}
     if weights.ckd > 0 or weights.vrkd > 0:
         if shared is None:
             # The centres learn from the metric truth alone: the teacher's part must not move them.
-            teacher = losses.soft_bins(coarse_depth, output.centers.detach(), weights.bin_sigma)
-            kept = at_bin_size(in_range, output.logits)
+            centers = output.centers.detach()
+            teacher, kept = teacher_bins(depth, around_centres(in_range, output.logits), centers, weights.bin_sigma)
         else:
             # it needs no alignment: also where that fails it says something, but not of what lies beyond the bins
             teacher = torch.softmax(shared.logits[:, :, :-1].detach().float(), dim=2)
-            kept = present & ~torch.isinf(coarse_depth)
+            kept = present & (beyond < 0.5)
         terms.update(_bin_terms(output, teacher, kept, batch.adjacent.nonzero(), weights))
     if weights.out_of_range > 0:
-        beyond = coarse_known & torch.isinf(coarse_depth)
-        terms["out_of_range"] = losses.out_of_range_loss(output.logits, beyond, coarse_known)
+        hit = around_centres(lidar_known, output.logits).any(0)  # whatever the teacher says
+        mask = known.any(0) | hit
+        terms["out_of_range"] = losses.out_of_range_loss(output.logits, beyond.masked_fill(hit, 0), mask)
     if weights.gradient > 0:
         terms["gradient"] = losses.gradient_matching(output.depth, targets.depth, in_range)
     return terms
@@ -178,7 +180,29 @@ def _consecutive_term(depth: Tensor, batch: SweepBatch) -> Tensor:
     return losses.photometric(first, second, moved, ignore_still=True)
 
 
-def at_bin_size(full: Tensor, logits: Tensor) -> Tensor:
-    """[B, V, H, W] at the size of the bin maps: the pixel nearest to each cell's centre, never a mixture."""
-    resized = F.interpolate(full.float(), size=logits.shape[-2:], mode="nearest-exact")
-    return resized > 0.5 if full.dtype == torch.bool else resized
+def teacher_bins(depth: Tensor, inside: Tensor, centers: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+    """What a teacher's depth says of the bins: probabilities [B, V, N, h, w], and where they count, [B, V, h, w] bool.
+
+    Args:
+        depth: [4, B, V, h, w] metres, of ``around_centres``; ``inside``: where it is known and within the bins.
+        centers: [B, N] metres.
+        sigma: width of the soft bins in log depth, see ``losses.soft_bins``.
+    """
+    each = torch.stack([losses.soft_bins(pixels, centers, sigma) for pixels in depth])
+    return mean_where(each, inside.unsqueeze(3)), inside.any(0)
+
+
+def around_centres(full: Tensor, logits: Tensor) -> Tensor:
+    """[B, V, H, W] to [4, B, V, h, w]: the four pixels in whose middle lies the centre of each cell of the bin maps.
+
+    One of them alone lies half a pixel off: of a road 60 m away it is 9 % nearer than the centre.
+    """
+    step = full.shape[-1] // logits.shape[-1]
+    middle = (step // 2 - 1, step // 2)
+    return torch.stack([full[..., y::step, x::step] for y in middle for x in middle])
+
+
+def mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the first dimension of what is in the mask, 0 where nothing is."""
+    count = mask.sum(0)
+    return torch.where(mask, values, 0.0).sum(0) / count.clamp(min=1)

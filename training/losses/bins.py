@@ -83,10 +83,12 @@ def out_of_range_loss(logits: Tensor, out_of_range: Tensor, mask: Tensor) -> Ten
 
     Args:
         logits: [B, V, N + 1, h, w].
-        out_of_range: [B, V, h, w] bool, the truth.
+        out_of_range: [B, V, h, w], the truth: 0, 1, or the share of a cell that is.
         mask: [B, V, h, w] bool, where the truth is known.
     """
     z = logits.float()
     # sigmoid(margin) equals the softmax probability of the last bin against all others together.
     margin = z[:, :, -1] - torch.logsumexp(z[:, :, :-1], dim=2)
-    return masked_mean(F.binary_cross_entropy_with_logits(margin, out_of_range.float(), reduction="none"), mask)
+    return masked_mean(
+        F.binary_cross_entropy_with_logits(margin, out_of_range.float(), reduction="none"), mask
+    )
