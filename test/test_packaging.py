@@ -14,7 +14,13 @@ from fsmde_ros.rig_file import read_rig
 
 ROOT = Path(__file__).parent.parent
 # Python packages of ROS that our code imports, and what else it imports that rosdep has a key for.
-KEYS = {"cv2": "python3-opencv", "numpy": "python3-numpy", "yaml": "python3-yaml", "matplotlib": "python3-matplotlib"}
+KEYS = {
+    "tf2_ros": "tf2_ros_py",
+    "cv2": "python3-opencv",
+    "numpy": "python3-numpy",
+    "yaml": "python3-yaml",
+    "matplotlib": "python3-matplotlib",
+}
 WITHOUT_KEY = {"torch", "safetensors", "rosbags", "nuscenes", "pyquaternion"}
 
 
@@ -32,9 +38,7 @@ def dependencies() -> set[str]:
 
 
 def test_every_ros_package_that_is_imported_is_a_dependency() -> None:
-    ros = {
-        name for name in imported() if re.fullmatch(r"\w+_msgs|\w+_srvs|\w+_interfaces|rclpy|tf2_ros|launch\w*", name)
-    }
+    ros = {name for name in imported() if re.fullmatch(r"\w+_msgs|\w+_srvs|\w+_interfaces|rclpy|launch\w*", name)}
     assert {"rclpy", "sensor_msgs", "launch_ros"} <= ros
     assert ros <= dependencies()
     assert {KEYS[name] for name in imported() & set(KEYS)} <= dependencies()
