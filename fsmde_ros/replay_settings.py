@@ -12,6 +12,7 @@ from fsmde_ros.sources.bag_file import open_bag
 
 KEPT = 100  # messages that wait for a listener which is late
 PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
+IMAGES = ("image_rect", "image_rect/compressed", "image_raw", "image_raw/compressed")  # by input.rectified, .transport
 DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
 DISCOVERY_PORT = 7410  # UDP, of the first participant of domain 0 (DDSI-RTPS 2.5, 9.6.2.4); 250 more for each domain
 PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"  # beside the package in a checkout only
@@ -92,7 +93,7 @@ def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:
     root = f"/{namespace.strip('/')}".rstrip("/")
     overrides: dict[str, object] = {}
     for name in cameras:
-        for topic in ("image_rect", "image_rect/compressed"):
+        for topic in IMAGES:  # the node takes one of them; what it does not subscribe to has no effect
             overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.reliability"] = "reliable"
             overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.depth"] = KEPT
         for what in ("image_rect", "camera_info"):
@@ -111,10 +112,11 @@ def patience(pace: str) -> dict[str, object]:
 def heard_topics(bag: Path, cameras: Iterable[str], lidars: Iterable[str]) -> list[str]:
     """What of a bag the node and the evaluator listen to; nothing may be played before they do.
 
+    Of each camera all images that the node could take: the player waits for a listener of one of them.
     ``lidars``: topics without the first slash, or frames that name them. Raises SourceError where there is none or it
     is damaged.
     """
-    wanted = [f"/{name}/{what}" for name in cameras for what in ("image_rect/compressed", "camera_info")]
+    wanted = [f"/{name}/{what}" for name in cameras for what in (*IMAGES, "camera_info")]
     wanted += [*(f"/{frame}" for frame in lidars), "/odom"]
     with open_bag(bag) as opened:
         return [topic for topic in wanted if topic in opened.types]

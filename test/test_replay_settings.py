@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
@@ -26,6 +27,7 @@ from fsmde_ros.replay_settings import (
     patience,
 )
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.sources.bag_messages import COMPRESSED, RAW, TYPESTORE
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
 
@@ -55,17 +57,48 @@ def assert_over_loopback(variables: dict[str, str], command: Sequence[str] = (sy
     assert set(found["addresses"]) <= {"127.0.0.1", "0.0.0.0", "239.255.0.1"}  # the others are listened to only
 
 
+IMAGES = ("image_rect", "image_rect/compressed", "image_raw", "image_raw/compressed")
+
+
 def test_overrides_name_every_topic_in_full() -> None:
+    images = {f"qos_overrides./lorry/left/{image}.subscription.reliability": "reliable" for image in IMAGES}
+    depths = {f"qos_overrides./lorry/left/{image}.subscription.depth": 100 for image in IMAGES}
     assert lossless(["left"], "/lorry/") == {
-        "qos_overrides./lorry/left/image_rect.subscription.reliability": "reliable",
-        "qos_overrides./lorry/left/image_rect.subscription.depth": 100,
-        "qos_overrides./lorry/left/image_rect/compressed.subscription.reliability": "reliable",
-        "qos_overrides./lorry/left/image_rect/compressed.subscription.depth": 100,
+        **images,
+        **depths,
         "qos_overrides./lorry/left/depth/image_rect.publisher.depth": 100,
         "qos_overrides./lorry/left/depth/camera_info.publisher.depth": 100,
         "qos_overrides./lorry/surround_depth/points.publisher.depth": 100,
     }
     assert "qos_overrides./left/depth/image_rect.publisher.depth" in lossless(["left"])
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("image", IMAGES)
+def test_overrides_reach_the_image_that_is_taken_and_disturb_no_other(image: str) -> None:
+    """Of the topics that the settings name a node subscribes to one only."""
+    from rclpy.context import Context
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+    from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
+    from rclpy.qos_overriding_options import QoSOverridingOptions
+    from sensor_msgs.msg import Image
+
+    context = Context()
+    context.init(domain_id=own_domain())
+    try:
+        given = [Parameter(name, value=value) for name, value in lossless(["left"]).items()]
+        node = Node("takes_one", context=context, parameter_overrides=given)
+        options = QoSOverridingOptions.with_default_policies()
+        node.create_subscription(
+            Image, f"left/{image}", lambda _: None, qos_profile_sensor_data, qos_overriding_options=options
+        )
+        [end] = node.get_subscriptions_info_by_topic(f"/left/{image}")
+        assert end.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        assert node.get_parameter(f"qos_overrides./left/{image}.subscription.depth").value == 100
+        node.destroy_node()
+    finally:
+        context.shutdown()
 
 
 def test_a_node_that_is_waited_for_may_wait_for_its_cameras() -> None:
@@ -148,6 +181,14 @@ def test_another_middleware_keeps_its_settings(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp")
     assert loopback(PROFILES) == {}
     assert environment()["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+
+
+def test_every_image_that_the_node_could_take_is_waited_for(tmp_path: Path) -> None:
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, kind in (("/left/image_raw", RAW), ("/left/image_raw/compressed", COMPRESSED), ("/left/depth", RAW)):
+            writer.add_connection(topic, kind, typestore=TYPESTORE)
+    heard = heard_topics(tmp_path / "bag", ["left"], [])
+    assert heard == ["/left/image_raw", "/left/image_raw/compressed"]
 
 
 def test_only_what_the_bag_has_is_waited_for(tmp_path: Path) -> None:

@@ -49,23 +49,24 @@ def _has_type_support(folder: str) -> bool:
 
 
 def offered_qos(connection: Connection) -> QoSProfile:
-    """QoS to publish a connection with: what the bag says was offered, else reliable, volatile.
+    """QoS to publish a connection with: the durability and depth that the bag says were offered, always reliable.
 
-    ``/tf_static`` is latched whatever the bag says, as everybody who asks for it expects.
+    Reliable serves every subscriber. A recording of sensors often says best effort, which one that asks for reliable,
+    so that nothing of a measurement is lost, would never match. ``/tf_static`` is latched whatever the bag says, as
+    everybody who asks for it expects.
     """
     extension = connection.ext
     profiles = extension.offered_qos_profiles if isinstance(extension, ConnectionExtRosbag2) else []
     offered = profiles[0] if profiles else None
     latched = connection.topic == "/tf_static"
-    best_effort, depth = False, MIN_DEPTH
+    depth = MIN_DEPTH
     if offered is not None:
         latched = latched or offered.durability == QosDurability.TRANSIENT_LOCAL
-        best_effort = offered.reliability == QosReliability.BEST_EFFORT
         depth = min(max(depth, offered.depth), MAX_DEPTH)
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
         depth=depth,
-        reliability=ReliabilityPolicy.BEST_EFFORT if best_effort else ReliabilityPolicy.RELIABLE,
+        reliability=ReliabilityPolicy.RELIABLE,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
     )
 

@@ -42,24 +42,34 @@ class SweepGate:
     """
 
     def __init__(self, first_stamps_ns: Mapping[str, Sequence[int]]) -> None:
-        """``first_stamps_ns``: some stamps of each camera, to learn their offsets from."""
+        """``first_stamps_ns``: as for ``go_by``."""
+        self.timeouts = 0
+        self.go_by(first_stamps_ns)
+
+    def go_by(self, first_stamps_ns: Mapping[str, Sequence[int]]) -> None:
+        """Heed these cameras alone and forget what is under way; images of others pass at any time.
+
+        ``first_stamps_ns``: some stamps of each camera, nanoseconds, to learn their offsets from.
+        """
+        self._cameras = frozenset(first_stamps_ns)
         self._offsets = StampOffsets(tuple(first_stamps_ns), "", WINDOW_NS)
         pairs = sorted((stamp, camera) for camera, stamps in first_stamps_ns.items() for stamp in stamps)
         for stamp, camera in pairs:
             self._offsets.learn(camera, stamp)
         self.under_way: int | None = None
-        self.timeouts = 0
 
     def may_publish(self, camera: str, stamp_ns: int) -> bool:
-        """Whether the image belongs to the sweep under way, or none is."""
+        """Whether the image belongs to the sweep under way, or none is, or the camera does not count."""
         period = self._offsets.period_ns
+        if camera not in self._cameras:
+            return True
         if self.under_way is None or period is None:  # without a period there is one sweep only
             return True
         return self._offsets.aligned(camera, stamp_ns) <= self.under_way + period // 2
 
     def published(self, camera: str, stamp_ns: int) -> None:
         """An image of the camera went out."""
-        if self.under_way is None:
+        if self.under_way is None and camera in self._cameras:
             self.under_way = self._offsets.aligned(camera, stamp_ns)
 
     def reported(self, sweep_stamp_ns: int) -> None:

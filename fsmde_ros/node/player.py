@@ -36,6 +36,7 @@ from fsmde_ros.sources.bag_file import BagFile, open_bag
 CLOCK_STEP_S = 0.01
 LOOK_S = 0.05  # between two looks at who listens
 SETTLED_LOOKS = 20  # without anybody new; counted in looks, as a machine that stalls finds nobody in that time
+SILENT_LOOKS = 100  # after that many the log says what is waited for
 ACKNOWLEDGE_S = 5.0
 LEARNT_STAMPS = 16  # of each camera, to learn how they fire one after another
 
@@ -51,8 +52,8 @@ class ReplayOptions:
         remap: name in the bag to name to publish under.
         pace: "clock", or "node": never more than one sweep under way.
         sweep_timeout: longest wait for a sweep report under ``pace`` "node".
-        wait_for: topics of the bag that somebody must listen to before anything is played; empty
-            means the images.
+        wait_for: topics of the bag that somebody must listen to before anything is played, of the
+            images of one camera one of them; empty means any image.
         wait_for_subscribers: longest wait for that.
     """
 
@@ -97,6 +98,7 @@ class Player:
             raise SourceError(f"bag {options.bag}: --wait-for {', '.join(silent)}: not among the topics to play")
         self._images = self._playlist.images
         self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
+        self._first_stamps: dict[str, list[int]] = {}
         self._gate: SweepGate | None = None
         if options.pace == "node":
             self._gate = self._open_gate()
@@ -118,7 +120,9 @@ class Player:
             raise SourceError(
                 f"bag {self._options.bag}: --pace node goes by images, and the bag has none to play; use --pace clock"
             )
-        gate = SweepGate({topic: self._playlist.first_stamps(topic, LEARNT_STAMPS) for topic in sorted(self._images)})
+        for topic in sorted(self._images):  # here, as the bag is read one way at a time
+            self._first_stamps[topic] = self._playlist.first_stamps(topic, LEARNT_STAMPS)
+        gate = SweepGate(self._first_stamps)
         self._node.create_subscription(
             DiagnosticArray,
             self._options.sweep_topic,
@@ -128,19 +132,70 @@ class Player:
         return gate
 
     def wait_for_subscribers(self) -> None:
-        """Return when the topics to wait for have a subscriber and no more turn up, or in time."""
-        watched = sorted(self._options.wait_for or self._images or self._publishers)
+        """Return when the topics to wait for have a subscriber and no more turn up, or in time.
+
+        Without topics to wait for a subscriber of any image will do, as a bag may have more than a node wants; it
+        gets twice the time to subscribe to the others.
+        """
+        wanted = self._options.wait_for
+        groups = self._playlist.alternatives(sorted(wanted or self._images or self._publishers))
+        any_will_do = bool(self._images) and not wanted
         deadline = time.monotonic() + self._options.wait_for_subscribers
-        count, same, alone = -1, 0, watched
+        known: list[int] = []
+        looks = same = 0
+        alone, enough = groups, False
         while time.monotonic() < deadline and not self._stop:
-            now = sum(p.get_subscription_count() for p in self._publishers.values())
-            count, same = now, same + 1 if now == count else 0
-            alone = [t for t in watched if not self._publishers[t].get_subscription_count()]
-            if not alone and self._node_reports() and same >= SETTLED_LOOKS:
-                return
+            counts = [p.get_subscription_count() for p in self._publishers.values()]
+            known, same = counts, same + 1 if counts == known else 0
+            alone = [group for group in groups if not any(map(self._is_heard, group))]
+            enough = not alone or (any_will_do and len(alone) < len(groups))
+            if enough and self._node_reports() and same >= SETTLED_LOOKS * (2 if alone else 1):
+                break
+            looks += 1
+            if looks == SILENT_LOOKS:
+                self._tell_waiting([] if enough else alone)
             rclpy.spin_once(self._node, timeout_sec=LOOK_S)
-        if alone and not self._stop and self._options.wait_for_subscribers > 0:
-            self._node.get_logger().warning(f"nobody listens to {', '.join(alone)}; playing all the same")
+        if not self._stop and self._options.wait_for_subscribers > 0:
+            self._tell_listeners([] if enough else alone)
+
+    def _tell_listeners(self, alone: Sequence[Sequence[str]]) -> None:
+        log = self._node.get_logger()
+        if alone:
+            log.warning(f"nobody listens to {_listed(alone)}; playing all the same")
+            return
+        if not self._node_reports():
+            log.warning(f"nobody publishes {self._options.sweep_topic}; playing all the same")
+        unheard = sorted(topic for topic in self._images if not self._is_heard(topic))
+        if unheard:
+            log.info(f"images that are played with nobody listening: {', '.join(unheard)}")
+
+    def _tell_waiting(self, alone: Sequence[Sequence[str]]) -> None:
+        missing = [f"a listener of {_listed(alone)}"] if alone else []
+        if not self._node_reports():
+            missing.append(f"a publisher of {self._options.sweep_topic}")
+        what = " and ".join(missing) or "no more listeners to turn up"
+        self._node.get_logger().info(f"waiting for {what}, at most {self._options.wait_for_subscribers:g} s")
+
+    def _is_heard(self, topic: str) -> bool:
+        return bool(self._publishers[topic].get_subscription_count())
+
+    def _heed_listeners(self, gate: SweepGate) -> None:
+        """Have the gate go by the images that the reporting node listens to: it reports no sweep of others.
+
+        Where none is known, by those that anybody listens to; where nobody does, by all, so that a node that starts
+        late finds most of the bag still to come.
+        """
+        reporting = {
+            (end.node_namespace, end.node_name)
+            for end in self._node.get_publishers_info_by_topic(self._options.sweep_topic)
+        }
+        heard = [topic for topic in self._first_stamps if self._is_heard(topic)]
+        by_node = [topic for topic in heard if reporting & self._listeners(topic)]
+        gate.go_by({topic: self._first_stamps[topic] for topic in by_node or heard or self._first_stamps})
+
+    def _listeners(self, topic: str) -> set[tuple[str, str]]:
+        ends = self._node.get_subscriptions_info_by_topic(self._publishers[topic].topic_name)
+        return {(end.node_namespace, end.node_name) for end in ends}
 
     def _node_reports(self) -> bool:
         return self._gate is None or self._node.count_publishers(self._options.sweep_topic) > 0
@@ -150,6 +205,7 @@ class Player:
         while not self._stop:
             if self._gate is not None:
                 self._gate.restart()
+                self._heed_listeners(self._gate)
             self._play_once()
             if not self._options.loop:
                 break
@@ -202,6 +258,7 @@ class Player:
                     f"within {self._options.sweep_timeout:g} s: is the node running, or were images lost on the way "
                     "(config/fastdds.xml)? Going on"
                 )
+                self._heed_listeners(gate)  # a node may have come or gone
                 return
             rclpy.spin_once(self._node, timeout_sec=0.05)
 
@@ -228,6 +285,10 @@ class Player:
         return line
 
 
+def _listed(groups: Sequence[Sequence[str]]) -> str:
+    return ", ".join(" or ".join(group) for group in groups)
+
+
 def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
     """Options from the command line; argparse ends the program on a bad one."""
     parser = argparse.ArgumentParser(prog="replay", description="Play a rosbag2 bag into ROS 2.")
@@ -242,7 +303,7 @@ def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
     parser.add_argument("--pace", choices=("clock", "node"), default="clock", help="real time, or as the node keeps up")
     parser.add_argument("--sweep-topic", default="/surround_depth/sweep", help="reports that --pace node waits for")
     parser.add_argument("--sweep-timeout", type=float, default=30.0, help="longest wait for a report, seconds (30)")
-    parser.add_argument("--wait-for", nargs="+", default=[], help="topics that need a listener first (the images)")
+    parser.add_argument("--wait-for", nargs="+", default=[], help="topics that need a listener first (any image)")
     parser.add_argument("--wait-for-subscribers", type=float, default=10.0, help="longest wait for that, seconds (10)")
     values = vars(parser.parse_args(arguments))
     pairs = [pair.split(":=") for pair in values.pop("remap")]

@@ -11,6 +11,7 @@ from fsmde_ros.node.bag_topics import is_latched, message_class
 from fsmde_ros.node.pacing import NS
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import IMAGE_TYPES
+from fsmde_ros.sources.bag_rig import camera_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Playlist:
     Attributes:
         connections: topics, types and offered QoS.
         left_out: "topic (type)" of what is wanted and has no message package here.
-        images: topics of images.
+        images: topics of images, also of those that no node may want: depth, infrared, one more camera.
         claimed: messages of these connections that the bag says it has.
     """
 
@@ -60,6 +61,15 @@ class Playlist:
         self.images = {c.topic for c in self.connections if c.msgtype in IMAGE_TYPES}
         self._bag, self._begin = bag, bag.start_ns + round(start_s * NS)
         self._end = None if duration_s is None else self._begin + round(duration_s * NS)
+
+    def alternatives(self, topics: Sequence[str]) -> list[list[str]]:
+        """``topics`` in groups: the images of one camera together, as a node takes one kind; others each alone."""
+        groups: dict[tuple[bool, str], list[str]] = {}
+        for topic in topics:
+            is_image = topic in self.images
+            key = camera_of(topic, self._bag.types[topic]) if is_image else topic
+            groups.setdefault((is_image, key), []).append(topic)
+        return list(groups.values())
 
     def first_stamps(self, topic: str, count: int) -> list[int]:
         """Stamps of the first images of a topic, nanoseconds. Raises SourceError where the bag is damaged."""

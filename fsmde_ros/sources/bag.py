@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.errors import FsmdeError, SourceError
-from fsmde_ros.geometry import transform
+from fsmde_ros.geometry import compose, transform
 from fsmde_ros.pixel_layout import decode_pixels
 from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.rig import Rig
@@ -62,20 +62,22 @@ class _Plan:
 
 
 def read_rig_of_bag(
-    path: Path | str, vehicle_frame: str = "base_link", ground_z: float = 0.0
+    path: Path | str, vehicle_frame: str = "base_link", ground_z: float = 0.0, cameras: Iterable[str] = ()
 ) -> tuple[Rig, dict[str, Array]]:
     """The rig of a bag from its CameraInfo and fixed transforms, and its LiDARs.
+
+    ``ground_z``: metres; ``cameras``: names of those to take, empty means all.
 
     Returns:
         the rig, and ``lidar_to_vehicle`` [4, 4] by frame of the LiDAR.
 
     Raises:
-        SourceError: there is no bag, it is damaged, or it has no CameraInfo.
+        SourceError: there is no bag, it is damaged, or it has no CameraInfo, or none of a camera that is named.
         RigError: a camera is not calibrated or not fixed to ``vehicle_frame``.
     """
     with open_bag(path) as bag:
         tree = read_transforms(bag)
-        rig = rig_of_bag(bag, tree, vehicle_frame, ground_z)
+        rig = rig_of_bag(bag, tree, vehicle_frame, ground_z, cameras)
         return rig, dict(lidars_of_bag(bag, tree, vehicle_frame))
 
 
@@ -214,19 +216,20 @@ def _mount(bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Arr
 
 
 def _poses(bag: BagFile, tree: TransformTree, vehicle_frame: str) -> Callable[[int], Array | None]:
-    """``vehicle_to_map`` at a stamp, from the transforms, or else from an odometry of the vehicle."""
+    """``vehicle_to_map`` at a stamp, from moving transforms, or else from an odometry of the vehicle."""
     root = tree.root(vehicle_frame)
-    if root != vehicle_frame:
+    # Through fixed frames alone, such as base_footprint over base_link, the root is on the vehicle and no map.
+    if tree.lookup(vehicle_frame, root) is None:
         return lambda stamp_ns: tree.lookup(vehicle_frame, root, stamp_ns)
     track = PoseTrack()
     for topic in bag.topics(ODOMETRY)[:1]:
         for _, data in bag.messages([topic]):
             message = bag.decode(topic, data)
-            if message.child_frame_id.lstrip("/") == vehicle_frame:
+            vehicle_to_child = tree.lookup(vehicle_frame, message.child_frame_id)
+            if vehicle_to_child is not None:
                 pose = message.pose.pose
-                track.add(
-                    bag.stamp_ns(topic, data), pose_of(pose.orientation, pose.position, f"bag {bag.path}: {topic}")
-                )
+                child_to_map = pose_of(pose.orientation, pose.position, f"bag {bag.path}: {topic}")
+                track.add(bag.stamp_ns(topic, data), compose(child_to_map, vehicle_to_child))
     return track.at
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,13 @@ from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
 
 TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
+# Topics of the node beside the name of a camera, in the order of ``find_cameras``, and its parameters for them.
+NODE_INPUTS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("image_rect/compressed", COMPRESSED): (),
+    ("image_rect", RAW): ("input.transport:=raw",),
+    ("image_raw/compressed", COMPRESSED): ("input.rectified:=false",),
+    ("image_raw", RAW): ("input.rectified:=false", "input.transport:=raw"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,24 +105,69 @@ def pose_of(rotation: Any, translation: Any, where: str) -> NDArray[np.float64]:
     return pose
 
 
-def rig_of_bag(bag: BagFile, tree: TransformTree, vehicle_frame: str = "base_link", ground_z: float = 0.0) -> Rig:
-    """The rig of all cameras that have a CameraInfo, in the order of the fixed transforms.
+def node_inputs(bag: BagFile, cameras: Sequence[str]) -> tuple[str, ...] | None:
+    """Parameters with which the node takes the images that the bag has of all ``cameras``, as ``name:=value``.
+
+    Empty where its defaults do; None where no setting fits them all.
+    """
+    for (image, msgtype), parameters in NODE_INPUTS.items():
+        topics = [f"/{name}/{image}" for name in cameras]
+        if all(bag.types.get(topic) == msgtype and _is_photograph(bag, topic) for topic in topics):
+            return parameters
+    return None
+
+
+def rig_of_bag(
+    bag: BagFile,
+    tree: TransformTree,
+    vehicle_frame: str = "base_link",
+    ground_z: float = 0.0,
+    cameras: Iterable[str] = (),
+) -> Rig:
+    """The rig of the cameras that have a CameraInfo, in the order of the fixed transforms.
+
+    ``cameras``: names of those to take, as in ``find_cameras``; empty means all.
 
     Raises:
-        SourceError: the bag has no CameraInfo.
+        SourceError: the bag has no CameraInfo, or nothing usable of a camera that is named.
         RigError: a CameraInfo is not calibrated, or its frame is not fixed to the vehicle frame.
     """
-    found = [camera for camera in find_cameras(bag).values() if camera.info]
-    if not found:
+    names = {name.strip("/") for name in cameras}
+    known = {name: topics for name, topics in find_cameras(bag).items() if topics.info}
+    if not known:
         raise SourceError(
             f"bag {bag.path}: no topic <camera>/camera_info (sensor_msgs/msg/CameraInfo); it has {bag.listing()}"
         )
-    cameras = [camera for topics in found if (camera := _camera(bag, tree, topics, vehicle_frame)) is not None]
-    if not cameras:
+    if names - known.keys():
+        raise SourceError(
+            f"bag {bag.path}: no camera {', '.join(sorted(names - known.keys()))} with a camera_info; it has "
+            f"{', '.join(sorted(known))}"
+        )
+    found: list[Camera] = []
+    problems: list[RigError] = []
+    for name, topics in known.items():
+        if names and name not in names:
+            continue
+        try:
+            camera = _camera(bag, tree, topics, vehicle_frame)
+        except RigError as error:
+            problems.append(error)
+            continue
+        if camera is not None:
+            found.append(camera)
+        elif names:
+            raise SourceError(
+                f"bag {bag.path}: {topics.info}: has no messages, or is of depth images; take {name} out of --cameras"
+            )
+    if problems:
+        usable = " ".join(sorted(camera.name for camera in found))
+        instead = f"; or take only cameras that can be used: rig_from_bag with --cameras {usable}" if usable else ""
+        raise RigError(f"{problems[0]}{instead}") from problems[0]
+    if not found:
         raise SourceError(f"bag {bag.path}: its CameraInfo topics have no messages or are of depth images only")
     order = tree.fixed_frames
-    cameras.sort(key=lambda camera: (order.index(camera.frame) if camera.frame in order else len(order), camera.name))
-    return Rig(tuple(cameras), vehicle_frame, ground_z)
+    found.sort(key=lambda camera: (order.index(camera.frame) if camera.frame in order else len(order), camera.name))
+    return Rig(tuple(found), vehicle_frame, ground_z)
 
 
 def _camera(bag: BagFile, tree: TransformTree, topics: CameraTopics, vehicle_frame: str) -> Camera | None:

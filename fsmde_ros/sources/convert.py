@@ -16,6 +16,8 @@ from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources import ddad
 from fsmde_ros.sources.bag import read_rig_of_bag
+from fsmde_ros.sources.bag_file import open_bag
+from fsmde_ros.sources.bag_rig import find_cameras, node_inputs
 from fsmde_ros.sources.bag_writer import Written, check_target, write_bag
 from fsmde_ros.sources.nuscenes import NuScenesDrives
 from fsmde_ros.sweep import Sweep
@@ -58,6 +60,9 @@ def rig_from_bag(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("bag", type=Path, help="folder of the bag, or its .mcap or .db3 file")
     parser.add_argument("out", type=Path, help="rig file to write (YAML)")
+    parser.add_argument(
+        "--cameras", nargs="+", default=[], metavar="NAME", help="only these: front of /front/camera_info"
+    )
     parser.add_argument("--vehicle-frame", default="base_link", help="frame of the vehicle (default: %(default)s)")
     parser.add_argument(
         "--ground-z",
@@ -141,9 +146,27 @@ def _convert_ddad(options: argparse.Namespace) -> None:
 def _write_rig(options: argparse.Namespace) -> None:
     if options.out.exists() and not options.overwrite:
         raise SourceError(f"{options.out}: exists already; choose another name, or --overwrite")
-    rig, lidars = read_rig_of_bag(options.bag, options.vehicle_frame, options.ground_z)
+    rig, lidars = read_rig_of_bag(options.bag, options.vehicle_frame, options.ground_z, options.cameras)
+    hint = _how_to_start(options.bag, rig.names, options.out)
     write_rig(rig, options.out, lidars)
     print(f"{options.out}: {len(rig)} cameras ({', '.join(rig.names)}), LiDAR: {', '.join(lidars) or 'none'}")
+    print(hint)
+
+
+def _how_to_start(bag_path: Path, cameras: Sequence[str], rig_file: Path) -> str:
+    """What the node needs to be told to take the images of the bag."""
+    with open_bag(bag_path) as bag:
+        inputs = node_inputs(bag, cameras)
+        if inputs is not None:
+            arguments = [f"rig_file:={rig_file}", *inputs]
+            return f"start the node with: --ros-args {' '.join(f'-p {argument}' for argument in arguments)}"
+        found = find_cameras(bag)
+        images = ", ".join(f"{name}: {found[name].image or 'no images'}" for name in cameras)
+    return (
+        "the node expects <camera>/image_rect or image_raw, raw or compressed, alike for all cameras; the bag has "
+        f"{images}. Leave cameras out with --cameras, or remap topics when you start the node: "
+        f"-r /{cameras[0]}/image_rect/compressed:=TOPIC"
+    )
 
 
 def _check_one_scene(root: Path, scenes: Sequence[str]) -> None:

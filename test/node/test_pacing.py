@@ -70,3 +70,24 @@ def test_gate_gives_up_and_counts() -> None:
     gate.restart()
     assert gate.under_way is None
     assert gate.timeouts == 1
+
+
+def test_cameras_that_do_not_count_pass_and_begin_no_sweep() -> None:
+    gate = gate_of(["front"])
+    assert gate.may_publish("infrared", 3 * MS)
+    gate.published("infrared", 3 * MS)
+    assert gate.under_way is None
+    gate.published("front", 8 * MS)
+    assert gate.may_publish("infrared", 500 * MS)
+    assert not gate.may_publish("front", 108 * MS)
+
+
+def test_a_gate_can_go_by_other_cameras() -> None:
+    gate = gate_of(["front", "back"])
+    gate.published("back", 33 * MS)
+    gate.give_up()
+    gate.published("back", 133 * MS)
+    gate.go_by({"front": [(start + 8) * MS for start in STARTS]})
+    assert (gate.under_way, gate.timeouts) == (None, 1)
+    gate.published("back", 233 * MS)
+    assert gate.under_way is None

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ PERIOD = NS // 20
 SWEEPS = 5
 CAMERAS = ("cam_front", "cam_back", "cam_left")
 OFFSETS = {"cam_front": 0, "cam_back": PERIOD // 3, "cam_left": PERIOD // 2}
+UNRECTIFIED = "/cam_back/image_raw/compressed"
 STORE = get_typestore(Stores.ROS2_JAZZY)
 
 
@@ -42,27 +43,42 @@ def topic_of(camera: str) -> str:
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three cameras that fire one after another, odometry, and a TF topic that has no wheel."""
-    path = tmp_path_factory.mktemp("player") / "bag"
+    """Three cameras that fire one after another, and a TF topic that has no wheel."""
+    return write_drive(tmp_path_factory.mktemp("player") / "bag")
+
+
+@pytest.fixture(scope="module")
+def bag_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same drive as ``ros2 bag record --all`` has it.
+
+    With an infrared camera at three times the rate, and the images of one camera also before they were rectified.
+    """
+    infrared = [START + k * PERIOD // 3 + PERIOD // 10 for k in range(3 * SWEEPS + 6)]
+    unrectified = [START + sweep * PERIOD + OFFSETS["cam_back"] for sweep in range(SWEEPS)]
+    return write_drive(
+        tmp_path_factory.mktemp("player") / "all", {topic_of("infrared"): infrared, UNRECTIFIED: unrectified}
+    )
+
+
+def write_drive(path: Path, others: Mapping[str, Sequence[int]] | None = None) -> Path:
+    """Write a bag; ``others``: stamps of further images by topic, nanoseconds."""
     types = STORE.types
     header, moment = types["std_msgs/msg/Header"], types["builtin_interfaces/msg/Time"]
     compressed = types["sensor_msgs/msg/CompressedImage"]
+    stamps = {topic_of(c): [START + sweep * PERIOD + OFFSETS[c] for sweep in range(SWEEPS)] for c in CAMERAS}
+    stamps |= dict(others or {})
     with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-        links = {
-            c: writer.add_connection(topic_of(c), "sensor_msgs/msg/CompressedImage", typestore=STORE) for c in CAMERAS
-        }
+        links = {t: writer.add_connection(t, "sensor_msgs/msg/CompressedImage", typestore=STORE) for t in stamps}
         tf = writer.add_connection("/tf", "tf2_msgs/msg/TFMessage", typestore=STORE)
         empty = types["tf2_msgs/msg/TFMessage"](transforms=[])
         writer.write(tf, START, STORE.serialize_cdr(empty, "tf2_msgs/msg/TFMessage"))
-        for sweep in range(SWEEPS):
-            for camera in CAMERAS:
-                stamp = START + sweep * PERIOD + OFFSETS[camera]
-                message = compressed(
-                    header=header(stamp=moment(sec=stamp // NS, nanosec=stamp % NS), frame_id=camera),
-                    format="jpeg",
-                    data=_noise(sweep),
-                )
-                writer.write(links[camera], stamp, STORE.serialize_cdr(message, "sensor_msgs/msg/CompressedImage"))
+        for stamp, topic in sorted((stamp, topic) for topic, times in stamps.items() for stamp in times):
+            message = compressed(
+                header=header(stamp=moment(sec=stamp // NS, nanosec=stamp % NS), frame_id=topic.split("/")[1]),
+                format="jpeg",
+                data=_noise((stamp - START) // PERIOD),
+            )
+            writer.write(links[topic], stamp, STORE.serialize_cdr(message, "sensor_msgs/msg/CompressedImage"))
     return path
 
 
@@ -73,10 +89,10 @@ def _noise(seed: int) -> np.ndarray:
 class Listener:
     """A node of the test in the player's domain."""
 
-    def __init__(self, domain: int) -> None:
+    def __init__(self, domain: int, name: str = "listener") -> None:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain)
-        self.node = Node("listener", context=self.context)
+        self.node = Node(name, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
 
@@ -215,6 +231,56 @@ def test_node_pace_never_has_two_images_of_a_camera_under_way(
         reports.publish(report)
     assert "0 sweep reports not in time" in finish(process)
     assert not doubled
+
+
+@pytest.mark.parametrize("viewed", [False, True])
+def test_node_pace_goes_by_the_images_that_the_node_takes(
+    bag_of_all: Path, listener: Listener, domain: int, play: Callable[..., subprocess.Popen[str]], viewed: bool
+) -> None:
+    """A camera that only a viewer looks at, or nobody, is in no sweep of the node and must not be waited for."""
+    reports = listener.node.create_publisher(DiagnosticArray, "/surround_depth/sweep", 10)
+    arrived: list[CompressedImage] = []
+    for camera in CAMERAS:
+        listener.node.create_subscription(CompressedImage, topic_of(camera), arrived.append, 20)
+    viewer = Listener(domain, "viewer")
+    try:
+        if viewed:
+            viewer.node.create_subscription(CompressedImage, topic_of("infrared"), lambda _: None, 20)
+        process = play(bag_of_all, "--pace", "node", "--wait-for-subscribers", 60)
+        for sweep in range(SWEEPS):
+            listener.spin_until(lambda n=sweep: len(arrived) == (n + 1) * len(CAMERAS), 25.0)  # type: ignore[misc]
+            report = DiagnosticArray()
+            report.header.stamp = Time(nanoseconds=START + sweep * PERIOD).to_msg()
+            reports.publish(report)
+        output = finish(process)
+    finally:
+        viewer.close()
+    assert "0 sweep reports not in time" in output
+    unheard = UNRECTIFIED if viewed else f"{UNRECTIFIED}, {topic_of('infrared')}"
+    assert re.search(f"images that are played with nobody listening: {unheard}$", output, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("wanted", [(), ("--wait-for", UNRECTIFIED, topic_of("cam_back"))])
+def test_one_listener_is_enough_to_begin(
+    bag_of_all: Path, listener: Listener, play: Callable[..., subprocess.Popen[str]], wanted: tuple[str, ...]
+) -> None:
+    """Of all images, or of the images of a camera that are waited for."""
+    arrived: list[CompressedImage] = []
+    listener.node.create_subscription(CompressedImage, topic_of("cam_back"), arrived.append, 20)
+    process = play(bag_of_all, "--rate", 4, "--wait-for-subscribers", 600, *wanted)
+    listener.spin_until(lambda: len(arrived) == SWEEPS)
+    output = finish(process)
+    unheard = ", ".join([UNRECTIFIED, *map(topic_of, ("cam_front", "cam_left", "infrared"))])
+    assert f"images that are played with nobody listening: {unheard}" in output
+
+
+def test_a_long_wait_is_told(bag: Path, listener: Listener, play: Callable[..., subprocess.Popen[str]]) -> None:
+    process = play(bag, "--pace", "node", "--wait-for-subscribers", 8, "--sweep-timeout", 0.05)
+    output = finish(process)
+    waited = f"{topic_of('cam_back')}, {topic_of('cam_front')}, {topic_of('cam_left')}"
+    assert f"waiting for a listener of {waited} and a publisher of /surround_depth/sweep, at most 8 s" in output
+    assert f"nobody listens to {waited}; playing all the same" in output
+    assert f"{SWEEPS} sweep reports not in time" in output, "all are waited for where nobody listens"
 
 
 def test_node_pace_goes_on_without_reports_and_counts_them(

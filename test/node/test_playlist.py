@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_types_from_msg
 from sensor_msgs.msg import CompressedImage
@@ -86,6 +86,20 @@ def test_the_first_stamps(bag):
         assert Playlist(opened).first_stamps(TOPIC, 3) == [START + k * NS // 10 + 7 for k in range(3)]
 
 
+def test_images_of_one_camera_stand_for_one_another(tmp_path):
+    topics = [TOPIC, "/left/image_raw/compressed", "/right/image_rect/compressed"]
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic in topics:
+            link = writer.add_connection(topic, COMPRESSED, typestore=TYPESTORE)
+            image = compressed_image(EncodedImage(b"x"), "left", START)
+            writer.write(link, START, TYPESTORE.serialize_cdr(image, COMPRESSED))
+        link = writer.add_connection("/left", "nav_msgs/msg/Odometry", typestore=TYPESTORE)
+        pose = odometry("base_link", np.eye(4), START)
+        writer.write(link, START, TYPESTORE.serialize_cdr(pose, "nav_msgs/msg/Odometry"))
+    with open_bag(tmp_path / "bag") as opened:
+        assert Playlist(opened).alternatives([*topics, "/left"]) == [topics[:2], topics[2:], ["/left"]]
+
+
 def test_only_topics_of_the_bag_can_be_wanted(bag):
     with open_bag(bag) as opened:
         with pytest.raises(SourceError, match="no topic /right; it has /left/image_rect/compressed, /map, /own"):
@@ -161,3 +175,14 @@ def test_a_bag_may_claim_any_depth(bag):
         qos = {c.topic: offered_qos(c) for c in opened.connections}
     assert (qos["/map"].durability, qos["/map"].depth) == (DurabilityPolicy.TRANSIENT_LOCAL, MAX_DEPTH)
     assert (qos[TOPIC].durability, qos[TOPIC].depth) == (DurabilityPolicy.VOLATILE, MIN_DEPTH)
+
+
+def test_what_was_recorded_best_effort_is_offered_to_those_who_ask_for_reliable(tmp_path):
+    """A node that may lose nothing would never match the recording of a driver of sensor data else."""
+    recorded = bag_qos(QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+    with Writer(tmp_path / "bag", version=9) as writer:
+        writer.add_connection(TOPIC, COMPRESSED, typestore=TYPESTORE, offered_qos_profiles=[recorded])
+    with open_bag(tmp_path / "bag") as opened:
+        [connection] = opened.connections
+    assert connection.ext.offered_qos_profiles[0].reliability.name == "BEST_EFFORT"
+    assert offered_qos(connection).reliability == ReliabilityPolicy.RELIABLE

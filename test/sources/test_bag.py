@@ -19,6 +19,8 @@ from fsmde_ros.errors import FsmdeError, RigError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag import read_rig_of_bag, sweeps
+from fsmde_ros.sources.bag_file import open_bag
+from fsmde_ros.sources.bag_rig import node_inputs
 from fsmde_ros.sources.bag_writer import Written, write_bag
 from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
 
@@ -324,7 +326,7 @@ def foreign(image_topic: str = "/sensors/cam/image_raw") -> list[tuple[str, Any]
     ]
 
 
-def odometry(stamp_ns: int, x: float) -> Any:
+def odometry(stamp_ns: int, x: float, child: str = "base_link") -> Any:
     types = STORE.types
     zero = types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
     place = types["geometry_msgs/msg/Pose"](
@@ -332,7 +334,7 @@ def odometry(stamp_ns: int, x: float) -> Any:
     )
     return types["nav_msgs/msg/Odometry"](
         header("odom", stamp_ns),
-        "base_link",
+        child,
         types["geometry_msgs/msg/PoseWithCovariance"](place, np.zeros(36)),
         types["geometry_msgs/msg/TwistWithCovariance"](types["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36)),
     )
@@ -356,6 +358,79 @@ def test_a_bag_of_others(tmp_path: Path, plugin: StoragePlugin) -> None:
     assert scan is not None
     np.testing.assert_array_equal(scan.points_vehicle, [[1, 2, 5], [4, 5, 8]])
     assert found[1].lidar is None  # the only scan is 490 ms away
+
+
+@pytest.mark.parametrize(("child", "height"), [("base_link", 0.0), ("base_footprint", 0.3)])
+def test_a_mount_below_the_vehicle_is_no_pose(tmp_path: Path, child: str, height: float) -> None:
+    """base_footprint over base_link is fixed: the drive is in the odometry, of whichever of the two."""
+    poses = [("/odometry", odometry(START + 1000 * MS * k, 8.0 * k, child)) for k in range(2)]
+    footprint = ("/tf_static", tf("base_footprint", "base_link", [0, 0, 0.3]))
+    found = list(sweeps(bag(tmp_path / "bag", [footprint, *without("/odometry"), *poses])))
+    for sweep, x in zip(found, (0.0, 4.0), strict=True):
+        place = sweep.views["sensors/cam"].vehicle_to_map
+        assert place is not None
+        np.testing.assert_allclose(place[:3, 3], [x, 0, height])
+
+
+def test_moving_transforms_come_before_the_odometry(tmp_path: Path) -> None:
+    moving = [("/tf", tf("odom", "base_footprint", [3.0 * k, 0, 0], START + 1000 * MS * k)) for k in range(2)]
+    footprint = ("/tf_static", tf("base_footprint", "base_link", [0, 0, 0.3]))
+    found = list(sweeps(bag(tmp_path / "bag", [footprint, *moving, *foreign()])))
+    place = found[1].views["sensors/cam"].vehicle_to_map
+    assert place is not None
+    np.testing.assert_allclose(place[:3, 3], [1.5, 0, 0.3])
+
+
+def with_unusable_cameras() -> list[tuple[str, Any]]:
+    """A webcam without a calibration and a camera that is nowhere on the vehicle beside a good one."""
+    return [
+        ("/webcam/camera_info", info("cam", [0] * 9)),
+        ("/webcam/image_raw", raw("cam", START)),
+        ("/lost/camera_info", info("nowhere", K)),
+        ("/lost/image_raw", raw("nowhere", START)),
+        *foreign(),
+    ]
+
+
+def test_cameras_can_be_left_out_of_the_rig(tmp_path: Path) -> None:
+    path = bag(tmp_path / "bag", with_unusable_cameras())
+    instead = "rig_from_bag with --cameras sensors/cam$"
+    with pytest.raises(RigError, match=f"/lost/camera_info: its frame 'nowhere' is not fixed .*{instead}"):
+        read_rig_of_bag(path)
+    with pytest.raises(RigError, match=f"/webcam/camera_info: .*uncalibrated.*{instead}"):
+        read_rig_of_bag(path, cameras=["webcam", "sensors/cam"])
+    assert read_rig_of_bag(path, cameras=["/sensors/cam"])[0].names == ("sensors/cam",)
+    with pytest.raises(
+        SourceError, match="no camera front with a camera_info; it has lost, sensors/cam, sensors/cam/d"
+    ):
+        read_rig_of_bag(path, cameras=["sensors/cam", "front"])
+    with pytest.raises(
+        SourceError, match="/sensors/cam/depth/camera_info: has no messages, or is of depth images; take"
+    ):
+        read_rig_of_bag(path, cameras=["sensors/cam", "sensors/cam/depth"])
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (("image_rect", "image_raw"), ("input.transport:=raw",)),
+        (("image_raw",), ("input.rectified:=false", "input.transport:=raw")),
+        (("image_raw", "image_raw/compressed"), ("input.rectified:=false",)),
+        (("image_raw", "image_rect/compressed"), ()),
+        (("image_color",), None),
+    ],
+)
+def test_the_parameters_that_the_node_needs(
+    tmp_path: Path, images: Sequence[str], expected: tuple[str, ...] | None
+) -> None:
+    jpeg_message = STORE.types["sensor_msgs/msg/CompressedImage"](header("cam", START), "jpeg", np.zeros(9, np.uint8))
+    messages = [(f"/a/{i}", jpeg_message if i.endswith("/compressed") else raw("cam", START)) for i in images]
+    with open_bag(bag(tmp_path / "one", messages)) as opened:
+        assert node_inputs(opened, ["a"]) == expected
+    other = [("/b/image_raw", raw("cam", START))]
+    with open_bag(bag(tmp_path / "two", [*messages, *other])) as opened:
+        mixed = ("input.rectified:=false", "input.transport:=raw") if "image_raw" in images else None
+        assert node_inputs(opened, ["a", "b"]) == mixed
 
 
 def test_a_rectified_topic_takes_the_projection(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
+from fsmde_ros.rig import Camera
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources import bag, ddad, nuscenes
+from fsmde_ros.sources.bag_messages import RAW, TYPESTORE, camera_info
 from fsmde_ros.sources.convert import ddad_to_bag, main, nuscenes_to_bag, rig_from_bag
 from fsmde_ros.sweep import Sweep
 
@@ -83,6 +85,7 @@ def test_rig_from_bag(nuscenes_folder: Any, tmp_path: Path, capsys: pytest.Captu
     assert nuscenes_to_bag([str(nuscenes_folder.root), str(tmp_path / "bag"), "--keyframes-only"]) == 0
     arguments = [str(tmp_path / "bag"), str(tmp_path / "rig.yaml")]
     assert rig_from_bag([*arguments, "--ground-z", "-0.5"]) == 0
+    assert f"start the node with: --ros-args -p rig_file:={tmp_path / 'rig.yaml'}\n" in capsys.readouterr().out
     found, expected = read_rig(tmp_path / "rig.yaml"), next(nuscenes.sweeps(nuscenes_folder.root)).rig
     assert (found.names, found.vehicle_frame, found.ground_z) == (expected.names, "base_link", -0.5)
     np.testing.assert_array_equal(found.intrinsics(), expected.intrinsics())
@@ -97,6 +100,44 @@ def test_rig_from_bag(nuscenes_folder: Any, tmp_path: Path, capsys: pytest.Captu
     assert rig_from_bag([arguments[0], str(tmp_path / "b.yaml"), "--vehicle-frame", "car"]) == 2
     assert "not fixed to the vehicle frame 'car'" in capsys.readouterr().err
     assert not (tmp_path / "b.yaml").exists()
+
+
+def test_rig_from_bag_of_some_cameras(nuscenes_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert nuscenes_to_bag([str(nuscenes_folder.root), str(tmp_path / "bag"), "--keyframes-only"]) == 0
+    arguments = [str(tmp_path / "bag"), str(tmp_path / "rig.yaml")]
+    assert rig_from_bag([*arguments, "--cameras", "cam_front"]) == 0
+    assert read_rig(tmp_path / "rig.yaml").names == ("cam_front",)
+    capsys.readouterr()
+    assert rig_from_bag([arguments[0], str(tmp_path / "b.yaml"), "--cameras", "webcam"]) == 2
+    assert "no camera webcam with a camera_info; it has cam_" in capsys.readouterr().err
+
+
+def raw_drive(path: Path, image: str) -> Path:
+    """One camera at the origin of the vehicle with one uncompressed image on /cam/``image``."""
+    camera = Camera("cam", (8, 8), np.array([[8.0, 0, 3.5], [0, 8, 3.5], [0, 0, 1]]), np.eye(4), frame="base_link")
+    types = TYPESTORE.types
+    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](1, 0), "base_link")
+    pixels = types[RAW](header, 8, 8, "rgb8", 0, 24, np.zeros(192, np.uint8))
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, message in (("/cam/camera_info", camera_info(camera, 10**9)), (f"/cam/{image}", pixels)):
+            link = writer.add_connection(topic, message.__msgtype__, typestore=TYPESTORE)
+            writer.write(link, 10**9, TYPESTORE.serialize_cdr(message, message.__msgtype__))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        ("image_raw", "rig.yaml -p input.rectified:=false -p input.transport:=raw"),
+        ("image_rect", "rig.yaml -p input.transport:=raw"),
+        ("image_color", "the bag has cam: /cam/image_color. Leave cameras out with --cameras, or remap topics"),
+    ],
+)
+def test_rig_from_bag_tells_how_to_start_the_node(
+    tmp_path: Path, image: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rig_from_bag([str(raw_drive(tmp_path / "bag", image)), str(tmp_path / "rig.yaml")]) == 0
+    assert told in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_overwrite(nuscenes_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
