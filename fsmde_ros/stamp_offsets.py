@@ -4,16 +4,24 @@ The offset of a camera to the anchor is the difference of stamps that fits most 
 several fit alike, as with every regular period, the smallest one. Learning by how often a
 difference fits, and not by a fixed period, also holds for nuScenes, whose cameras leave 50, 100
 or 150 ms between frames of a nominal 12 Hz. All times are int nanoseconds.
+
+Cameras without a common trigger drift: every camera keeps its own period, and after a while lies a
+whole period from where it began. Once a drift has been seen, offsets are folded by whole periods so
+that the cameras of a sweep lie as close together as they can. Offsets that stay are left as learned.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left, insort
 
 HISTORY = 16  # stamps remembered of each camera
 SETTLED = 8  # stamps of a camera after which its offset is kept while it still fits
 ALIKE = 0.75  # a difference that fits this much as often as the best one is as good
+SMOOTHING = 32  # stamps of a camera over which its offset is averaged, to tell drift from jitter
+DRIFT = 0.07  # share of a period; an offset that has moved this far is not constant
+SLACK = 0.05  # share of a period that must be won by a fold, so that jitter does not fold to and fro
 
 
 class StampOffsets:
@@ -31,6 +39,10 @@ class StampOffsets:
         self._window = window_ns
         self._stamps: dict[str, list[int]] = {name: [] for name in cameras}
         self._offsets: dict[str, int] = {}
+        self._learned: dict[str, int] = {}  # the offsets before they were followed
+        self._smooth: dict[str, float] = {}  # running means of the offsets
+        self._drifts = False
+        self._usual = 0  # median time between two stamps of a camera: unlike period_ns, jitter leaves it unbiased
         self.anchor = ""
         self.period_ns: int | None = None
         self.window_ns = window_ns
@@ -44,6 +56,7 @@ class StampOffsets:
         if steps:
             self.period_ns = steps[len(steps) // 8]
             self.window_ns = min(self._window, round(0.45 * self.period_ns))
+            self._usual = steps[len(steps) // 2]
         seen = [name for name, known in self._stamps.items() if known]
         if all(len(self._stamps[name]) >= SETTLED for name in seen):
             self._update(camera)
@@ -72,6 +85,8 @@ class StampOffsets:
         if self.anchor in spread and spread[self.anchor] <= spread[best] * 1.05:
             best = self.anchor
         self.anchor, self._offsets = best, offsets[best]
+        self._learned = dict(self._offsets)
+        self._smooth = {name: float(offset) for name, offset in self._offsets.items()}
 
     def _update(self, camera: str) -> None:
         """Follow the slow change of an offset; learn it anew where it has ceased to fit."""
@@ -80,9 +95,41 @@ class StampOffsets:
         current = self._offsets[camera]
         matches = self._matches(self.anchor, camera, current)
         if not matches or 4 * len(matches) < self._possible(self.anchor, camera, current):
-            self._offsets[camera] = self._offset(self.anchor, camera, default=current)
+            new = self._offset(self.anchor, camera, default=current)
+            self._offsets[camera], self._learned[camera], self._smooth[camera] = new, new, float(new)
         else:
             self._offsets[camera] = sorted(matches)[len(matches) // 2]
+            self._smooth[camera] += (self._offsets[camera] - self._smooth[camera]) / SMOOTHING
+            moved = abs(self._smooth[camera] - self._learned[camera])
+            self._drifts = self._drifts or moved > DRIFT * self._usual
+        if self._drifts:
+            self._fold()
+
+    def _fold(self) -> None:
+        """Move offsets by whole periods so that the widest gap in the period parts the sweeps.
+
+        Of n cameras at any phases the first and the last then lie at most 1 - 1/n periods apart.
+        """
+        period = self._usual
+        if period == 0:
+            return
+        phases = sorted(offset % period for offset in self._smooth.values())
+        widest, first = max((b - a, b) for a, b in itertools.pairwise([*phases, phases[0] + period]))
+        span = max(self._smooth.values()) - min(self._smooth.values())
+        if span <= period - widest + SLACK * period:
+            return
+        # how many periods each camera moves, counted from the sweep that begins after the gap
+        turns = {name: -math.floor((offset - first) / period + 1e-6) for name, offset in self._smooth.items()}
+        shifts = {name: (turn - turns[self.anchor]) * period for name, turn in turns.items()}  # the anchor stays at 0
+        for name, shift in shifts.items():  # not where frames do not come a period apart
+            offset = self._offsets[name]
+            found, wanted = (len(self._matches(self.anchor, name, o)) for o in (offset + shift, offset))
+            if found < ALIKE * wanted:
+                return
+        for name, shift in shifts.items():
+            self._offsets[name] += shift
+            self._learned[name] += shift
+            self._smooth[name] += shift
 
     def _offset(self, anchor: str, camera: str, default: int = 0) -> int:
         if anchor == camera:

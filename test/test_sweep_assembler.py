@@ -328,3 +328,89 @@ def rounds_from(assembler, start, shift_ns):
             stamp = 10**12 + k * 100_000_000 + i * 7_000_000 + shift_ns
             out += assembler.add(name, stamp, k, 1 + k * 0.1 + i * 0.007)
     return out
+
+
+def free_running(rates_hz, seconds, rng, jitter_s=0.0, delay_s=(0.002, 0.012)):
+    """Messages (arrival s, camera, stamp ns) of cameras without a trigger, each with a clock of its own."""
+    messages = []
+    for i, rate in enumerate(rates_hz):
+        start = rng.uniform(0, 1 / rate)
+        for k in range(round(seconds * rate)):
+            stamp = start + k / rate + rng.uniform(-1, 1) * jitter_s
+            messages.append((stamp + rng.uniform(*delay_s), f"cam_{i}", round((1e3 + stamp) * 1e9)))
+    return sorted(messages)
+
+
+def leave(assembler, messages, tick_s=0.005):
+    """The sweeps of the messages, each with the moment it left, seconds."""
+    out, now = [], messages[0][0]
+    for arrival, camera, stamp in messages:
+        while now + tick_s < arrival:
+            now += tick_s
+            out += [(now, sweep) for sweep in assembler.tick(now)]
+        now = arrival
+        out += [(now, sweep) for sweep in assembler.add(camera, stamp, None, now)]
+    return out
+
+
+def width_s(sweep):
+    stamps = [arrival.stamp_ns for arrival in sweep.views.values()]
+    return (max(stamps) - min(stamps)) / 1e9
+
+
+@pytest.mark.parametrize("anchor", ["", "cam_0", "cam_2"])
+def test_three_free_running_cameras_stay_together(anchor):
+    """10.00, 10.01 and 9.99 Hz: every pair slips by a whole period in 50 or 100 s."""
+    assembler = SweepAssembler(AssemblerConfig(("cam_0", "cam_1", "cam_2"), anchor=anchor))
+    out = leave(assembler, free_running([10.0, 10.01, 9.99], 210, random.Random(0)))
+    check_invariants([sweep for _, sweep in out])
+    for start in range(0, 210, 30):
+        part = [(now, sweep) for now, sweep in out if start <= now < start + 30]
+        assert sum(not sweep.missing for _, sweep in part) >= 296
+        # at phases of a third of a period each, the closest three images span two thirds
+        assert max(width_s(sweep) for _, sweep in part) < 0.067 + 0.015
+        assert sum(now - sweep.first_arrival > 0.095 for now, sweep in part) <= 2
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 6), st.sampled_from([10, 30]), st.sampled_from([20, 200, 1000]))
+def test_free_running_cameras_lose_a_sweep_or_two_for_each_slip(seed, cameras, rate, ppm):
+    rng = random.Random(seed)
+    rates = [rate * (1 + rng.uniform(-ppm, ppm) * 1e-6) for _ in range(cameras)]
+    assembler = SweepAssembler(AssemblerConfig(tuple(f"cam_{i}" for i in range(cameras))))
+    out = leave(assembler, free_running(rates, 1500 / rate, rng, jitter_s=0.02 / rate, delay_s=(0.0, 0.1 / rate)))
+    check_invariants([sweep for _, sweep in out])
+    slips = sum(abs(a - b) for a, b in itertools.combinations(rates, 2)) * 1500 / rate
+    complete = sum(not sweep.missing for _, sweep in out)
+    assert complete >= min(len(out), 1500) - 3 - 2 * (slips + cameras)
+    assert max(width_s(sweep) for _, sweep in out[10:]) * rate < 1 - 1 / cameras + 0.2
+    assert assembler.silent() == ()
+
+
+@pytest.mark.parametrize(("delay_s", "silent"), [(0.06, ()), (0.09, ()), (0.13, ("cam_1",)), (0.35, ("cam_1",))])
+def test_a_camera_that_always_misses_the_deadline_is_silent(delay_s, silent):
+    """Its messages keep coming, but no sweep can wait for them; one that is merely slow is waited for."""
+    messages = drive({"cam_0": 0.0, "cam_2": 3.0}, [33.3 * k for k in range(90)])
+    slow = drive({"cam_1": 1.0}, [33.3 * k for k in range(90)], delay=lambda: delay_s * 1e3)
+    assembler = SweepAssembler(AssemblerConfig(("cam_0", "cam_1", "cam_2"), deadline_s=0.1))
+    out = leave(assembler, sorted(message[:3] for message in messages + slow))
+    waits = [now - sweep.first_arrival for now, sweep in out[20:]]
+    assert assembler.silent() == silent
+    if silent:
+        assert max(waits) < 0.01
+        assert all(sweep.missing == silent for _, sweep in out[20:])
+    else:
+        assert all(sweep.missing == () for _, sweep in out[20:])
+
+
+def test_a_camera_that_missed_the_deadline_for_a_while_is_waited_for_again():
+    fast = drive({"cam_0": 0.0}, [100.0 * k for k in range(60)])
+    slow = [
+        message
+        for k in range(60)
+        for message in drive({"cam_1": 1.0}, [100.0 * k], delay=lambda k=k: 150.0 if k < 30 else 60.0)
+    ]
+    assembler = SweepAssembler(AssemblerConfig(("cam_0", "cam_1"), deadline_s=0.1))
+    out = [sweep for _, sweep in leave(assembler, sorted(message[:3] for message in fast + slow))]
+    assert [sweep.missing for sweep in out[10:30]] == [("cam_1",)] * 20
+    assert [sweep.missing for sweep in out[33:]] == [()] * len(out[33:])

@@ -1,0 +1,80 @@
+"""Offsets of cameras that fire in turn stay as learned; those of free-running cameras stay within a period."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsmde_ros.stamp_offsets import StampOffsets
+
+MS = 1_000_000
+
+
+def stamps(periods_ms, starts_ms, frames, rng, jitter_ms=0.0):
+    """(stamp ns, camera) in order of time."""
+    return sorted(
+        (round((1e6 + start + k * period + rng.uniform(-1, 1) * jitter_ms) * MS), f"cam_{i}")
+        for i, (period, start) in enumerate(zip(periods_ms, starts_ms, strict=True))
+        for k in range(frames)
+    )
+
+
+def follow(pairs, cameras, anchor=""):
+    """The offsets of all cameras, ns, after each stamp once all are known."""
+    offsets = StampOffsets(tuple(f"cam_{i}" for i in range(cameras)), anchor, 50 * MS)
+    for at, (stamp, camera) in enumerate(pairs):
+        offsets.learn(camera, stamp)
+        if at >= 12 * cameras:
+            yield [-offsets.aligned(f"cam_{i}", 0) for i in range(cameras)]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 6), st.sampled_from([1000 / 30, 100.0]), st.sampled_from(["", "cam_0"]))
+def test_constant_offsets_are_never_folded(seed, cameras, period, anchor):
+    rng = random.Random(seed)
+    starts = [rng.uniform(0, period) for _ in range(cameras)]
+    history = list(follow(stamps([period] * cameras, starts, 120, rng, 0.03 * period), cameras, anchor))
+    for camera in range(cameras):
+        known = [offsets[camera] for offsets in history]
+        assert max(known) - min(known) < 0.2 * period * MS
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("period", [1000 / 30, 100.0])
+def test_a_pair_that_drifts_is_never_much_more_than_half_a_period_apart(sign, period):
+    pairs = stamps([period, period * (1 + sign * 1e-3)], [0.0, 1.0], 2500, random.Random(0), 0.02 * period)
+    history = [b - a for a, b in follow(pairs, 2, "cam_0")]
+    assert max(abs(offset) for offset in history) < 0.6 * period * MS
+    folds = [b - a for a, b in itertools.pairwise(history) if abs(b - a) > 0.5 * period * MS]
+    # 2.5 periods of drift pass half a period at 0.5, 1.5 and 2.5 of them; jitter folds nothing back
+    assert 2 <= len(folds) <= 3
+    assert all(fold * sign < 0 and abs(fold) == pytest.approx(period * MS, rel=0.08) for fold in folds)
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 2**32), st.integers(3, 6))
+def test_many_that_drift_lie_as_close_together_as_they_can(seed, cameras):
+    rng = random.Random(seed)
+    periods = [100.0 * (1 + rng.uniform(-1e-3, 1e-3)) for _ in range(cameras)]
+    starts = [rng.uniform(0, 10) for _ in range(cameras)]
+    for offsets in follow(stamps(periods, starts, 1000, rng, 1.0), cameras):
+        assert max(offsets) - min(offsets) < (1 - 1 / cameras + 0.2) * 100 * MS
+
+
+def test_drift_folds_nothing_where_frames_do_not_come_a_period_apart():
+    """nuScenes leaves 50, 100 or 150 ms between frames: a period further there is no frame."""
+    rng = random.Random(1)
+    starts = [0.0]
+    for _ in range(800):
+        starts.append(starts[-1] + rng.choice([50, 100, 100, 150]))
+    pairs = sorted(
+        (round((1e6 + start + offset) * MS), f"cam_{i}")
+        for k, start in enumerate(starts)
+        for i, offset in enumerate([0.0, 20.0, 15 + k * 0.03])
+    )
+    for offsets in follow(pairs, 3, "cam_0"):
+        assert 14 * MS < offsets[2] < 40 * MS
