@@ -16,10 +16,11 @@ from fsmde_ros import images
 from fsmde_ros.backends import Backend, build_backend
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ImageError
+from fsmde_ros.fusion import PartialDepth
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
+from fsmde_ros.sweep import EncodedImage, Sweep, View
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
@@ -37,12 +38,14 @@ class PreparedSweep:
         stamp_ns: reference time of the sweep, nanoseconds.
         images: [V, 3, H, W] uint8 RGB, channels last in memory.
         failed: why a view was left out, by camera name.
+        cameras: names of all cameras of the sweep's rig, also of those without a view; empty: those of ``rig``.
     """
 
     rig: Rig
     stamp_ns: int
     images: NDArray[np.uint8]
     failed: Mapping[str, ImageError]
+    cameras: tuple[str, ...] = ()
 
 
 class Estimator:
@@ -83,7 +86,7 @@ class Estimator:
         """End the threads that decode; the estimator cannot be used any more."""
         self._decoders.shutdown(wait=False)
 
-    def __call__(self, sweep: Sweep) -> SurroundDepth:
+    def __call__(self, sweep: Sweep) -> PartialDepth:
         """Depth of the present views of ``sweep``, at the network's input size.
 
         Views that cannot be decoded are left out. Raises ImageError where no view is left.
@@ -117,9 +120,10 @@ class Estimator:
             reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
             raise ImageError(f"no view of the sweep can be used: {reasons}")
         stacked = np.stack(list(usable.values()))  # [V, H, W, 3]
-        return PreparedSweep(self._network_rig(rig, tuple(usable)), stamp_ns, stacked.transpose(0, 3, 1, 2), failed)
+        network_rig = self._network_rig(rig, tuple(usable))
+        return PreparedSweep(network_rig, stamp_ns, stacked.transpose(0, 3, 1, 2), failed, rig.names)
 
-    def infer(self, prepared: PreparedSweep) -> SurroundDepth:
+    def infer(self, prepared: PreparedSweep) -> PartialDepth:
         """Run the network on the views of ``prepared``.
 
         What is more likely out of range than not gets depth +inf and stddev NaN.
@@ -131,7 +135,7 @@ class Estimator:
         is_out = out_of_range > 0.5
         np.copyto(depth, np.float32(np.inf), where=is_out)
         np.copyto(stddev, np.float32(np.nan), where=is_out)
-        return SurroundDepth(rig=rig, stamp_ns=prepared.stamp_ns, depth=depth, stddev=stddev)
+        return PartialDepth(rig, prepared.stamp_ns, depth, stddev, prepared.cameras or rig.names)
 
     def _load(self, source: Callable[[], EncodedImage | Image], camera: Camera) -> Image:
         """[H, W, 3] of the network's input size; ImageError, whatever goes wrong: only this view is to blame."""

@@ -56,6 +56,17 @@ class FusionConfig:
 
 
 @dataclass(frozen=True, eq=False)
+class PartialDepth(SurroundDepth):
+    """Depth of those views of a rig that a sweep had.
+
+    Attributes:
+        cameras: names of all cameras of the rig, in its order, also of those without a view.
+    """
+
+    cameras: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Cloud:
     """Points in the vehicle frame.
 
@@ -63,7 +74,8 @@ class Cloud:
         points_vehicle: [N, 3] float32, metres, all finite.
         rgb: [N, 3] uint8.
         stddev: [N] float32, of the depth, metres; NaN where it is not known.
-        view: [N] uint8, index of the camera in the rig of the depth.
+        view: [N] uint8, index of the camera in the whole rig, which also counts the cameras without a view: it
+            means the same camera in every sweep.
     """
 
     points_vehicle: NDArray[np.float32]
@@ -86,7 +98,7 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
     """Points of all views with a finite depth above 0, within the limits of ``config``.
 
     Args:
-        depth: depth of V views, [V, H, W], metres.
+        depth: depth of V views, [V, H, W], metres; a ``PartialDepth`` says which cameras of its rig they are.
         images: [V, H, W, 3] RGB, which colour the points.
         config: the limits.
 
@@ -96,6 +108,8 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
     """
     if images.shape != (*depth.depth.shape, 3):
         raise ValueError(f"images must be [V, H, W, 3] = {(*depth.depth.shape, 3)}, got {images.shape}")
+    cameras = depth.cameras if isinstance(depth, PartialDepth) else depth.rig.names
+    index_in_rig = np.array([cameras.index(name) for name in depth.rig.names], dtype=np.uint8)  # [V]
     first, step = config.stride // 2, config.stride
     sample = (slice(None), slice(first, None, step), slice(first, None, step))
     depths, stddevs = depth.depth[sample], depth.stddev[sample]  # [V, h, w]
@@ -107,7 +121,7 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
     view = (chosen // (depths.shape[1] * depths.shape[2])).astype(np.uint8)
     points = directions.reshape(-1, 3)[chosen] * depths.reshape(-1)[chosen, None] + mounting[view, :3, 3]
     near = np.einsum("ni,ni->n", points, points) <= config.max_range_m**2
-    cloud = Cloud(points[near], images[sample][keep][near], stddevs[keep][near], view[near])
+    cloud = Cloud(points[near], images[sample][keep][near], stddevs[keep][near], index_in_rig[view[near]])
     return _thin(cloud, config.voxel_m) if config.voxel_m > 0 else cloud
 
 

@@ -120,6 +120,7 @@ def test_missing_views_are_left_out_in_the_order_of_the_rig() -> None:
     views = sweep(names=("cam_back", "cam_front"))
     result = Estimator(backend, CARD)(views)
     assert result.rig.names == ("cam_front", "cam_back")
+    assert result.cameras == NAMES
     np.testing.assert_array_equal(backend.given[0][1], resize(picture(2), INPUT).transpose(2, 0, 1))
     assert backend.given[1][1, 0, 0] == pytest.approx(152 * 96 / 200)
 
@@ -156,6 +157,7 @@ def test_a_broken_view_is_left_out_and_reported() -> None:
     assert list(prepared.failed) == ["cam_left"]
     assert isinstance(prepared.failed["cam_left"], ImageError)
     assert estimator.infer(prepared).depth.shape == (2, *INPUT)
+    assert estimator.infer(prepared).cameras == NAMES
     assert estimator(replace(sweep(), views=views)).rig.names == ("cam_front", "cam_back")
 
 

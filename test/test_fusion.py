@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.fusion import FusionConfig, fuse
+from fsmde_ros.fusion import FusionConfig, PartialDepth, fuse
 from fsmde_ros.geometry import rigid
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import SurroundDepth
@@ -103,6 +103,18 @@ def test_the_surer_view_wins_a_voxel_and_unknown_stddev_loses():
     assert cloud.view.tolist() == [1]
     assert cloud.rgb.tolist() == [[20, 20, 20]]
     np.testing.assert_allclose(cloud.points_vehicle, [[5.05, 0, 0]], atol=1e-4)
+
+
+@pytest.mark.parametrize("voxel_m", [0.0, 1.0])
+def test_the_view_is_the_same_camera_whichever_others_are_missing(voxel_m):
+    depth, images = make_depth(make_rig(2))
+    config = FusionConfig(stride=1, voxel_m=voxel_m)
+    of_two = fuse(depth, images, config)
+    cameras = ("cam_9", "cam_0", "cam_8", "cam_1")
+    cloud = fuse(PartialDepth(depth.rig, depth.stamp_ns, depth.depth, depth.stddev, cameras), images, config)
+    np.testing.assert_array_equal(cloud.view, np.array([1, 3], np.uint8)[of_two.view])
+    np.testing.assert_array_equal(cloud.points_vehicle, of_two.points_vehicle)
+    assert cloud.view.dtype == np.uint8
 
 
 def test_columns_are_those_of_a_pcl_cloud():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fsmde_ros.backends.backend import Backend, Prediction
+from fsmde_ros.backends.built_files import UnwritableCache
 from fsmde_ros.backends.onnx_graph import graph_key
 from fsmde_ros.backends.onnxruntime import OnnxRuntimeBackend
 from fsmde_ros.backends.openvino import OpenVinoBackend, computes_bfloat16
@@ -20,6 +24,8 @@ from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
 __all__ = ["BUILDERS", "Backend", "Prediction", "build_backend", "fastest_ready"]
+
+_LOG = logging.getLogger(__name__)
 
 Builder = Callable[[Student, str, Sequence[Path]], Backend]
 
@@ -54,12 +60,47 @@ def build_backend(
 
     Raises BackendError for an unknown backend, one that is not installed, or a device that is not there.
     """
-    if name == "auto":
+    is_choice = name == "auto"
+    if is_choice:
         name = fastest_ready(student, choose_device(device), input_size, folders)
     builder = BUILDERS.get(name)
     if builder is None:
         raise BackendError(f"backend must be auto or one of {', '.join(sorted(BUILDERS))}, got '{name}'")
-    return builder(student, device, folders)
+    backend = builder(student, device, folders)
+    if is_choice and isinstance(backend, (OnnxRuntimeBackend, OpenVinoBackend)):
+        return OrTorch(backend, lambda: TorchBackend(student, device))
+    return backend
+
+
+class OrTorch:
+    """The choice of auto: where it has to build a file that cannot be written, PyTorch, with a warning.
+
+    Nobody asked for that file. Who names a backend, however, is told that it cannot be had.
+    """
+
+    def __init__(self, chosen: Backend, torch_instead: Callable[[], Backend]) -> None:
+        self._backend, self._torch_instead = chosen, torch_instead
+
+    @property
+    def name(self) -> str:
+        """What runs where, such as ``torch cpu``."""
+        return self._backend.name
+
+    def __call__(
+        self,
+        images: NDArray[np.uint8],
+        intrinsics: NDArray[np.float64],
+        camera_to_vehicle: NDArray[np.float64],
+        ground_z: float,
+        present: NDArray[np.bool_],
+    ) -> Prediction:
+        """See ``Backend``."""
+        try:
+            return self._backend(images, intrinsics, camera_to_vehicle, ground_z, present)
+        except UnwritableCache as error:
+            _LOG.warning(f"{error}; until then PyTorch runs instead of {self.name}, which is faster")
+        self._backend = self._torch_instead()
+        return self._backend(images, intrinsics, camera_to_vehicle, ground_z, present)
 
 
 def fastest_ready(

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from fsmde_ros.network.student import Student
 
 CACHE_VARIABLE = "FSMDE_ROS_CACHE"
 _NETWORK = Path(__file__).resolve().parents[1] / "network"
+
+
+class UnwritableCache(BackendError):
+    """A file that a backend needs could not be written; the message names it, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class BuildKey:
     def find(self, folders: Sequence[Path]) -> tuple[Path, int] | None:
         """The file in ``folders``, or else the cache, that serves the fewest views but enough; and how many."""
         form = re.compile(re.escape(self._name("*")).replace(r"\*", "([0-9]+)"))
-        paths = (path for folder in (*folders, cache_folder()) for path in folder.glob(self._name("*")))
+        paths = (path for folder in (*folders, cache_folder()) for path in _listed(folder, self._name("*")))
         views = {path: int(match[1]) for path in paths if (match := form.fullmatch(path.name))}
         enough = [path for path, number in views.items() if number >= self.views]
         best = min(enough, key=views.__getitem__, default=None)  # of equals the first, in the order of the folders
@@ -69,7 +74,8 @@ class BuildKey:
 
         One for more views works too, but takes the time of all of them: it is used where none can be built.
         ``build`` writes the file to the path that it is given, or raises BackendError.
-        Raises BackendError where nothing was found and the file cannot be built, or the cache cannot be written.
+        Raises BackendError where nothing was found and the file cannot be built, of the kind ``UnwritableCache`` where
+        the cache cannot be written.
         """
         found = self.find(folders)
         if found is not None and found[1] == self.views:
@@ -90,13 +96,21 @@ class BuildKey:
             build(scratch)
             os.replace(scratch, path)
         except OSError as error:
-            raise BackendError(
+            raise UnwritableCache(
                 f"{path}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder that can be"
             ) from error
         finally:
-            if path.parent.is_dir():
+            with suppress(OSError):  # where not even the folder can be reached
                 scratch.unlink(missing_ok=True)
         return path
+
+
+def _listed(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder; none where it may not be read, such as the cache of another user."""
+    try:
+        return list(folder.glob(pattern))
+    except OSError:
+        return []
 
 
 def hash_student(student: Student) -> str:

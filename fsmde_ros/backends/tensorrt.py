@@ -14,6 +14,7 @@ from fsmde_ros.backends.built_files import BuildKey, hash_student
 from fsmde_ros.backends.onnx_graph import OUTPUTS, find_or_export
 from fsmde_ros.backends.padded import Feed, PaddedBackend, Program, empty_feed
 from fsmde_ros.backends.torch_eager import choose_device
+from fsmde_ros.backends.torch_graph import current
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
@@ -45,11 +46,13 @@ class TensorRtBackend(PaddedBackend):
         gpu, version = torch.cuda.get_device_name(self._device), f"tensorrt {tensorrt.__version__}"
         graph, room = find_or_export(self._student, views, size, self._folders)
         key = BuildKey(hash_student(self._student), size, room, ".engine", "float16", version, gpu)
-        path, room = key.find_or_build(self._folders, lambda path: build_engine(graph, path))
-        engine = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING)).deserialize_cuda_engine(path.read_bytes())
-        if engine is None:
-            raise BackendError(f"{path}: TensorRT cannot read its own engine; delete the file and start again")
-        return bind(engine, room, size, self._device), room
+        with current(self._device):  # TensorRT builds for, and loads to, the current device
+            path, room = key.find_or_build(self._folders, lambda path: build_engine(graph, path))
+            runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
+            engine = runtime.deserialize_cuda_engine(path.read_bytes())
+            if engine is None:
+                raise BackendError(f"{path}: TensorRT cannot read its own engine; delete the file and start again")
+            return bind(engine, room, size, self._device), room
 
 
 def build_engine(graph: Path, path: Path) -> None:
@@ -81,10 +84,11 @@ def bind(engine: Any, views: int, size: tuple[int, int], device: torch.device) -
         context.set_tensor_address(name, tensor.data_ptr())
 
     def run(feed: Feed) -> Sequence[Any]:
-        stream = torch.cuda.current_stream(device)
-        for name, array in feed.items():
-            inputs[name].copy_(torch.from_numpy(array), non_blocking=True)
-        context.execute_async_v3(stream.cuda_stream)
-        return [outputs[name].cpu().numpy() for name in OUTPUTS]
+        with current(device):
+            stream = torch.cuda.current_stream(device)
+            for name, array in feed.items():
+                inputs[name].copy_(torch.from_numpy(array), non_blocking=True)
+            context.execute_async_v3(stream.cuda_stream)
+            return [outputs[name].cpu().numpy() for name in OUTPUTS]
 
     return run

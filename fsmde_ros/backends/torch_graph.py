@@ -7,6 +7,7 @@ of them at once. Inputs and outputs stay where the graph was recorded with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class TorchGraphBackend(PaddedBackend):
         if self._compiled_kernels:
             estimate = torch.compile(estimate, dynamic=False)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), current(self.device):
                 estimate(**inputs)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise BackendError(f"backend torch_compile: {error}; use backend: torch") from error
@@ -68,20 +69,28 @@ class TorchGraphBackend(PaddedBackend):
         return torch.stack([part.float() for part in output[:3]])
 
 
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """Makes a CUDA device the current one, whose streams and graphs all calls without a device mean."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 def record(estimate: Callable[..., Tensor], inputs: Inputs) -> Program:
     """A program that copies a sweep to ``inputs``, replays ``estimate(**inputs)`` and copies the result out."""
+    device = next(iter(inputs.values())).device
     call = replay(estimate, inputs)
-    output = call()
-    staging = {name: torch.empty_like(tensor, device="cpu").pin_memory() for name, tensor in inputs.items()}
-    result = torch.empty_like(output, device="cpu").pin_memory()
+    with current(device):
+        output = call()
+        staging = {name: torch.empty_like(tensor, device="cpu").pin_memory() for name, tensor in inputs.items()}
+        result = torch.empty_like(output, device="cpu").pin_memory()
 
     @torch.inference_mode()
     def run(feed: Feed) -> Sequence[Any]:
-        for name, array in feed.items():
-            staging[name].copy_(torch.from_numpy(array))
-            inputs[name].copy_(staging[name], non_blocking=True)
-        result.copy_(call(), non_blocking=True)
-        torch.cuda.current_stream().synchronize()
+        with current(device):
+            for name, array in feed.items():
+                staging[name].copy_(torch.from_numpy(array))
+                inputs[name].copy_(staging[name], non_blocking=True)
+            result.copy_(call(), non_blocking=True)
+            torch.cuda.current_stream(device).synchronize()
         return list(result.numpy().copy())
 
     return run
@@ -93,18 +102,22 @@ def replay(estimate: Callable[..., Tensor], inputs: Inputs) -> Callable[[], Tens
 
     It returns before the device is done, always the same tensor.
     """
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP_RUNS):
-            estimate(**inputs)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        output = estimate(**inputs)
+    device = next(iter(inputs.values())).device
+    with current(device):
+        # Recorded on this one too: torch.cuda.graph by itself takes one for all graphs, on the device of the first.
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_RUNS):
+                estimate(**inputs)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            output = estimate(**inputs)
 
     def call() -> Tensor:
-        graph.replay()
+        with current(device):
+            graph.replay()
         return output
 
     return call

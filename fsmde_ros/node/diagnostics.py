@@ -17,13 +17,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from std_msgs.msg import Header
 
 from fsmde_ros.node.parameters import Settings
-from fsmde_ros.sweep_assembler import CameraCounters, Counters
+from fsmde_ros.sweep_assembler import PAUSE_S, CameraCounters, Counters
 
 REPLACED = "replaced"  # the cause of drops that are no failure
 STALE_S = 1.0  # at least; five periods for a slow camera
 LATENCIES = 200
 OUTCOMES = 100  # sweeps over which the share of replaced ones is taken
 MANY_REPLACED = 0.1
+MANY_REPEATED = 0.5  # share of images with a stamp that was there before; a driver that sends each twice has this
 
 
 @dataclass
@@ -37,6 +38,8 @@ class CameraRecord:
         problem: why the last image could not be used; empty where it could.
         frame_id: frame of the last image.
         size: (H, W) of the last readable image, pixels.
+        stamp_ns: stamp of the last image, nanoseconds; None where it had none that can be used.
+        repeated: images since the last diagnostics that had the stamp of the one before.
         told: the counters of the synchroniser at the last diagnostics.
     """
 
@@ -46,6 +49,8 @@ class CameraRecord:
     problem: str = ""
     frame_id: str = ""
     size: tuple[int, int] | None = None
+    stamp_ns: int | None = None
+    repeated: int = 0
     told: CameraCounters = field(default_factory=CameraCounters)
 
     def rate_hz(self) -> float:
@@ -88,10 +93,33 @@ class Monitor:
         self._cameras = {name: CameraRecord() for name in cameras}
         self._pipeline = PipelineRecord()
 
-    def took(self, camera: str, now: float, frame_id: str, size: tuple[int, int] | None, problem: str) -> None:
-        """An image arrived at ``now``, with the reason why it cannot be used, or an empty one."""
+    def restart(self) -> None:
+        """The synchroniser counts from 0 again, and what came before a pause is no sign of life any more."""
+        with self._lock:
+            for record in self._cameras.values():
+                record.arrivals.clear()
+                record.problem, record.stamp_ns, record.repeated = "", None, 0
+                record.told = CameraCounters()
+
+    def took(
+        self,
+        camera: str,
+        now: float,
+        frame_id: str,
+        size: tuple[int, int] | None,
+        problem: str,
+        stamp_ns: int | None = None,
+    ) -> None:
+        """An image arrived at ``now``, with the reason why it cannot be used, or an empty one.
+
+        ``stamp_ns``: its stamp, None where that cannot be used.
+        """
         with self._lock:
             record = self._cameras[camera]
+            # After a pause the same stamp is a bag of one sweep, played again.
+            is_repeated = stamp_ns is not None and stamp_ns == record.stamp_ns and now - record.arrivals[-1] <= PAUSE_S
+            record.repeated += is_repeated
+            record.stamp_ns = stamp_ns
             record.frames += 1
             record.arrivals.append(now)
             record.frame_id, record.size, record.problem = frame_id, size or record.size, problem
@@ -121,17 +149,29 @@ class Monitor:
             self._pipeline.outcomes.append(cause == REPLACED)
 
     def camera_status(
-        self, camera: str, now: float, topic: str, rig_problem: str, has_info: bool, counters: CameraCounters
+        self,
+        camera: str,
+        now: float,
+        topic: str,
+        rig_problem: str,
+        has_info: bool,
+        counters: CameraCounters,
+        node_state: str = "active",
     ) -> DiagnosticStatus:
         """State of a camera since the last time it was asked for.
 
         ``rig_problem``: why its calibration cannot be used; empty where it can. ``counters``: what
-        the synchroniser has counted of its messages.
+        the synchroniser has counted of its messages. ``node_state``: of the life cycle; a node that is not active
+        does not listen, and says nothing about its cameras.
         """
         with self._lock:
             record = self._cameras[camera]
-            level, state, message = _judge(record, now, topic, rig_problem, has_info, counters)
-            record.told = replace(counters)
+            if node_state == "active":
+                level, state, message = _judge(record, now, topic, rig_problem, has_info, counters)
+                record.told, record.repeated = replace(counters), 0
+            else:
+                level, state = DiagnosticStatus.OK, node_state
+                message = f"not judged: the node is {node_state} and does not listen to {topic}"
             age = now - record.arrivals[-1] if record.arrivals else float("nan")
             values = {
                 "state": state,
@@ -162,7 +202,7 @@ class Monitor:
         """State of the pipeline.
 
         ``state`` is that of the life cycle, ``problem`` why a transition failed, ``busy_s`` the age
-        of the sweep in work, ``degraded`` what the backend had to give up; ``facts`` go in as they are.
+        of the sweep in work, ``degraded`` what had to be given up; ``facts`` go in as they are.
         """
         with self._lock:
             record = self._pipeline
@@ -235,6 +275,17 @@ def _judge(
         return error, state, record.problem
     new = counters.messages - record.told.messages
     strayed, late = counters.strayed - record.told.strayed, counters.late - record.told.late
+    # A stamp that stands still is a duplicate to the synchroniser only until the other cameras have left it behind.
+    repeated = max(counters.duplicate - record.told.duplicate, record.repeated)
+    if repeated > MANY_REPEATED * new + 0.5:  # by half an image, where the first one of a pair was counted before
+        return (
+            error,
+            "bad stamp",
+            (
+                f"bad stamp: repeats in {repeated} of the last {new} images; the driver must stamp each with the time "
+                "of its exposure"
+            ),
+        )
     if strayed:
         return (
             error,

@@ -12,12 +12,14 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from fsmde_ros.errors import RigError, SourceError
-from fsmde_ros.node.messages import odometry_to_pose, stamp_ns, stamp_problem
+from fsmde_ros.node.messages import NS, odometry_to_pose, stamp_ns, stamp_problem
 from fsmde_ros.node.transforms import TfBuffer
 from fsmde_ros.pose_track import PoseTrack
 
 Array = NDArray[np.float64]
 
+NO_POSE_S = 2.0  # of sweeps without a pose, after which it is said
+NO_MESSAGE = "no message yet"
 POSES = 500  # some seconds of any odometry
 RESTART_NS = 1_000_000_000  # poses that are older than the newest by more than this: the clock was set back
 # A subscription that asks for best effort is served by every publisher.
@@ -31,6 +33,14 @@ class EgoMotion(Protocol):
         """``vehicle_to_map [4, 4]`` at a stamp, None where it is not known. Any thread may ask."""
         ...
 
+    def served(self, stamp_ns: int, is_known: bool) -> None:
+        """Whether the poses of a sweep, of this stamp, were all known. Any thread may tell."""
+        ...
+
+    def problem(self) -> str:
+        """Why the sweeps of the last ``NO_POSE_S`` and more had no pose; empty where they had, or none is wanted."""
+        ...
+
     def describe(self) -> str:
         """Where the poses come from, and what is wrong with them, for the diagnostics."""
         ...
@@ -40,12 +50,44 @@ class EgoMotion(Protocol):
         ...
 
 
+class PoseGap:
+    """How long the sweeps have been without a pose, by their stamps."""
+
+    def __init__(self) -> None:
+        self._span: tuple[int, int] | None = None  # first and last stamp, nanoseconds; put in one go, for other threads
+
+    def add(self, stamp_ns: int, is_known: bool) -> None:
+        """A sweep of this stamp had poses, or not."""
+        span = self._span
+        if is_known:
+            self._span = None
+        elif span is None or stamp_ns < span[1]:  # stamps that go back: a bag begins again
+            self._span = stamp_ns, stamp_ns
+        else:
+            self._span = span[0], stamp_ns
+
+    def describe(self) -> str:
+        """For how long, in words; empty up to ``NO_POSE_S``."""
+        span = self._span
+        seconds = 0.0 if span is None else (span[1] - span[0]) / NS
+        if seconds <= NO_POSE_S:
+            return ""
+        return f"the sweeps of the last {seconds:.1f} s had no pose of the vehicle, their clouds are not of one moment"
+
+
 class NoMotion:
     """The vehicle is taken to stand still within a sweep."""
 
     def pose_at(self, stamp_ns: int) -> Array | None:
         """See ``EgoMotion``."""
         return None
+
+    def served(self, stamp_ns: int, is_known: bool) -> None:
+        """See ``EgoMotion``."""
+
+    def problem(self) -> str:
+        """See ``EgoMotion``."""
+        return ""
 
     def describe(self) -> str:
         """See ``EgoMotion``."""
@@ -62,7 +104,8 @@ class OdometryMotion:
         self._node, self._topic, self._vehicle_frame = node, topic, vehicle_frame
         self._lock = threading.Lock()  # the executor adds, the worker asks
         self._track = PoseTrack(limit=POSES)
-        self._problem = "no message yet"
+        self._problem = NO_MESSAGE
+        self._gap, self._behind_s = PoseGap(), 0.0
         self._subscription = node.create_subscription(Odometry, topic, self.take, QOS)
 
     def take(self, message: Odometry) -> None:
@@ -88,10 +131,31 @@ class OdometryMotion:
         with self._lock:
             return self._track.at(stamp_ns)
 
+    def served(self, stamp_ns: int, is_known: bool) -> None:
+        """See ``EgoMotion``."""
+        with self._lock:
+            self._gap.add(stamp_ns, is_known)
+            known = self._track.stamps_ns
+            self._behind_s = (stamp_ns - known[-1]) / NS if known else 0.0
+
+    def problem(self) -> str:
+        """See ``EgoMotion``; none before the first message: odometry is optional."""
+        with self._lock:
+            gap = self._gap.describe()
+            if not gap or self._problem == NO_MESSAGE:
+                return ""
+            return f"{gap}: {self._topic} {self._problem or self._lag()}"
+
     def describe(self) -> str:
         """See ``EgoMotion``."""
         with self._lock:
-            return f"odometry {self._topic}" + (f": {self._problem}" if self._problem else "")
+            problem = self._problem or (self._lag() if self._gap.describe() else "")
+            return f"odometry {self._topic}" + (f": {problem}" if problem else "")
+
+    def _lag(self) -> str:
+        if self._behind_s > 0:
+            return f"has stopped or lags, its last pose is {self._behind_s:.1f} s older than the last sweep"
+        return "has no poses of these times, or they jump; look at its clock"
 
     def close(self) -> None:
         """See ``EgoMotion``."""
@@ -104,6 +168,7 @@ class TfMotion:
     def __init__(self, tf: TfBuffer, fixed_frame: str, vehicle_frame: str) -> None:
         self._tf, self._fixed_frame, self._vehicle_frame = tf, fixed_frame, vehicle_frame
         self._problem = ""
+        self._gap = PoseGap()
 
     def pose_at(self, stamp_ns: int) -> Array | None:
         """See ``EgoMotion``."""
@@ -114,6 +179,15 @@ class TfMotion:
             return None
         self._problem = ""
         return pose
+
+    def served(self, stamp_ns: int, is_known: bool) -> None:
+        """See ``EgoMotion``."""
+        self._gap.add(stamp_ns, is_known)
+
+    def problem(self) -> str:
+        """See ``EgoMotion``."""
+        gap = self._gap.describe()
+        return f"{gap}: {self._problem or 'the poses of TF jump'}" if gap else ""
 
     def describe(self) -> str:
         """See ``EgoMotion``."""

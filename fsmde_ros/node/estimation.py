@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 from fsmde_ros.backends.backend import Backend
 from fsmde_ros.backends.memory_guard import MemoryGuard, is_out_of_memory
 from fsmde_ros.estimator import Estimator
@@ -29,6 +33,22 @@ def build_estimator(settings: Settings) -> Estimator:
         estimator = Estimator.from_checkpoint(path, "cpu", "torch")
     fallback = on_cpu if settings.on_out_of_memory == "cpu" else None
     return Estimator(MemoryGuard(estimator.backend, fallback), estimator.card)
+
+
+@contextmanager
+def warnings_to(tell: Callable[[str], object]) -> Iterator[None]:
+    """Hand what the package warns of, which knows no ROS, to ``tell``, such as the log of the node."""
+
+    class Teller(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tell(record.getMessage())
+
+    logger, teller = logging.getLogger("fsmde_ros"), Teller(logging.WARNING)
+    logger.addHandler(teller)
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
 
 
 def degradation(estimator: Estimator) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from nav_msgs.msg import Odometry
 from numpy.typing import NDArray
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
@@ -38,6 +38,10 @@ INPUT_QOS = QoSProfile(
     reliability=ReliabilityPolicy.BEST_EFFORT,
     durability=DurabilityPolicy.VOLATILE,
 )
+# Depth and reliability of every input can be overridden. The durability only of camera_info, which some drivers
+# publish once, for whoever comes later; images of the past are of no use.
+INPUT_POLICIES = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY)
+CAMERA_INFO_POLICIES = (*INPUT_POLICIES, QoSPolicyKind.DURABILITY)
 # RViz's displays ask for reliable: a best-effort publisher would not reach them (rviz#1616).
 OUTPUT_QOS = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -78,10 +82,12 @@ def stamp_ns(stamp: Time) -> int:
 
 
 def stamp_problem(stamp: Time) -> str:
-    """Why a stamp cannot be that of an image; empty where it can.
+    """Why a stamp cannot be that of an image or a pose; empty where it can. 0 is that of a header nobody filled.
 
     A sweep's own stamp is worked out from those of its images, and must fit a message again.
     """
+    if stamp.sec == stamp.nanosec == 0:
+        return "bad stamp: 0; the driver does not fill header.stamp, correct or replace it"
     if 0 <= stamp.sec <= LAST_SECOND and stamp.nanosec < NS:
         return ""
     return (
@@ -218,7 +224,7 @@ def image_to_depth(message: Image) -> NDArray[np.float32]:
 
 
 def cloud_to_message(cloud: Cloud, header: Header) -> PointCloud2:
-    """A fused cloud as an unorganised dense PointCloud2: ``x y z rgb stddev view``."""
+    """A fused cloud as an unorganised dense PointCloud2: ``x y z rgb stddev view``, see ``Cloud``."""
     return columns_to_message(cloud.columns(), header)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -92,8 +93,9 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def _advertise(self, kind: type, topic: str, qos: QoSProfile = OUTPUT_QOS) -> LifecyclePublisher:
+        # a copy: rclpy writes what is overridden for this topic into the profile
         publisher: LifecyclePublisher = self._node.create_lifecycle_publisher(
-            kind, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            kind, topic, copy(qos), qos_overriding_options=QoSOverridingOptions.with_default_policies()
         )
         return publisher
 

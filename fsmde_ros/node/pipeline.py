@@ -147,9 +147,11 @@ class Pipeline:
         monitor: Monitor,
         motion: EgoMotion,
         settings: Callable[[], Settings],
+        cameras: tuple[str, ...],
     ) -> None:
+        """``cameras``: all of the node, also those that cannot be used now."""
         self._estimator, self._outputs, self._monitor = estimator, outputs, monitor
-        self._motion, self._settings = motion, settings
+        self._motion, self._settings, self._cameras = motion, settings, cameras
 
     def work(self, job: Job) -> None:
         """Publish the depth of a sweep and its report."""
@@ -171,11 +173,14 @@ class Pipeline:
             self._monitor.refused(name, str(failure))
             failed[name] = str(failure)
         decoded = time.monotonic()
-        depth = limit_range(self._estimator.infer(prepared), settings.depth_max_range_m)
+        # The rig of the job has only the cameras that are calibrated: by it the cloud's views would change places.
+        whole = replace(self._estimator.infer(prepared), cameras=self._cameras)
+        depth = limit_range(whole, settings.depth_max_range_m)
         inferred = time.monotonic()
         headers = {name: arrival.payload.header for name, arrival in job.views.items()}
         stamps = {name: arrival.stamp_ns for name, arrival in job.views.items()}
         cloud_rig = rig_at_reference(depth.rig, stamps, job.stamp_ns, self._motion.pose_at)
+        self._motion.served(job.stamp_ns, cloud_rig is not None)
         self._outputs.publish_depth(depth, prepared.images.transpose(0, 2, 3, 1), headers, settings, cloud_rig)
         published = time.monotonic()
         times = {
@@ -226,11 +231,10 @@ def limit_range(depth: SurroundDepth, max_range_m: float) -> SurroundDepth:
     if max_range_m <= 0:
         return depth
     beyond = depth.depth > max_range_m
-    return SurroundDepth(
-        depth.rig,
-        depth.stamp_ns,
-        np.where(beyond, np.float32(np.inf), depth.depth),
-        np.where(beyond, np.float32(np.nan), depth.stddev),
+    return replace(
+        depth,
+        depth=np.where(beyond, np.float32(np.inf), depth.depth),
+        stddev=np.where(beyond, np.float32(np.nan), depth.stddev),
     )
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -34,9 +35,16 @@ from fsmde_ros.node import parameters
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
 from fsmde_ros.node.diagnostics import Monitor
 from fsmde_ros.node.ego_motion import EgoMotion, NoMotion, OdometryMotion, TfMotion
-from fsmde_ros.node.estimation import build_estimator, degradation
+from fsmde_ros.node.estimation import build_estimator, degradation, warnings_to
 from fsmde_ros.node.live_rig import LiveRig
-from fsmde_ros.node.messages import INPUT_QOS, REPORT_QOS, stamp_ns, stamp_problem
+from fsmde_ros.node.messages import (
+    CAMERA_INFO_POLICIES,
+    INPUT_POLICIES,
+    INPUT_QOS,
+    REPORT_QOS,
+    stamp_ns,
+    stamp_problem,
+)
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, begin, make_job, receive, size_problem, warm_up
@@ -100,7 +108,10 @@ class SurroundDepthNode(LifecycleNode):
             return Failure
         try:
             self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
-            pipeline = Pipeline(self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings)
+            self._monitor.restart()
+            pipeline = Pipeline(
+                self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings, self._cameras
+            )
             self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, partial(self._sweep_failed, pipeline))
             for name in self._cameras:
                 self._subscribe(name)
@@ -171,8 +182,9 @@ class SurroundDepthNode(LifecycleNode):
         extrinsics = self._build_extrinsics(rig)
         self._live_rig = LiveRig(self._cameras, extrinsics, rig, settings.input_rectified)
         self._monitor = Monitor(self._cameras)
-        self._estimator = self._build_estimator(settings)
-        seconds = warm_up(self._estimator, len(self._cameras))
+        with warnings_to(self._log.warning):
+            self._estimator = self._build_estimator(settings)
+            seconds = warm_up(self._estimator, len(self._cameras))
         self._motion = self._build_motion(extrinsics.vehicle_frame)
         self._outputs = Outputs(self, self._cameras, extrinsics.vehicle_frame)
         card, backend = self._estimator.card, self._estimator.backend
@@ -212,14 +224,16 @@ class SurroundDepthNode(LifecycleNode):
     def _subscribe(self, name: str) -> None:
         assert self._live_rig is not None
         kind = CompressedImage if self.settings.input_transport == "compressed" else Image
-        options = QoSOverridingOptions.with_default_policies()
-        for what, topic, callback in (
-            (CameraInfo, f"{name}/camera_info", partial(self._live_rig.take, name)),
-            (kind, self._topic(name), partial(self._take_image, name)),
+        for what, topic, callback, policies in (
+            (CameraInfo, f"{name}/camera_info", partial(self._live_rig.take, name), CAMERA_INFO_POLICIES),
+            (kind, self._topic(name), partial(self._take_image, name), INPUT_POLICIES),
         ):
-            self._subscriptions_in.append(
-                self.create_subscription(what, topic, callback, INPUT_QOS, qos_overriding_options=options)
+            options = QoSOverridingOptions(policies)
+            # A copy: rclpy writes the overrides of one topic into what it is given, and the next would have them.
+            subscription = self.create_subscription(
+                what, topic, callback, copy(INPUT_QOS), qos_overriding_options=options
             )
+            self._subscriptions_in.append(subscription)
 
     def _take_image(self, name: str, message: CompressedImage | Image) -> None:
         assert self._synchroniser is not None
@@ -232,13 +246,14 @@ class SurroundDepthNode(LifecycleNode):
         problem, rig = bad_stamp or received.problem, self._live_rig.rig()
         if not problem and rig is not None and name in rig:
             problem = size_problem(received, rig[name])
-        self._monitor.took(name, now, message.header.frame_id, received.size, problem)
-        if bad_stamp:
+        stamp = None if bad_stamp else stamp_ns(message.header.stamp)
+        self._monitor.took(name, now, message.header.frame_id, received.size, problem, stamp)
+        if stamp is None:
             return
         # Not where a sweep waits already: this one may take its place, and its pixels would be for nothing.
         if not problem and rig is not None and name in rig and not self._worker.is_waiting():
             received = begin(self._estimator, received, rig[name])
-        self._submit(self._synchroniser.add(name, stamp_ns(message.header.stamp), received, now))
+        self._submit(self._synchroniser.add(name, stamp, received, now))
         self._set_deadline()
 
     def _tick(self) -> None:
@@ -284,7 +299,7 @@ class SurroundDepthNode(LifecycleNode):
         busy_s = worker.busy_s() if worker else 0.0
         if busy_s > self.settings.stuck_after_s:
             self._log.error(f"stuck: one sweep has been in work for {busy_s:.1f} s", throttle_duration_sec=10.0)
-        degraded = "" if estimator is None else degradation(estimator)
+        degraded = ("" if estimator is None else degradation(estimator)) or self._motion.problem()
         statuses = [
             self._monitor.pipeline_status(self._state, self.problem, counters, busy_s, self.settings, facts, degraded)
         ]
@@ -294,7 +309,11 @@ class SurroundDepthNode(LifecycleNode):
             for name in self._cameras:
                 problem, has_info = live_rig.problem(name), live_rig.has_info(name)
                 counts = of_camera.get(name, CameraCounters())
-                statuses.append(self._monitor.camera_status(name, now, self._topic(name), problem, has_info, counts))
+                statuses.append(
+                    self._monitor.camera_status(
+                        name, now, self._topic(name), problem, has_info, counts, node_state=self._state
+                    )
+                )
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))
 

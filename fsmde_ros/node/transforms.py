@@ -6,6 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
@@ -14,6 +16,8 @@ from fsmde_ros.geometry import rigid
 from fsmde_ros.rig import Rig
 
 Array = NDArray[np.float64]
+
+CLOCK_BACK_S = 1.0  # as tf2 has it: a clock that goes back by less has not been set back
 
 
 class Extrinsics(Protocol):
@@ -62,6 +66,10 @@ class TfBuffer:
             ) from error
         self._errors: type[Exception] = tf2_ros.TransformException
         self._buffer: Any = tf2_ros.Buffer()
+        # A buffer takes nothing older than what it has: where a bag begins again, it must forget. By itself it looks
+        # at the system clock (Jazzy) or at none (Humble); with the node given, it would offer a service as well.
+        back = JumpThreshold(min_forward=None, min_backward=Duration(seconds=-CLOCK_BACK_S), on_clock_change=True)
+        self._jumps = node.get_clock().create_jump_callback(back, post_callback=lambda jump: self._buffer.clear())
         self._listener: Any = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def lookup(self, target: str, source: str, stamp_ns: int = 0) -> Array:
@@ -76,6 +84,7 @@ class TfBuffer:
     def close(self) -> None:
         """Stop listening."""
         self._listener.unregister()
+        self._jumps.unregister()
 
 
 class TfExtrinsics:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fsmde_ros.backends.built_files import CACHE_VARIABLE, BuildKey, cache_folder, hash_student
+from fsmde_ros.backends.built_files import CACHE_VARIABLE, BuildKey, UnwritableCache, cache_folder, hash_student
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student, StudentConfig
 
@@ -96,6 +96,19 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: py
     (tmp_path / "file").touch()
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     with pytest.raises(BackendError, match=CACHE_VARIABLE):
+        KEY.find_or_build([], lambda path: path.touch())
+
+
+def test_a_cache_that_cannot_even_be_looked_into_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of another user; the tests may run as one whom nothing is denied."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("glob", "is_dir", "mkdir", "unlink"):
+        monkeypatch.setattr(Path, name, deny)
+    with pytest.raises(UnwritableCache, match=rf"Permission denied.*{CACHE_VARIABLE}"):
         KEY.find_or_build([], lambda path: path.touch())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +102,33 @@ def test_auto_makes_the_graph_it_needs_once(
     assert len(made) == 1
     assert build_backend("auto", trained, "cpu", (height, width)).name.startswith("openvino")
     assert [path.name for path in tmp_path.iterdir()] == made
+
+
+def test_auto_runs_pytorch_where_its_cache_cannot_be_written_and_says_so(
+    trained: Student,
+    tmp_path: Path,
+    make: Callable[..., tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(fsmde_ros.backends, "find_spec", installed("onnx", "onnxruntime"))
+    (tmp_path / "file").touch()
+    cache = tmp_path / "file" / "cache"  # not even root can make it
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    inputs = make(1)
+    built = build_backend("auto", trained, "cpu", inputs[0].shape[-2:])
+    assert built.name == "onnxruntime cpu"
+    expected = build_backend("torch", trained, "cpu")(*inputs)
+    for _ in range(2):
+        np.testing.assert_array_equal(built(*inputs).depth, expected.depth)
+    assert built.name == "torch cpu"
+    (warning,) = caplog.messages
+    assert str(cache) in warning
+    assert CACHE_VARIABLE in warning
+    with pytest.raises(BackendError, match="cannot be written"):
+        build_backend("onnxruntime", trained, "cpu")(*inputs)
 
 
 def test_auto_takes_the_fastest_that_is_ready(

@@ -6,7 +6,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from fsmde_ros.node.diagnostics import Monitor, SweepReport
-from fsmde_ros.node.messages import stamp_message
+from fsmde_ros.node.messages import stamp_message, stamp_problem
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.sweep_assembler import CameraCounters, Counters
 
@@ -124,7 +124,10 @@ def test_a_machine_that_is_too_slow_is_told():
         (CameraCounters(messages=12, out_of_order=2), WARN, "out of order"),
         (CameraCounters(messages=12, out_of_order=2, late=1), WARN, "late"),
         (CameraCounters(messages=12, strayed=12, late=1), ERROR, "bad stamp"),
-        (CameraCounters(messages=12, duplicate=12), OK, "OK"),
+        (CameraCounters(messages=12, duplicate=11), ERROR, "bad stamp"),
+        (CameraCounters(messages=12, duplicate=7, late=5), ERROR, "bad stamp"),
+        (CameraCounters(messages=12, duplicate=6), OK, "OK"),  # each image twice
+        (CameraCounters(messages=13, duplicate=7), OK, "OK"),
     ],
 )
 def test_what_the_synchroniser_counted_is_told_once(counters, level, state):
@@ -133,6 +136,49 @@ def test_what_the_synchroniser_counted_is_told_once(counters, level, state):
     assert (status.level, values(status)["state"]) == (level, state)
     assert values(status)["late"] == str(counters.late)
     assert values(monitor.camera_status("cam", 100.2, "t", "", True, counters))["state"] == "OK"
+
+
+def test_a_stamp_that_stands_still_is_told_with_its_remedy():
+    """To the synchroniser such images are duplicates at first, and late when the other cameras have gone on."""
+    monitor = Monitor(["cam"])
+    for index in range(12):
+        monitor.took("cam", 100 + index / 12, "optical", (90, 160), "", stamp_ns=7)
+    status = monitor.camera_status("cam", 101.0, "t", "", True, CameraCounters(messages=12, duplicate=4, late=7))
+    assert (status.level, values(status)["state"]) == (ERROR, "bad stamp")
+    assert status.message.startswith("bad stamp: repeats in 11 of the last 12 images; the driver must stamp")
+
+
+def test_a_bag_of_one_sweep_that_is_played_over_and_over_has_no_bad_stamps():
+    monitor = Monitor(["cam"])
+    for index in range(8):
+        monitor.took("cam", 100 + 1.5 * index, "optical", (90, 160), "", stamp_ns=7)
+    assert monitor.camera_status("cam", 110.6, "t", "", True, CameraCounters(messages=8)).level == OK
+
+
+def test_a_header_that_nobody_fills_is_told_with_its_remedy():
+    problem = stamp_problem(stamp_message(0))
+    status = monitor_with_frames(problem).camera_status("cam", 100.1, "t", "", True, NONE)
+    assert (status.level, values(status)["state"]) == (ERROR, "bad stamp")
+    assert "the driver does not fill header.stamp" in status.message
+    assert stamp_problem(stamp_message(1)) == ""  # the first moment of a simulation
+
+
+def test_a_node_that_does_not_listen_does_not_judge_its_cameras():
+    status = monitor_with_frames().camera_status("cam", 160.0, "t", "", True, NONE, node_state="inactive")
+    assert (status.level, values(status)["state"]) == (OK, "inactive")
+    assert "not judged: the node is inactive" in status.message
+
+
+def test_a_restart_counts_from_0_again():
+    monitor = monitor_with_frames("the JPEG is truncated")
+    monitor.camera_status("cam", 100.1, "t", "", True, CameraCounters(messages=300, strayed=3))
+    monitor.restart()
+    assert values(monitor.camera_status("cam", 160.0, "t", "", True, NONE))["state"] == "no messages"
+    for index in range(3):
+        monitor.took("cam", 160.1 + index / 12, "optical", (90, 160), "")
+    status = monitor.camera_status("cam", 160.4, "t", "", True, CameraCounters(messages=3, strayed=1))
+    assert status.message.startswith("bad stamp: 1 of the last 3 images")
+    assert float(values(status)["rate_hz"]) == pytest.approx(12, abs=0.01)  # without the pause
 
 
 def test_a_camera_whose_image_cannot_be_decoded_after_all():

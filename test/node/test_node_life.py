@@ -200,6 +200,24 @@ def test_it_can_be_activated_again_without_a_cleanup(bench):
     assert values(it.send_and_wait(1))["state"] == "published"
 
 
+def test_cameras_are_judged_only_while_the_node_listens_and_anew_after_a_pause(bench):
+    it = bench()
+    it.start()
+    for index in range(3):
+        assert values(it.send_and_wait(index))["state"] == "published"
+    it.pipeline()
+    it.deactivate()
+    time.sleep(1.1)  # more than a camera that is judged may be silent
+    it.pipeline(lambda status: "inactive" in status.message)
+    cameras = it.diagnostics[-1].status[1:]
+    assert [(values(s)["state"], s.level) for s in cameras] == [("inactive", DiagnosticStatus.OK)] * 3
+    it.activate()
+    assert values(it.send_and_wait(3))["state"] == "published"
+    it.pipeline(lambda status: values(status)["complete"] == "4")
+    said = {s.message for m in it.diagnostics for s in m.status[1:]}
+    assert not [message for message in said if "-" in message or "stale" in message]
+
+
 def test_a_failure_nobody_foresaw_is_told_and_can_be_tried_again(bench):
     errors = [KeyError("weights")]
 
@@ -367,6 +385,20 @@ def test_the_cloud_is_of_one_moment_where_odometry_tells_the_motion(bench):
     for index, shift in enumerate((0.0, 0.2, 0.4)):
         still, moved = (points_of(cloud, index) for cloud in it.clouds)
         np.testing.assert_allclose(moved - still, np.tile([shift, 0, 0], (len(still), 1)), atol=2e-3)
+
+
+def test_odometry_that_stops_is_a_warning(bench):
+    it = bench()
+    it.start()
+    it.spin_until(lambda: it.odometry.get_subscription_count())
+    for millisecond in range(0, 500, 10):
+        it.odometry.publish(odometry(START + 10**6 * millisecond, 0.01 * millisecond))
+    it.pipeline(lambda s: values(s)["motion"] == "odometry /odom")
+    for index in range(1, 30):
+        it.send_and_wait(index)
+    status = it.pipeline(lambda s: "has stopped or lags" in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    assert "has stopped or lags" in values(status)["motion"]
 
 
 def points_of(cloud, view):

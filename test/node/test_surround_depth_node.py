@@ -28,7 +28,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64, Header
 
@@ -425,6 +425,71 @@ def test_a_camera_without_extrinsics_is_named_and_the_others_go_on(start):
     assert values(status)["views"] == "left,middle"
     camera = client.status_in_use("right", is_("no extrinsics"))
     assert "not in the rig file" in camera.message
+
+
+@pytest.mark.parametrize("why", ["no message", "no extrinsics"])
+def test_the_view_of_a_point_is_its_camera_also_where_the_first_one_is_missing(start, why):
+    known = THREE if why == "no message" else THREE[1:]
+    _, client = start(THREE, file_names=known, cameras="[left,middle,right]", cloud__max_relative_stddev=0.0)
+    client.listen(PointCloud2, "surround_depth/points")
+    client.spin_until(lambda: client.node.count_publishers("/surround_depth/points"))
+    client.spin_for(0.3)
+    only = THREE[1:] if why == "no message" else THREE
+    status = client.send_and_wait(0, only=only)
+    assert values(status)["missing"] == "left"
+    client.spin_until(lambda: client.received["surround_depth/points"])
+    assert set(cloud_columns(client.received["surround_depth/points"][0])["view"]) == {1, 2}
+
+
+def test_headers_that_a_driver_does_not_fill_are_told_with_the_remedy(start):
+    _, client = start(THREE)
+    for _ in range(50):
+        seen = len(client.received["/diagnostics"])
+        client.images["left"].publish(client.jpeg("left", 0))
+        client.spin_until(lambda: len(client.received["/diagnostics"]) > seen)  # noqa: B023
+        statuses = [s for m in client.received["/diagnostics"][seen:] for s in m.status if s.name.endswith(": left")]
+        if any(values(status)["state"] == "bad stamp" for status in statuses):
+            break
+    assert statuses[-1].level == DiagnosticStatus.ERROR
+    assert "header.stamp" in statuses[-1].message
+
+
+def test_a_stamp_that_stands_still_is_told_with_the_remedy(start):
+    _, client = start(THREE)
+    stuck = Header(stamp=stamp_message(START), frame_id="left_optical")
+    for sweep in range(100):
+        client.send(sweep, only=THREE[1:])
+        message = client.jpeg("left", 0)
+        message.header = stuck
+        client.images["left"].publish(message)
+        client.spin_for(0.04)
+        statuses = [s for s in client.received["/diagnostics"][-1].status if s.name.endswith(": left")]
+        if "bad stamp: repeats" in statuses[0].message:
+            break
+    assert statuses[0].level == DiagnosticStatus.ERROR
+    assert values(statuses[0])["state"] == "bad stamp"
+
+
+def test_a_camera_info_that_is_published_once_is_heard_where_its_durability_is_set(start):
+    """With the overrides of the one topic only: the images beside it stay volatile, which their publishers are."""
+    policies = {"durability": "transient_local", "reliability": "reliable"}
+    overrides = {f"qos_overrides./left/camera_info.subscription.{name}": value for name, value in policies.items()}
+    _, client = start(THREE, wait=False, **overrides)
+    client.node.destroy_publisher(client.infos["left"])
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    client.infos["left"] = client.node.create_publisher(CameraInfo, "left/camera_info", latched)
+    info = camera_to_info(client.rig["left"], client.header("left", 0))
+    info.k[0] = info.p[0] = 200.0
+    client.infos["left"].publish(info)
+    client.wait_for_node()
+    for sweep in range(3):
+        for name in THREE:
+            message = client.jpeg(name, sweep)
+            message.header = client.header(name, sweep)
+            client.images[name].publish(message)
+        client.spin_until(lambda: len(client.sweeps()) > sweep)  # noqa: B023
+    client.spin_until(lambda: len(client.received["left/depth/camera_info"]) == 3)
+    assert client.received["left/depth/camera_info"][-1].k[0] == pytest.approx(200.0 * 96 / 160)
 
 
 def test_a_sweep_without_a_usable_view_is_dropped_with_its_reason(start):
