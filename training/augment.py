@@ -75,7 +75,8 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
     if settings.tilt > 0 or settings.lift > 0:
         pitch, roll = rng.normal(0, settings.tilt, 2)
         error = MountingError(pitch, roll, rng.normal(0, settings.lift))
-        sample = replace(sample, rig=error.told(sample.rig))
+        moments = None if sample.moments is None else sample.moments.turned(error.true_to_told())
+        sample = replace(sample, rig=error.told(sample.rig), moments=moments)
     sample = replace(sample, images=recolour(sample.images, settings, rng))
     dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]
     return drop_views(sample, dropped[: int(sample.present.sum()) - 1])

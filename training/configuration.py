@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -25,6 +25,8 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed", "64-true"]
 # Where things lie and how often something is written: these do not change the weights.
 PLACES = {"output", "work", "cache", "render_workers", "loader_workers", "threads", "save_every", "val_every"}
 PLACES |= {"log_every", "tensorboard", "accelerator", "strategy"}
+# What a run may be continued with as it likes; steps may only grow, and size is what train.size and val.size say.
+FREE = PLACES | {"steps", "size", "teacher.cache", "teacher.batch", "teacher.device"}
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,32 @@ def config_hash(config: DistillConfig) -> str:
     """sha256 of all settings that decide the weights; places and process counts do not."""
     settings = {name: value for name, value in asdict(config).items() if name not in PLACES}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def flat_settings(config: DistillConfig) -> dict[str, Any]:
+    """All settings by their names on the command line, such as ``losses.vrkd``, each as JSON gives it back."""
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, part: dict[str, Any]) -> None:
+        for name, value in part.items():
+            if isinstance(value, dict):
+                add(f"{prefix}{name}.", value)
+            else:
+                flat[prefix + name] = value
+
+    add("", json.loads(json.dumps(asdict(config), default=str)))
+    return flat
+
+
+def changed_settings(begun: Mapping[str, Any], config: DistillConfig) -> list[str]:
+    """Names and values of what is no longer as the run began, ``flat_settings`` then, and may not change."""
+    now = flat_settings(config)
+    # what only one of them has was added to this program, or taken from it, since
+    fixed = [name for name in now if name in begun and name not in FREE]
+    changed = [f"{name} was {begun[name]}, is {now[name]}" for name in fixed if begun[name] != now[name]]
+    if now["steps"] < begun.get("steps", 0):
+        changed.append(f"steps was {begun['steps']}, is {now['steps']}, and may only grow")
+    return changed
 
 
 def read_command_line(arguments: Sequence[str] | None = None) -> tuple[DistillConfig, Namespace]:

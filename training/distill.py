@@ -1,14 +1,17 @@
 """Distil a student and export its checkpoint.
 
     python -m training.distill --config training/configs/town.yaml
-    python -m training.distill --config training/configs/town.yaml --steps 500 --losses.vrkd 0
-    python -m training.distill --config training/configs/own_bag.yaml --data bag:/data/drive
+    python -m training.distill --config training/configs/town.yaml --steps 500 --losses.vrkd 0 \\
+        --work out/distill/no_vrkd --output out/no_vrkd.safetensors
+    python -m training.distill --config training/configs/own_bag.yaml \\
+        --data bag:/data/drive,samples=:-140 --val_data bag:/data/drive,samples=-110:-70
     python -m training.distill --config training/configs/town.yaml --render-only
     python -m training.distill --config training/configs/town.yaml --export-only
     torchrun --nproc-per-node 8 -m training.distill --config training/configs/nuscenes.yaml --devices 8
 
 Running the same command again continues where the last run stopped, also after a kill: the state is
-saved every few minutes and on SIGTERM. At the end the averaged weights are written as a checkpoint
+saved every few minutes and on SIGTERM. Other settings need another folder ``work``; of those that decide
+the weights only ``steps`` may grow. At the end the averaged weights are written as a checkpoint
 of ``fsmde_ros``: safetensors and a model card.
 """
 
@@ -34,14 +37,14 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
-from training.configuration import DistillConfig, config_hash, read_command_line
+from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
 from training.expectation import best_power, score_powers, with_config
 from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
 from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
-from training.run_state import KeepState, make_loggers, saved_step
+from training.run_state import KeepState, SavedState, make_loggers, saved_state
 from training.stddev_fit import with_fitted_stddev
 from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
 
@@ -56,11 +59,15 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     state = config.work / "last.ckpt"
     if export_only and not state.exists():
         raise ConfigError(f"there is no state to export at {state}; train first, without --export-only")
+    saved = saved_state(state)
+    _refuse_other_settings(config, state, saved)
+    if not state.exists():
+        _refuse_frozen_noise(config)
     config.work.mkdir(parents=True, exist_ok=True)
     lightning.seed_everything(config.seed, verbose=False)
     module = make_module(config)
     loaders = Loaders(config, with_training=not export_only)
-    steps = saved_step(state)
+    steps = saved.step
     trainer = make_trainer(config, state, steps)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
@@ -71,16 +78,41 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
             warnings.filterwarnings("ignore", message="Found .* module.s. in eval mode")  # BatchNorm, frozen
             trainer.fit(module, datamodule=loaders, ckpt_path=state if state.exists() else None, weights_only=True)
         steps = trainer.global_step
-    power = best_power(score_powers(module.average, loaders.val_dataloader()))
+    # The trainer leaves the weights on the CPU. And those of a fit are in training mode: what they are scored on would
+    # move the statistics of a BatchNorm that is not frozen.
+    device = trainer.strategy.root_device
+    power = best_power(score_powers(module.average.to(device).eval(), loaders.val_dataloader()))
     module.average = with_config(module.average, expectation_power=power)
     trainer.validate(module, datamodule=loaders)
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        student = with_fitted_stddev(module.average, loaders.val_dataloader())
+        student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
         save_checkpoint(config.output, student, model_card(config, steps, metrics))
         print(f"wrote {config.output}")
         if loaders.left_out:
             print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
+
+
+def _refuse_other_settings(config: DistillConfig, state: Path, saved: SavedState) -> None:
+    """A run that went on, or was exported, with other settings would claim them in its card without having them."""
+    changed = changed_settings(saved.settings, config)
+    if changed:
+        raise ConfigError(
+            f"{state} is of a run with other settings: {'; '.join(changed)}. Give them as they were to continue it, "
+            f"another folder with work to train anew, or delete {config.work}"
+        )
+
+
+def _refuse_frozen_noise(config: DistillConfig) -> None:
+    """Weights that are never trained have to come from somewhere, and so have statistics."""
+    encoder = config.student.encoder
+    if not config.imagenet and not config.start_from and (encoder.frozen_stages or encoder.freeze_batch_norm):
+        raise ConfigError(
+            "imagenet is false and start_from names no checkpoint, so the encoder begins with random weights, but "
+            f"student.encoder.frozen_stages is {encoder.frozen_stages} and student.encoder.freeze_batch_norm is "
+            f"{str(encoder.freeze_batch_norm).lower()}, which would keep them so; set these to 0 and false, or "
+            "imagenet to true, or start_from to a checkpoint"
+        )
 
 
 def make_module(config: DistillConfig) -> DistillModule:
@@ -147,7 +179,8 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
         raise ConfigError(
             f"torchrun started {started} processes, but devices x num_nodes is {config.processes}; make them equal"
         )
-    callbacks = [KeepState(state, config.save_every), DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
+    keep = KeepState(state, config.save_every, flat_settings(config))
+    callbacks = [keep, DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
     # a loss that is switched off leaves weights without a gradient, which plain ddp does not forgive
     several = config.processes > 1 and config.strategy == "auto"
     try:

@@ -117,8 +117,9 @@ class DistillModule(lightning.LightningModule):
         self.board = ScoreBoard()
 
     def validation_step(self, batch: SweepBatch, batch_index: int) -> None:
-        """Score the averaged student against the LiDAR, view by view."""
-        output = run_student(self.average.eval(), batch)
+        """Score the averaged student against the LiDAR, view by view; in float32, whatever is trained in."""
+        with torch.autocast(batch.images.device.type, enabled=False):
+            output = run_student(self.average.eval(), batch)
         for name, score in score_views(output.depth, batch, self.student.config):
             self.board.add(name, score)
 

@@ -45,6 +45,10 @@ class Moments:
             self, images=np.ascontiguousarray(self.images[:, :, :, ::-1]), motion=mirror @ self.motion @ mirror
         )
 
+    def turned(self, true_to_told: NDArray[np.float64]) -> Moments:
+        """Of the same cameras in a vehicle frame that is turned by [4, 4]: what a camera sees move stays the same."""
+        return replace(self, motion=true_to_told @ self.motion @ invert(true_to_told))
+
     def cropped(self, view: int, window: tuple[slice, slice]) -> Moments:
         """With a window (rows, columns) of one camera enlarged to the full size again, at both moments."""
         images = self.images.copy()

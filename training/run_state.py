@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -16,13 +18,29 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from fsmde_ros.errors import CheckpointError
 
+SETTINGS_KEY = "distill_settings"  # their key in a state
+
+
+class SavedState(NamedTuple):
+    """What a state says of its run: the step, and the settings it was saved with, by name.
+
+    No settings are known of a state that was saved before they were kept in it.
+    """
+
+    step: int = 0
+    settings: Mapping[str, Any] = {}
+
 
 class KeepState(Callback):
-    """Saves the state of the run every few steps and on SIGTERM or Ctrl-C; never a half-written file."""
+    """Saves the state of the run every few steps and on SIGTERM or Ctrl-C; never a half-written file.
 
-    def __init__(self, path: Path, every: int) -> None:
+    ``settings`` are saved with it: values that JSON can hold, by name.
+    """
+
+    def __init__(self, path: Path, every: int, settings: Mapping[str, Any]) -> None:
         self.path = path
         self.every = every
+        self.settings = json.dumps(settings)
         self._is_due = False
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -45,6 +63,10 @@ class KeepState(Callback):
             self.save(trainer)
             print(f"state saved at step {trainer.global_step}; run the same command to continue", file=sys.stderr)
 
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """In the state itself, so that the two are never of different runs."""
+        checkpoint[SETTINGS_KEY] = self.settings
+
     def save(self, trainer: Any) -> None:
         """Write beside the last state, then take its place."""
         scratch = self.path.with_suffix(".tmp")
@@ -55,12 +77,13 @@ class KeepState(Callback):
             os.replace(scratch, self.path)
 
 
-def saved_step(state: Path) -> int:
-    """Step at which a state was saved, 0 where there is none. Raises CheckpointError where it cannot be read."""
+def saved_state(state: Path) -> SavedState:
+    """What a state says of its run, step 0 where there is none. Raises CheckpointError where it cannot be read."""
     if not state.exists():
-        return 0
+        return SavedState()
     try:
-        return int(torch.load(state, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+        saved = torch.load(state, map_location="cpu", weights_only=True, mmap=True)
+        return SavedState(int(saved["global_step"]), json.loads(saved.get(SETTINGS_KEY, "{}")))
     except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
         raise CheckpointError(
             f"{state}: the state of the run cannot be read ({error}); delete it to begin anew"

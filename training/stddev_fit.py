@@ -29,8 +29,8 @@ def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Stude
         output = run_student(plain, batch)
         truth = batch.lidar_depth
         known = batch.present[:, :, None, None] & (truth >= student.config.d_min) & (truth <= student.config.d_max)
-        errors.append((output.depth - truth)[known].double().cpu().numpy())
-        spreads.append(output.stddev[known].double().cpu().numpy())
+        errors.append((output.depth - truth)[known].cpu().double().numpy())
+        spreads.append(output.stddev[known].cpu().double().numpy())
     error, spread = np.concatenate(errors), np.concatenate(spreads)
     if len(error) < MIN_POINTS:
         return plain

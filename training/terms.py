@@ -32,7 +32,7 @@ class LossWeights:
     vrkd_features: float = 0.0  # method a: the relations of features as well
     smoothness: float = 0.0
     overlap: float = 0.0  # depths of one point in two views
-    photometric: float = 0.0  # images of one point in two views
+    photometric: float = 0.0  # images of one point in two views, as augmented: each is recoloured on its own
     photometric_consecutive: float = 0.0  # images of one point in one camera at two moments, where poses are known
     silog_lam: float = 0.85
     ckd_temperature: float = 1.0

@@ -104,7 +104,6 @@ def test_a_small_ablation_trains_scores_and_is_not_repeated(
             "steps": 2,
             "val_every": 2,
             "loader_workers": 0,
-            "imagenet": False,
             "accelerator": "cpu",
         },
     }

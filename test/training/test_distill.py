@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import psutil
 import pytest
@@ -23,11 +25,14 @@ import yaml
 
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.metrics import DepthScore
 from fsmde_ros.network.presets import PRESETS
+from fsmde_ros.network.student import Student
 from training.batch import Sample
-from training.configuration import DistillConfig, config_hash, read_command_line
+from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
 from training.datasets import TownData
-from training.distill import main, make_module, model_card
+from training.distill import distill, main, make_module, model_card
+from training.run_state import SETTINGS_KEY, saved_state
 from training.sample_file import save_sample
 from training.teachers.teacher import TeacherSettings
 
@@ -44,7 +49,6 @@ SETTINGS = {
     "log_every": 1,
     "loader_workers": 0,
     "threads": 1,
-    "imagenet": False,
     "accelerator": "cpu",
 }
 
@@ -209,9 +213,10 @@ def test_two_processes_do_what_one_does(tmp_path: Path, sample: Sample, server: 
         torch.load(config.work / "last.ckpt", map_location="cpu", weights_only=True)
         for config in (one_config, two_config)
     ]
+    made = make_module(one_config).state_dict()
     for name, tensor in states[0]["state_dict"].items():
         if "running_" in name or "num_batches" in name:  # frozen: as they were made
-            assert torch.equal(tensor, torch.full_like(tensor, "running_var" in name)), name
+            assert torch.equal(tensor, made[name]), name
             assert torch.equal(states[1]["state_dict"][name], tensor), name
         torch.testing.assert_close(states[1]["state_dict"][name], tensor, rtol=1e-4, atol=2e-6, msg=name)
     moments = [state["optimizer_states"][0]["state"] for state in states]  # the averaged gradients of AdamW
@@ -359,6 +364,129 @@ def test_a_damaged_state_is_named(tmp_path: Path, sample: Sample, capsys: pytest
     (config.work / "last.ckpt").write_bytes(b"PK\x03\x04 cut")
     assert main(["--config", str(path)]) == 1
     assert "last.ckpt: the state of the run cannot be read" in capsys.readouterr().err
+
+
+def _pretend_to_have_trained(config: DistillConfig, step: int) -> None:
+    """A state that says what it is of, and nothing else."""
+    config.work.mkdir()
+    state = {"global_step": step, SETTINGS_KEY: json.dumps(flat_settings(config))}
+    torch.save(state, config.work / "last.ckpt")
+
+
+@pytest.mark.parametrize("more", [[], ["--export-only"]])
+def test_a_run_does_not_go_on_with_other_settings(
+    more: list[str], tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, config = _configure(tmp_path, sample)
+    _pretend_to_have_trained(config, STEPS)
+    changes = ["--losses.vrkd", "0", "--optimisation.rate", "0.5", "--val.drives", "2", "--steps", str(STEPS - 1)]
+    assert main(["--config", str(path), *changes, *more]) == 1
+    said = capsys.readouterr().err
+    for part in ("losses.vrkd was 0.2, is 0.0", "rate was 0.01, is 0.5", "val.drives was 3, is 2", "may only grow"):
+        assert part in said
+    assert "ckd was" not in said
+    assert f"another folder with work to train anew, or delete {config.work}" in said
+    assert not config.output.exists()
+
+
+def test_a_run_may_go_on_with_more_steps_elsewhere_and_faster(tmp_path: Path, sample: Sample) -> None:
+    path, config = _configure(tmp_path, sample)
+    begun = flat_settings(config)
+    free = {
+        "steps": "99", "val_every": "7", "save_every": "9", "log_every": "5", "threads": "2", "loader_workers": "3",
+        "output": "b.safetensors", "work": "moved", "cache": "moved", "tensorboard": "true", "render_workers": "5",
+        "accelerator": "auto", "teacher.cache": "moved", "teacher.batch": "2", "size": "[64, 96]",
+    }  # fmt: skip
+    given = [part for name, value in free.items() for part in (f"--{name}", value)]
+    other, _ = read_command_line(["--config", str(path), *given])
+    assert changed_settings(begun, other) == []
+    assert {name for name, value in flat_settings(other).items() if value != begun[name]} == set(free)
+    assert changed_settings({}, other) == []
+    assert changed_settings({**begun, "gone": 1}, replace(config, seed=4)) == ["seed was 0, is 4"]
+
+
+@pytest.mark.slow
+def test_settings_are_in_the_state_and_states_without_them_go_on(
+    tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, config = _configure(tmp_path, sample, steps=2, val_every=2, save_every=1)
+    state = config.work / "last.ckpt"
+    assert main(["--config", str(path)]) == 0
+    assert saved_state(state) == (2, flat_settings(config))
+    assert main(["--config", str(path), "--steps", "3", "--seed", "1"]) == 1
+    assert "seed was 0, is 1" in capsys.readouterr().err
+    assert main(["--config", str(path), "--steps", "3", "--threads", "2"]) == 0
+    saved = saved_state(state)
+    assert (saved.step, saved.settings["steps"]) == (3, 3)
+
+    without = torch.load(state, weights_only=True)
+    del without[SETTINGS_KEY]
+    torch.save(without, state)
+    assert main(["--config", str(path), "--steps", "4", "--seed", "1"]) == 0
+    saved = saved_state(state)
+    assert (saved.step, saved.settings["seed"]) == (4, 1)
+
+
+def _encoder(frozen_stages: int, freeze_batch_norm: str) -> list[str]:
+    of = "--student.encoder"
+    return [f"{of}.frozen_stages", str(frozen_stages), f"{of}.freeze_batch_norm", freeze_batch_norm]
+
+
+@pytest.mark.parametrize(("frozen_stages", "freeze_batch_norm"), [(2, "true"), (2, "false"), (0, "true")])
+def test_random_weights_are_not_kept_frozen(
+    frozen_stages: int, freeze_batch_norm: str, tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, config = _configure(tmp_path, sample)
+    assert main(["--config", str(path), "--imagenet", "false", *_encoder(frozen_stages, freeze_batch_norm)]) == 1
+    said = capsys.readouterr().err
+    assert f"student.encoder.frozen_stages is {frozen_stages}" in said
+    assert f"student.encoder.freeze_batch_norm is {freeze_batch_norm}" in said
+    assert not config.work.exists()
+
+
+@pytest.mark.slow
+def test_what_is_chosen_after_training_does_not_move_the_statistics(tmp_path: Path, sample: Sample) -> None:
+    """Of a student from random weights, whose BatchNorm is not frozen."""
+    path, config = _configure(tmp_path, sample, steps=2, val_every=2, save_every=2)
+    assert main(["--config", str(path), "--imagenet", "false", *_encoder(0, "false")]) == 0
+    trained = torch.load(config.work / "last.ckpt", weights_only=True)["state_dict"]
+    shipped = load_checkpoint(config.output)[0].state_dict()
+    statistics = [name for name in shipped if "running_" in name or "num_batches" in name]
+    assert statistics
+    for name in statistics:
+        torch.testing.assert_close(shipped[name], trained[f"average.{name}"].half().to(shipped[name].dtype), msg=name)
+
+
+def test_what_is_chosen_after_training_is_chosen_on_the_device_of_the_training(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning moves the module to the CPU after everything it does; "meta" stands for a GPU."""
+    _, config = _configure(tmp_path, sample)
+    seen: list[str] = []
+
+    def look(student: Student, _: object) -> dict[float, DepthScore]:
+        seen.append(next(student.parameters()).device.type)
+        assert not student.training
+        return {}
+
+    def fit(student: Student, _: object) -> Student:
+        seen.append(next(student.parameters()).device.type)
+        return student
+
+    trainer = MagicMock(is_global_zero=True, global_step=1, callback_metrics={})
+    trainer.strategy.root_device = torch.device("meta")
+    stand_ins = {
+        "make_trainer": lambda *_: trainer,
+        "Loaders": MagicMock(),
+        "score_powers": look,
+        "with_config": lambda student, **changes: Student(replace(student.config, **changes)).eval(),
+        "with_fitted_stddev": fit,
+        "save_checkpoint": lambda *_: None,
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(f"training.distill.{name}", stand_in)
+    distill(config)
+    assert seen == ["meta", "meta"]
 
 
 @pytest.mark.parametrize(("recipe", "shipped"), [("town_more", "small"), ("town_base", "small"), ("town_nano", "nano")])

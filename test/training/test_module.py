@@ -295,6 +295,19 @@ def test_scores_are_of_present_views_only(batch: SweepBatch) -> None:
     assert np.isfinite(doubled["view_1"].rmse)
 
 
+def test_a_validation_is_in_float32_whatever_the_training_is_in(batch: SweepBatch, student: Student) -> None:
+    """As the card says of its figures."""
+    module = DistillModule(student)
+    boards = []
+    for lowered in (False, True):
+        module.on_validation_epoch_start()
+        with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+            module.validation_step(batch, 0)
+        boards.append(module.board.overall())
+    assert boards[0].n > 1000
+    assert boards[0] == boards[1]
+
+
 @pytest.mark.parametrize("views", [[0, 2], [3]])
 def test_a_rig_without_overlap_trains_on_what_is_left(sample: Sample, student: Student, views: list[int]) -> None:
     """Two cameras back to back, and one alone: no relations, no comparison of views, and no NaN."""

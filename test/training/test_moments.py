@@ -28,6 +28,8 @@ from training.terms import LossWeights, distillation_terms
 SIZE = (64, 96)
 WALL_M = 9.0  # ahead of the place where the vehicle is first
 FORWARD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+STILL = ("flip", "crop", "drop_view", "style", "grey", "random_filter", "exposure", "blur", "noise", "jpeg", "cutout")
+STILL += ("glare", "own_body")  # what must be 0 for an augmentation to leave the images alone
 WEIGHTS = LossWeights(**dict.fromkeys(("silog", "ckd", "vrkd", "bins", "out_of_range", "gradient", "cross"), 0.0))
 
 
@@ -110,7 +112,15 @@ def swapped(sample: Sample) -> Sample:
     return select_views(sample, [1, 0])
 
 
-@pytest.mark.parametrize("change", [replace, flipped, cut, swapped])
+def misplaced(sample: Sample) -> Sample:
+    still = dict.fromkeys(STILL, 0.0)
+    told = augment(sample, AugmentSettings(tilt=0.1, lift=0.1, **still), np.random.default_rng(3))
+    for camera in told.rig.cameras:
+        assert not np.allclose(camera.camera_to_vehicle, sample.rig[camera.name].camera_to_vehicle, atol=0.05)
+    return told
+
+
+@pytest.mark.parametrize("change", [replace, flipped, cut, swapped, misplaced])
 def test_a_wall_that_is_passed_has_no_loss_at_its_depth(passed: Sample, change: Callable[[Sample], Sample]) -> None:
     """Whatever the augmentation does to the geometry."""
     sample = change(passed)

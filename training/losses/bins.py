@@ -89,6 +89,4 @@ def out_of_range_loss(logits: Tensor, out_of_range: Tensor, mask: Tensor) -> Ten
     z = logits.float()
     # sigmoid(margin) equals the softmax probability of the last bin against all others together.
     margin = z[:, :, -1] - torch.logsumexp(z[:, :, :-1], dim=2)
-    return masked_mean(
-        F.binary_cross_entropy_with_logits(margin, out_of_range.float(), reduction="none"), mask
-    )
+    return masked_mean(F.binary_cross_entropy_with_logits(margin, out_of_range.float(), reduction="none"), mask)

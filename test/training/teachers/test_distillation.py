@@ -27,7 +27,6 @@ SETTINGS = {
     "save_every": "2",
     "log_every": "1",
     "loader_workers": "0",
-    "imagenet": "false",
     "accelerator": "cpu",
     "tensorboard": "true",
     "losses.ckd": "1.0",
