@@ -209,3 +209,13 @@ def test_names_that_cannot_be_opened(text: str, error: type[Exception], message:
 def test_a_rig_file_that_is_not_there(a_bag: Path) -> None:
     with pytest.raises(RigError, match=r"no\.yaml"):
         open_data(f"bag:{a_bag},rig=no.yaml")
+
+
+def test_a_town_with_the_sensors_of_ddad_is_seen_as_far_as_ddad() -> None:
+    nuscenes, ddad = (open_data(f"town:3,seconds=0.3,rate=10,size=36x64{end}") for end in ("", ",rig=ddad"))
+    assert (nuscenes.max_depth, ddad.max_depth) == (80.0, 200.0)
+    assert ddad.sweeps[0].rig.names[0] == "camera_01"
+    assert nuscenes.sweeps[0].rig.names[0] == "cam_front"
+    assert len({view.stamp_ns for view in ddad.sweeps[0].views.values()}) == 1
+    with pytest.raises(ConfigError, match=r"rig must be one of nuscenes, ddad, got 'mine'"):
+        open_data("town:7,rig=mine")
