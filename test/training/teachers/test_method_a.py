@@ -36,7 +36,6 @@ def test_method_a_trains_with_a_saved_model_and_exports_the_student_alone(
         student=StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16)),
         method="a",
         teacher=TeacherSettings(str(saved), device="cpu", cache=tmp_path / "teacher"),
-        imagenet=False,
         steps=2,
         val_every=2,
         save_every=1,
