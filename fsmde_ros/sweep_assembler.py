@@ -260,13 +260,11 @@ class SweepAssembler(Generic[Payload]):
         if self._newest is None or arrival.stamp_ns >= self._newest.stamp_ns:
             self._newest = arrival
         self._offsets.learn(arrival.camera, arrival.stamp_ns)
-        late = self._has_left(arrival)
-        if late:
+        self._missed[arrival.camera] = 0
+        if self._has_left(arrival):
             self._count(arrival.camera, "late")
         else:
             self._pending.append(arrival)
-        if not late or self._was_worth_waiting_for(arrival):
-            self._missed[arrival.camera] = 0
 
     def _has_left(self, arrival: Arrival[Payload]) -> bool:
         """Whether the sweep of a message has left, or one behind it has.
@@ -279,16 +277,6 @@ class SweepAssembler(Generic[Payload]):
             return True
         end = self._reference(self._last_group) + self._offsets.window_ns // 2
         return self._offsets.aligned(arrival.camera, arrival.stamp_ns) <= end
-
-    def _was_worth_waiting_for(self, arrival: Arrival[Payload]) -> bool:
-        """Whether a late message came before the deadline of its sweep, which left without waiting.
-
-        A camera that always misses the deadline must count as silent, else every sweep waits in vain.
-        """
-        last = self._last_group
-        behind_s = (self._reference(last) - self._offsets.aligned(arrival.camera, arrival.stamp_ns)) / 1e9
-        first_arrival = min(a.arrived for a in last) - behind_s  # of its own sweep, about
-        return arrival.arrived - first_arrival < self.config.deadline_s
 
     def _reference(self, group: list[Arrival[Payload]]) -> int:
         """Stamp of the anchor, or the mean of where the others say it would have been."""
