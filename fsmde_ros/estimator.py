@@ -16,11 +16,10 @@ from fsmde_ros import images
 from fsmde_ros.backends import Backend, build_backend
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ImageError
-from fsmde_ros.fusion import PartialDepth
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sweep import EncodedImage, Sweep, View
+from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
@@ -86,7 +85,7 @@ class Estimator:
         """End the threads that decode; the estimator cannot be used any more."""
         self._decoders.shutdown(wait=False)
 
-    def __call__(self, sweep: Sweep) -> PartialDepth:
+    def __call__(self, sweep: Sweep) -> SurroundDepth:
         """Depth of the present views of ``sweep``, at the network's input size.
 
         Views that cannot be decoded are left out. Raises ImageError where no view is left.
@@ -123,7 +122,7 @@ class Estimator:
         network_rig = self._network_rig(rig, tuple(usable))
         return PreparedSweep(network_rig, stamp_ns, stacked.transpose(0, 3, 1, 2), failed, rig.names)
 
-    def infer(self, prepared: PreparedSweep) -> PartialDepth:
+    def infer(self, prepared: PreparedSweep) -> SurroundDepth:
         """Run the network on the views of ``prepared``.
 
         What is more likely out of range than not gets depth +inf and stddev NaN.
@@ -135,7 +134,7 @@ class Estimator:
         is_out = out_of_range > 0.5
         np.copyto(depth, np.float32(np.inf), where=is_out)
         np.copyto(stddev, np.float32(np.nan), where=is_out)
-        return PartialDepth(rig, prepared.stamp_ns, depth, stddev, prepared.cameras or rig.names)
+        return SurroundDepth(rig, prepared.stamp_ns, depth, stddev, prepared.cameras)
 
     def _load(self, source: Callable[[], EncodedImage | Image], camera: Camera) -> Image:
         """[H, W, 3] of the network's input size; ImageError, whatever goes wrong: only this view is to blame."""

@@ -56,17 +56,6 @@ class FusionConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class PartialDepth(SurroundDepth):
-    """Depth of those views of a rig that a sweep had.
-
-    Attributes:
-        cameras: names of all cameras of the rig, in its order, also of those without a view.
-    """
-
-    cameras: tuple[str, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class Cloud:
     """Points in the vehicle frame.
 
@@ -98,7 +87,7 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
     """Points of all views with a finite depth above 0, within the limits of ``config``.
 
     Args:
-        depth: depth of V views, [V, H, W], metres; a ``PartialDepth`` says which cameras of its rig they are.
+        depth: depth of V views, [V, H, W], metres.
         images: [V, H, W, 3] RGB, which colour the points.
         config: the limits.
 
@@ -108,8 +97,7 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
     """
     if images.shape != (*depth.depth.shape, 3):
         raise ValueError(f"images must be [V, H, W, 3] = {(*depth.depth.shape, 3)}, got {images.shape}")
-    cameras = depth.cameras if isinstance(depth, PartialDepth) else depth.rig.names
-    index_in_rig = np.array([cameras.index(name) for name in depth.rig.names], dtype=np.uint8)  # [V]
+    index_in_rig = np.array([depth.cameras.index(name) for name in depth.rig.names], dtype=np.uint8)  # [V]
     first, step = config.stride // 2, config.stride
     sample = (slice(None), slice(first, None, step), slice(first, None, step))
     depths, stddevs = depth.depth[sample], depth.stddev[sample]  # [V, h, w]

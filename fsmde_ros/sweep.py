@@ -101,14 +101,18 @@ class SurroundDepth:
         depth: [V, H, W] float32, metres along the optical axis; NaN = no value, +inf = out of
             range (sky).
         stddev: [V, H, W] float32, metres; NaN where ``depth`` is not finite.
+        cameras: names of all cameras of the whole rig, in its order, also of those that the sweep had no view of;
+            those of ``rig`` where none are given.
     """
 
     rig: Rig
     stamp_ns: int
     depth: NDArray[np.float32]
     stddev: NDArray[np.float32]
+    cameras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "cameras", self.cameras or self.rig.names)
         expected = (len(self.rig), *self.rig.cameras[0].size)
         if self.depth.shape != expected or self.stddev.shape != expected:
             raise ValueError(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.fusion import FusionConfig, PartialDepth, fuse
+from fsmde_ros.fusion import FusionConfig, fuse
 from fsmde_ros.geometry import rigid
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import SurroundDepth
@@ -111,7 +111,7 @@ def test_the_view_is_the_same_camera_whichever_others_are_missing(voxel_m):
     config = FusionConfig(stride=1, voxel_m=voxel_m)
     of_two = fuse(depth, images, config)
     cameras = ("cam_9", "cam_0", "cam_8", "cam_1")
-    cloud = fuse(PartialDepth(depth.rig, depth.stamp_ns, depth.depth, depth.stddev, cameras), images, config)
+    cloud = fuse(SurroundDepth(depth.rig, depth.stamp_ns, depth.depth, depth.stddev, cameras), images, config)
     np.testing.assert_array_equal(cloud.view, np.array([1, 3], np.uint8)[of_two.view])
     np.testing.assert_array_equal(cloud.points_vehicle, of_two.points_vehicle)
     assert cloud.view.dtype == np.uint8
