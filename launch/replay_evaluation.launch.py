@@ -43,6 +43,14 @@ ARGUMENTS = [
     ),
     DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
     DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),
+    DeclareLaunchArgument(
+        "transport", default_value="", description="compressed or raw images; empty: what the parameters say."
+    ),
+    DeclareLaunchArgument(
+        "rectified",
+        default_value="",
+        description="true: image_rect; false: image_raw, rectified by the node; empty: what the parameters say.",
+    ),
     DeclareLaunchArgument("report", default_value="report.json", description="Report to write (JSON)."),
     DeclareLaunchArgument(
         "lidar_topic", default_value="", description="The LiDAR's; empty: the frames of the rig file name its topics."
@@ -67,6 +75,10 @@ def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[st
     if value(context, "checkpoint"):
         given["checkpoint"] = value(context, "checkpoint")
     given.update({name: value(context, name) for name in ("device", "backend") if value(context, name) != "auto"})
+    if value(context, "transport"):
+        given["input.transport"] = value(context, "transport")
+    if value(context, "rectified"):
+        given["input.rectified"] = value(context, "rectified").lower() in ("true", "1")
     return given | lossless(cameras) | patience(value(context, "pace"))
 
 

@@ -42,6 +42,14 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "cameras", default_value="", description="Names of the cameras, comma separated; empty: those of the rig file."
     ),
+    DeclareLaunchArgument(
+        "transport", default_value="", description="compressed or raw images; empty: what the parameters say."
+    ),
+    DeclareLaunchArgument(
+        "rectified",
+        default_value="",
+        description="true: image_rect; false: image_raw, rectified by the node; empty: what the parameters say.",
+    ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, its topics and cameras."),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
     DeclareLaunchArgument(
@@ -54,6 +62,9 @@ ARGUMENTS = [
         description="none, rerun (its window), or a recording for it to write (NAME.rrd); requirements/viewer.txt.",
     ),
     DeclareLaunchArgument("evaluate", default_value="false", description="Compare the depth with the LiDAR."),
+    DeclareLaunchArgument(
+        "report", default_value="", description="Report of the comparison to write (JSON); empty: only its table."
+    ),
     DeclareLaunchArgument(
         "lidar_topic", default_value="", description="The LiDAR's; empty: the frames of the rig file name its topics."
     ),
@@ -83,6 +94,10 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
     given.update({name: value(context, name) for name in ("device", "backend") if value(context, name) != "auto"})
     if camera_names(context):
         given["cameras"] = camera_names(context)
+    if value(context, "transport"):
+        given["input.transport"] = value(context, "transport")
+    if value(context, "rectified"):
+        given["input.rectified"] = is_true(context, "rectified")
     # A bag brings its own time: without /clock its stamps would all look stale.
     given["use_sim_time"] = is_true(context, "use_sim_time") or bool(value(context, "bag"))
     return given
@@ -115,6 +130,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     rig = {name: parameters[name] for name in ("rig_file",) if name in parameters}
     named = ["--cameras", *camera_names(context)] if camera_names(context) else []
     lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []
+    report = ["--out", value(context, "report")] if value(context, "report") else []
     actions: list[Any] = [
         PushRosNamespace(LaunchConfiguration("namespace")),
         Node(
@@ -133,7 +149,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             executable="evaluate_replay",
             name="evaluate_replay",
             output="screen",
-            arguments=[*named, *lidar],
+            arguments=[*named, *lidar, *report],
             parameters=[sim_time | rig],
             ros_arguments=log_level,
             condition=IfCondition(LaunchConfiguration("evaluate")),

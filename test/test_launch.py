@@ -28,6 +28,8 @@ LAUNCH_OWN = {
     "report",
     "max_depth",
     "pace",
+    "transport",  # input.transport, whose dot no launch argument has
+    "rectified",
 }
 BUILT_IN = {"use_sim_time"}  # declared by rclpy in every node
 
@@ -71,12 +73,13 @@ def test_every_argument_is_described_and_used(path: Path) -> None:
     [
         (
             "surround_depth",
-            "params_file rig_file checkpoint device backend cameras namespace use_sim_time bag rviz viewer "
-            "evaluate lidar_topic log_level respawn",
+            "params_file rig_file checkpoint device backend cameras transport rectified namespace use_sim_time bag "
+            "rviz viewer evaluate report lidar_topic log_level respawn",
         ),
         (
             "replay_evaluation",
-            "bag rig_file params_file checkpoint device backend report lidar_topic max_depth pace rviz log_level",
+            "bag rig_file params_file checkpoint device backend transport rectified report lidar_topic max_depth pace "
+            "rviz log_level",
         ),
     ],
 )

@@ -109,7 +109,7 @@ class DistillConfig:
 
 
 def config_hash(config: DistillConfig) -> str:
-    """sha256 of all settings that decide the weights; places and process counts do not."""
+    """sha256 of the settings but for places: of those that decide the weights, and how many processes trained."""
     settings = {name: value for name, value in asdict(config).items() if name not in PLACES}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 

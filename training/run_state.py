@@ -44,15 +44,16 @@ class KeepState(Callback):
         self._is_due = False
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save at every ``every``-th step, or one later where a validation follows that step.
+        """Save at every ``every``-th step and the last, or one later where a validation follows that step.
 
         Lightning takes a validation for done when it continues from a state saved just before it.
         """
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        self._is_due = self._is_due or trainer.global_step % self.every == 0
+        is_last = trainer.global_step == trainer.max_steps
+        self._is_due = self._is_due or is_last or trainer.global_step % self.every == 0
         validates = (batch_idx + 1) % trainer.val_check_batch == 0
-        if self._is_due and (not validates or trainer.global_step == trainer.max_steps):
+        if self._is_due and (is_last or not validates):
             self.save(trainer)
             self._is_due = False
 

@@ -409,7 +409,8 @@ def test_a_run_may_go_on_with_more_steps_elsewhere_and_faster(tmp_path: Path, sa
 def test_settings_are_in_the_state_and_states_without_them_go_on(
     tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path, config = _configure(tmp_path, sample, steps=2, val_every=2, save_every=1)
+    """And the last step is saved, also where ``steps`` is no multiple of ``save_every``."""
+    path, config = _configure(tmp_path, sample, steps=2, val_every=2, save_every=2)
     state = config.work / "last.ckpt"
     assert main(["--config", str(path)]) == 0
     assert saved_state(state) == (2, flat_settings(config))
