@@ -8,6 +8,9 @@ or 150 ms between frames of a nominal 12 Hz. All times are int nanoseconds.
 Cameras without a common trigger drift: every camera keeps its own period, and after a while lies a
 whole period from where it began. Once a drift has been seen, offsets are folded by whole periods so
 that the cameras of a sweep lie as close together as they can. Offsets that stay are left as learned.
+
+Offsets are measured against the anchor while it sends, afterwards against a camera that does: else
+those that drift would be lost with it. The anchor keeps its place among the others all the while.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ class StampOffsets:
     """The offsets of the cameras to the anchor, learned message by message.
 
     Attributes:
-        anchor: the camera whose offset is 0; empty before the first stamp.
+        anchor: the camera whose moment is that of a sweep; empty before the first stamp.
         period_ns: nearly the shortest time between two stamps of a camera; None before one has
             two. One in eight may be shorter, so that a stray stamp does not narrow the window.
         window_ns: how far aligned stamps of one sweep lie apart at most.
@@ -38,6 +41,7 @@ class StampOffsets:
         self._configured_anchor = anchor
         self._window = window_ns
         self._stamps: dict[str, list[int]] = {name: [] for name in cameras}
+        self._base = ""  # the camera that the offsets are measured against: the anchor while that sends
         self._offsets: dict[str, int] = {}
         self._learned: dict[str, int] = {}  # the offsets before they were followed
         self._smooth: dict[str, float] = {}  # running means of the offsets
@@ -59,13 +63,16 @@ class StampOffsets:
             self._usual = steps[len(steps) // 2]
         seen = [name for name, known in self._stamps.items() if known]
         if all(len(self._stamps[name]) >= SETTLED for name in seen):
-            self._update(camera)
+            alive = [name for name in seen if self._stamps[name][-1] >= stamps[0]]
+            if self._base not in alive:
+                self._measure_against(min(alive, key=lambda name: abs(self._offsets[name])))
+            self._update(camera, alive)
         else:
             self._choose_anchor(seen)
 
     def aligned(self, camera: str, stamp_ns: int) -> int:
         """The stamp the anchor would have had in the sweep of this message."""
-        return stamp_ns - self._offsets.get(camera, 0)
+        return stamp_ns - self._offsets.get(camera, 0) + self._offsets.get(self.anchor, 0)
 
     @property
     def gap_ns(self) -> int:
@@ -84,18 +91,26 @@ class StampOffsets:
         best = min(candidates, key=lambda anchor: spread[anchor])
         if self.anchor in spread and spread[self.anchor] <= spread[best] * 1.05:
             best = self.anchor
-        self.anchor, self._offsets = best, offsets[best]
+        self.anchor, self._base, self._offsets = best, best, offsets[best]
         self._learned = dict(self._offsets)
         self._smooth = {name: float(offset) for name, offset in self._offsets.items()}
 
-    def _update(self, camera: str) -> None:
+    def _measure_against(self, base: str) -> None:
+        """Keep all offsets as they lie to each other, and follow them from ``base`` from now on."""
+        self._offsets, self._learned = (
+            {name: offset - known[base] for name, offset in known.items()} for known in (self._offsets, self._learned)
+        )
+        self._smooth = {name: offset - self._smooth[base] for name, offset in self._smooth.items()}
+        self._base = base
+
+    def _update(self, camera: str, alive: list[str]) -> None:
         """Follow the slow change of an offset; learn it anew where it has ceased to fit."""
-        if camera == self.anchor:
+        if camera == self._base:
             return
         current = self._offsets[camera]
-        matches = self._matches(self.anchor, camera, current)
-        if not matches or 4 * len(matches) < self._possible(self.anchor, camera, current):
-            new = self._offset(self.anchor, camera, default=current)
+        matches = self._matches(self._base, camera, current)
+        if not matches or 4 * len(matches) < self._possible(self._base, camera, current):
+            new = self._offset(self._base, camera, default=current)
             self._offsets[camera], self._learned[camera], self._smooth[camera] = new, new, float(new)
         else:
             self._offsets[camera] = sorted(matches)[len(matches) // 2]
@@ -103,27 +118,29 @@ class StampOffsets:
             moved = abs(self._smooth[camera] - self._learned[camera])
             self._drifts = self._drifts or moved > DRIFT * self._usual
         if self._drifts:
-            self._fold()
+            self._fold(alive)
 
-    def _fold(self) -> None:
+    def _fold(self, alive: list[str]) -> None:
         """Move offsets by whole periods so that the widest gap in the period parts the sweeps.
 
-        Of n cameras at any phases the first and the last then lie at most 1 - 1/n periods apart.
+        Of n cameras at any phases the first and the last then lie at most 1 - 1/n periods apart. Only of those that
+        are ``alive``: where the others are by now is not known.
         """
         period = self._usual
         if period == 0:
             return
-        phases = sorted(offset % period for offset in self._smooth.values())
+        smooth = {name: self._smooth[name] for name in alive}
+        phases = sorted(offset % period for offset in smooth.values())
         widest, first = max((b - a, b) for a, b in itertools.pairwise([*phases, phases[0] + period]))
-        span = max(self._smooth.values()) - min(self._smooth.values())
+        span = max(smooth.values()) - min(smooth.values())
         if span <= period - widest + SLACK * period:
             return
         # how many periods each camera moves, counted from the sweep that begins after the gap
-        turns = {name: -math.floor((offset - first) / period + 1e-6) for name, offset in self._smooth.items()}
-        shifts = {name: (turn - turns[self.anchor]) * period for name, turn in turns.items()}  # the anchor stays at 0
+        turns = {name: -math.floor((offset - first) / period + 1e-6) for name, offset in smooth.items()}
+        shifts = {name: (turn - turns[self._base]) * period for name, turn in turns.items()}  # the base stays at 0
         for name, shift in shifts.items():  # not where frames do not come a period apart
             offset = self._offsets[name]
-            found, wanted = (len(self._matches(self.anchor, name, o)) for o in (offset + shift, offset))
+            found, wanted = (len(self._matches(self._base, name, o)) for o in (offset + shift, offset))
             if found < ALIKE * wanted:
                 return
         for name, shift in shifts.items():

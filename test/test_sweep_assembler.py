@@ -372,6 +372,27 @@ def test_three_free_running_cameras_stay_together(anchor):
         assert sum(now - sweep.first_arrival > 0.095 for now, sweep in part) <= 2
 
 
+@pytest.mark.parametrize("returns", [False, True])
+@pytest.mark.parametrize("anchor", ["", "cam_0", "cam_1", "cam_2"])
+@pytest.mark.parametrize("dead", [0, 1, 2])
+def test_free_running_cameras_outlive_one_of_them(anchor, dead, returns):
+    """Also that against which the offsets are measured; and are three again where it comes back."""
+    assembler = SweepAssembler(AssemblerConfig(("cam_0", "cam_1", "cam_2"), anchor=anchor))
+    messages = free_running([10.0, 10.01, 9.99], 210, random.Random(0))
+    start = messages[0][0]
+    messages = [m for m in messages if m[1] != f"cam_{dead}" or m[0] < start + 40 or (returns and m[0] > start + 140)]
+    out = leave(assembler, messages)
+    check_invariants([sweep for _, sweep in out])
+    for begin in range(45, 210, 5):
+        whole = 3 if returns and begin >= 145 else 2
+        if begin == 140:
+            continue  # while the one that comes back is learned anew
+        part = [sweep for now, sweep in out if begin <= now - start < begin + 5]
+        assert sum(len(sweep.views) == whole for sweep in part) >= 47, begin
+        assert max(width_s(sweep) for sweep in part) < 0.067 + 0.015
+    assert assembler.silent() == (() if returns else (f"cam_{dead}",))
+
+
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 6), st.sampled_from([10, 30]), st.sampled_from([20, 200, 1000]))
 def test_free_running_cameras_lose_a_sweep_or_two_for_each_slip(seed, cameras, rate, ppm):
