@@ -84,8 +84,8 @@ def write_video(drive: Iterable[Snapshot], path: Path, fps: float | None = None,
     try:
         for snapshot in chain(first, iterator):
             picture = compose(snapshot, [title(snapshot, first[0].stamp_ns)])
-            height = 2 * round(picture.shape[0] * width / picture.shape[1] / 2)  # codecs want even sizes
-            if writer is None:
+            if writer is None:  # the first picture decides: OpenCV leaves out those of another size, without a word
+                height = 2 * round(picture.shape[0] * width / picture.shape[1] / 2)  # codecs want even sizes
                 codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
                 writer = cv2.VideoWriter(str(path), codec, fps or _rate(first), (width, height))
                 if not writer.isOpened():

@@ -143,13 +143,14 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
 def _refuse_pickle(path: Path) -> None:
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            start = file.read(9)
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be opened ({error.strerror}); expected a file, or one of the package: "
             f"{', '.join(shipped_checkpoints())}; check the parameter 'checkpoint'"
         ) from error
-    if path.suffix in _PICKLE_SUFFIXES or start.startswith(_PICKLE_STARTS):
+    # The length of a safetensors header may begin like a pickle; behind its eight bytes the header opens a brace.
+    if path.suffix in _PICKLE_SUFFIXES or (start.startswith(_PICKLE_STARTS) and start[8:] != b"{"):
         raise CheckpointError(
             f"{path}: looks like a pickle, expected safetensors; a pickle runs code when it is loaded and is refused: "
             "load it yourself where you trust it, and write it with fsmde_ros.checkpoint.save_checkpoint"

@@ -122,7 +122,8 @@ def colored_points(message: Any) -> tuple[NDArray[np.float32], NDArray[np.uint8]
             f"the cloud has the fields {', '.join(columns)}, expected x, y, z and rgb (4 bytes), as ~/points has them"
         )
     points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(np.float32)
-    packed = np.ascontiguousarray(columns["rgb"]).view(np.uint32)
+    rgb = np.ascontiguousarray(columns["rgb"])
+    packed = rgb.view(f"{rgb.dtype.str[0]}u4")  # in the byte order of the cloud
     colors = np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], axis=-1)
     return points, colors.astype(np.uint8)
 

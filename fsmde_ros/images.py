@@ -41,7 +41,7 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1
     """Decode a JPEG or PNG to RGB, [H / reduction, W / reduction, 3] uint8, in the orientation of the sensor.
 
     An orientation tag (EXIF) is not applied: the intrinsics belong to the stored pixels. ``reduction`` is 1, 2, 4
-    or 8; each pixel is then the mean of as many.
+    or 8; each pixel of a JPEG is then the mean of as many, in a PNG that of some of them.
 
     Raises:
         ImageError: the data is empty, truncated, neither JPEG nor PNG, larger than

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -80,7 +81,8 @@ def from_left_to_right(rig: Rig) -> list[str]:
 
 
 def _aspect(snapshot: Snapshot) -> float:
-    height, width = next(iter(snapshot.images.values())).shape[:2]
+    sizes = chain((i.shape for i in snapshot.images.values()), (d.shape for d in snapshot.depths.values()))
+    height, width = next(sizes, snapshot.rig.cameras[0].size)[:2]
     return height / width
 
 
@@ -102,6 +104,8 @@ def _column(snapshot: Snapshot, name: str, size: tuple[int, int]) -> Picture:
 
 
 def _height_colors(snapshot: Snapshot) -> Picture:
+    if not len(snapshot.points):
+        return np.zeros((0, 3), np.uint8)  # OpenCV's colour maps end the process with a picture of no width
     low, high = HEIGHTS
     height = snapshot.points[:, 2] - snapshot.rig.ground_z
     fraction = np.clip((height - low) / (high - low), 0, 1)

@@ -208,8 +208,9 @@ class SweepReport:
 def summarise_sweeps(reports: Sequence[SweepReport], frames_in: Mapping[str, int]) -> dict[str, Any]:
     """The ``sweeps``, ``rate_hz`` and ``latency_ms`` of the report.
 
-    ``frames_in``: frames that each camera sent. ``in`` is the largest of them (or the number of
-    reports, where that is larger), so that a sweep that never reached the node counts as lost.
+    ``frames_in``: CameraInfo that each camera sent, mostly one with every frame. ``in`` is the largest of them, so that
+    a sweep that never reached the node counts as lost. Where there are fewer than reports, as of drivers that send
+    CameraInfo now and then, ``in`` is the number of reports, and how many were lost is not known: None.
     """
     complete = sum(report.state == "complete" for report in reports)
     partial = sum(report.state == "partial" for report in reports)
@@ -227,7 +228,7 @@ def summarise_sweeps(reports: Sequence[SweepReport], frames_in: Mapping[str, int
             "in": sent,
             "complete": complete,
             "partial": partial,
-            "lost": max(0, sent - complete - partial),
+            "lost": max(0, sent - complete - partial) if sent == max([0, *frames_in.values()]) else None,
             "missing_views": missing,
         },
         "rate_hz": (len(arrived) - 1) / span if span > 0 else None,
@@ -276,8 +277,8 @@ def format_report(report: Mapping[str, Any]) -> str:
     sweeps, latency = report["sweeps"], report["latency_ms"]
     lines.append(
         f"sweeps: {sweeps['in']} in, {sweeps['complete']} complete, {sweeps['partial']} partial, "
-        f"{sweeps['lost']} lost; {_number(report['rate_hz'], 1)} Hz; latency ms p50 {_number(latency['p50'], 0)}, "
-        f"p95 {_number(latency['p95'], 0)}, p99 {_number(latency['p99'], 0)}"
+        f"{_number(sweeps['lost'], 0)} lost; {_number(report['rate_hz'], 1)} Hz; latency ms "
+        + ", ".join(f"{name} {_number(latency[name], 0)}" for name in ("p50", "p95", "p99"))
     )
     return "\n".join(lines)
 

@@ -17,9 +17,10 @@ Array = NDArray[np.float64]
 DISTORTION_LENGTHS: dict[str, tuple[int, ...]] = {
     "none": (0,),
     "plumb_bob": (0, 4, 5),
-    "rational_polynomial": (8,),
+    "rational_polynomial": (8, 12, 14),  # OpenCV's longer forms: thin prisms, a tilted sensor
     "equidistant": (4,),
 }
+_OTHER_NAMES = {"": "none", "fisheye": "equidistant"}  # of models, in CameraInfo
 
 
 # What no camera on a vehicle has: beyond these the network's numbers would overflow and spoil other views.
@@ -104,7 +105,7 @@ class Camera:
     @property
     def is_rectified(self) -> bool:
         """Whether images of this camera follow the pinhole model as they are."""
-        return not np.any(self.distortion)
+        return follows_pinhole(self.distortion_model, self.distortion)
 
     @property
     def height_above_vehicle_origin(self) -> float:
@@ -118,6 +119,17 @@ class Camera:
     def resized(self, size: tuple[int, int]) -> Camera:
         """The same camera with images resized to ``size`` (H, W), by the half-pixel rule."""
         return replace(self, size=size, intrinsics=scale_intrinsics(self.intrinsics, self.size, size))
+
+
+def follows_pinhole(model: str, distortion: Array) -> bool:
+    """Whether a lens has straight rays: no coefficient counts. Zeros of ``equidistant`` do: ``r = f theta``."""
+    return model != "equidistant" and not np.any(distortion)
+
+
+def distortion_of_info(model: str, coefficients: Iterable[float]) -> tuple[str, Array]:
+    """``distortion_model`` and ``d`` of a CameraInfo as a ``Camera`` takes them; unknown models stay as they are."""
+    known, values = _OTHER_NAMES.get(model, model), np.array(list(coefficients), dtype=np.float64)
+    return known, values if known != "none" or np.any(values) else np.zeros(0)  # drivers without a model send zeros
 
 
 @dataclass(frozen=True, eq=False)

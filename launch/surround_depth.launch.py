@@ -99,7 +99,8 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
     if value(context, "rectified"):
         given["input.rectified"] = is_true(context, "rectified")
     # A bag brings its own time: without /clock its stamps would all look stale.
-    given["use_sim_time"] = is_true(context, "use_sim_time") or bool(value(context, "bag"))
+    if is_true(context, "use_sim_time") or value(context, "bag"):
+        given["use_sim_time"] = True
     return given
 
 
@@ -126,7 +127,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     """The processes that the arguments ask for."""
     parameters = overrides(context)
     log_level = ["--log-level", LaunchConfiguration("log_level")]
-    sim_time = {"use_sim_time": parameters["use_sim_time"]}
+    sim_time = {"use_sim_time": parameters.get("use_sim_time", False)}
     rig = {name: parameters[name] for name in ("rig_file",) if name in parameters}
     named = ["--cameras", *camera_names(context)] if camera_names(context) else []
     lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []

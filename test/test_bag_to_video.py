@@ -12,10 +12,11 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from fsmde_ros.bag_to_video import main
+from fsmde_ros.bag_to_video import main, write_video
 from fsmde_ros.cloud_layout import pack_cloud
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
+from fsmde_ros.picture import Snapshot
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_writer import write_bag
@@ -125,6 +126,19 @@ def test_a_video(
     assert frames[0].shape[1] == 480
     left_tile = [frame[20:60, 20:200].mean() for frame in frames]
     assert left_tile == sorted(left_tile), "the images get brighter"
+
+
+def test_every_sweep_becomes_a_frame_whatever_is_missing_of_it(tmp_path: Path, rig: Rig) -> None:
+    """OpenCV leaves out frames of another size than the first, and the height follows the first image that is there."""
+    wide, high = np.zeros((20, 40, 3), np.uint8), np.zeros((30, 40, 3), np.uint8)
+    none = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+    views = [{"front": wide, "back": high}, {"back": high}, {}]
+    out = tmp_path / "drive.avi"
+    assert (
+        write_video([Snapshot(rig, v, {}, *none, START + i * STEP) for i, v in enumerate(views)], out, width=480) == 3
+    )
+    video = cv2.VideoCapture(str(out))
+    assert [video.read()[0] for _ in range(4)] == [True, True, True, False]
 
 
 def test_a_picture(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:

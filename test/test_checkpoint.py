@@ -128,6 +128,15 @@ def test_a_bare_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_none(tmp_path: Path, student: Student, card: ModelCard) -> None:
+    path = tmp_path / "long.safetensors"
+    save_checkpoint(path, student, card)
+    missing = (0x0280 - int.from_bytes(path.read_bytes()[:8], "little")) % 0x10000
+    save_checkpoint(path, student, replace(card, training_data=card.training_data + "x" * missing))
+    assert path.read_bytes()[:2] == b"\x80\x02"
+    load_checkpoint(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors"):
         load_checkpoint(tmp_path / "nowhere.safetensors")

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import array
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fsmde_ros.cloud_layout import pack_cloud, unpack_cloud
+from fsmde_ros.cloud_layout import colored_points, pack_cloud, unpack_cloud
 from fsmde_ros.errors import SourceError
 
 XYZ = [("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1)]
@@ -21,6 +22,16 @@ def test_packs_as_struct_does() -> None:
     assert fields == [("x", 0, 7, 1), ("ring", 4, 4, 1)]
     assert step == 6
     assert data == struct.pack("<fHfH", 1.5, 3, -2, 65535)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours_of_either_endianness(order: str) -> None:
+    fields = [SimpleNamespace(name=n, offset=4 * i, datatype=7, count=1) for i, n in enumerate(["x", "y", "z", "rgb"])]
+    message = SimpleNamespace(fields=fields, point_step=16, row_step=16, width=1, height=1, is_bigendian=order == ">")
+    message.data = array.array("B", struct.pack(f"{order}fffI", 1, 2, 3, 0xFF8020))
+    points, colors = colored_points(message)
+    np.testing.assert_array_equal(points, [[1, 2, 3]])
+    np.testing.assert_array_equal(colors, [[255, 128, 32]])
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fsmde_ros.geometry import rigid
-from fsmde_ros.picture import Snapshot, draw, from_left_to_right
+from fsmde_ros.picture import Snapshot, compose, draw, from_left_to_right
 from fsmde_ros.rig import Camera, Rig
 
 # Yaw of the optical axis in the vehicle frame, degrees, as nuScenes has them.
@@ -53,3 +53,11 @@ def test_a_picture_with_a_missing_view_and_points_where_they_belong(rig: Rig, tm
     assert len(green)
     assert red[:, 0].mean() < green[:, 0].mean(), "ahead is up"
     assert green[:, 1].mean() < red[:, 1].mean(), "left is left"
+
+
+def test_a_sweep_of_which_only_the_depth_or_nothing_is_known(rig: Rig) -> None:
+    none = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+    depth = compose(Snapshot(rig, {}, {"front": np.full((12, 20), 8.0, np.float32)}, *none), [])
+    nothing = compose(Snapshot(rig, {}, {}, *none), [])
+    assert depth.shape == nothing.shape
+    assert not np.array_equal(depth, nothing)

@@ -18,13 +18,13 @@ EQUIDISTANT = (0.05, -0.01, 0.002, 0.0005)
 
 
 def brown(x: float, y: float, d: tuple[float, ...]) -> tuple[float, float]:
-    """Brown and Conrady's model, and with 8 coefficients the rational one, as in OpenCV's manual."""
-    k1, k2, p1, p2, k3, k4, k5, k6 = (*d, 0.0, 0.0, 0.0, 0.0)[:8]
+    """Brown and Conrady's model, with 8 coefficients the rational one, with 12 thin prisms, as in OpenCV's manual."""
+    k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4 = (*d, *[0.0] * 8)[:12]
     r2 = x * x + y * y
     radial = (1 + k1 * r2 + k2 * r2**2 + k3 * r2**3) / (1 + k4 * r2 + k5 * r2**2 + k6 * r2**3)
     return (
-        x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-        y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + s1 * r2 + s2 * r2**2,
+        y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + s3 * r2 + s4 * r2**2,
     )
 
 
@@ -42,7 +42,9 @@ def fisheye(x: float, y: float, d: tuple[float, ...]) -> tuple[float, float]:
         ("plumb_bob", PLUMB_BOB[:4]),
         ("plumb_bob", PLUMB_BOB),
         ("rational_polynomial", RATIONAL),
+        ("rational_polynomial", (*RATIONAL, 0.01, -0.02, 0.015, 0.03)),
         ("equidistant", EQUIDISTANT),
+        ("equidistant", (0.0,) * 4),
     ],
 )
 @pytest.mark.parametrize("pixel", [(3, 5), (97, 60), (20, 40)])

@@ -205,6 +205,13 @@ def test_sweeps_that_never_reached_the_node_are_lost() -> None:
     assert summary["latency_ms"]["p50"] == pytest.approx(50.0)
 
 
+def test_how_many_were_lost_is_not_known_where_camera_info_is_rare() -> None:
+    summary = summarise_sweeps([sweep("complete", 40.0, i / 10) for i in range(5)], {"front": 1, "back": 1})
+    assert (summary["sweeps"]["in"], summary["sweeps"]["lost"]) == (5, None)
+    report = build_report(ReplayScores(), [sweep("complete", 40.0, i / 10) for i in range(5)], {"front": 1})
+    assert "5 in, 5 complete, 0 partial, - lost" in format_report(report)
+
+
 def test_an_empty_report_is_json_and_prints() -> None:
     report = build_report(ReplayScores(), [], {})
     assert json.loads(json.dumps(report, allow_nan=False))["overall"]["n"] == 0

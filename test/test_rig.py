@@ -56,6 +56,7 @@ def test_a_camera_that_cannot_be_used_is_refused_by_field(changes: dict[str, obj
 def test_rectified_is_a_matter_of_the_coefficients() -> None:
     assert camera(distortion=np.zeros(5), distortion_model="plumb_bob").is_rectified
     assert not camera(distortion=[0.1, 0, 0, 0, 0], distortion_model="plumb_bob").is_rectified
+    assert not camera(distortion=np.zeros(4), distortion_model="equidistant").is_rectified  # r = f theta
 
 
 def test_rig_keeps_order_and_names_what_it_has() -> None:

@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check(rig_file: Path | None, bag_path: Path | None, output: Path, first: int = 0, lidar_topic: str = "") -> int:
     """Print the table and the findings, write the pictures into ``output``; returns the exit status."""
+    if first < 0:
+        raise ConfigError(f"--sweep must be at least 0, got {first}")
     rig, lidars = _read(rig_file, bag_path)
     output.mkdir(parents=True, exist_ok=True)
     findings, pictures = list(examine(rig)), [output / "rig.png"]

@@ -44,9 +44,10 @@ class Finding:
 def examine(rig: Rig) -> tuple[Finding, ...]:
     """All findings, those of single cameras first, in the order of the rig."""
     found = list(_vehicle_frame(rig))
+    lonely = not found
     for camera in rig.cameras:
         at = mounting(camera, rig.ground_z)
-        texts = [*_position(camera, at, lonely=not found), *_direction(at), *_lens(camera, at), *_name(at)]
+        texts = [*_position(camera, at, lonely), *_direction(at), *_lens(camera, at), *_name(at)]
         found += [Finding("warning", camera.name, text) for text in texts]
     return (*found, *_twins(rig), *_gaps(rig))
 

@@ -55,7 +55,10 @@ def init_ros(arguments: Sequence[str]) -> None:
 
 
 class StopSignal:
-    """Context manager: inside it SIGINT and SIGTERM only set the flag. Main thread only."""
+    """Context manager: inside it SIGINT and SIGTERM only set the flag, but the second one ends the program.
+
+    Main thread only. Who asks twice sees something that does not come back, such as the build of an engine.
+    """
 
     def __init__(self) -> None:
         self._received = False
@@ -77,6 +80,9 @@ class StopSignal:
         return self._received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self._received = True
 
 

@@ -7,8 +7,9 @@ every sweep. Messages are counted in two threads, hence the lock.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -35,7 +36,8 @@ class CameraRecord:
         frames: images that arrived.
         arrivals: their last times, seconds of a steady clock.
         refused: images that could not be used.
-        problem: why the last image could not be used; empty where it could.
+        problem: why the last image that arrived cannot be used; empty where it seems to be usable.
+        failed: why the last image that was worked on could not be used after all; empty where it could.
         frame_id: frame of the last image.
         size: (H, W) of the last readable image, pixels.
         stamp_ns: stamp of the last image, nanoseconds; None where it had none that can be used.
@@ -47,6 +49,7 @@ class CameraRecord:
     arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     refused: int = 0
     problem: str = ""
+    failed: str = ""
     frame_id: str = ""
     size: tuple[int, int] | None = None
     stamp_ns: int | None = None
@@ -54,9 +57,12 @@ class CameraRecord:
     told: CameraCounters = field(default_factory=CameraCounters)
 
     def rate_hz(self) -> float:
-        """Frames a second over the last arrivals; 0 before the second one."""
-        span = self.arrivals[-1] - self.arrivals[0] if self.arrivals else 0.0
-        return (len(self.arrivals) - 1) / span if span > 0 else 0.0
+        """Frames a second, as most of the last ones came; 0 before the second one.
+
+        By the median, so that a pause long ago does not make the camera a slow one.
+        """
+        gap = float(np.median(np.diff(self.arrivals))) if len(self.arrivals) > 1 else 0.0
+        return 1 / gap if gap > 0 else 0.0
 
 
 @dataclass
@@ -70,6 +76,7 @@ class PipelineRecord:
         last_error: why the last dropped sweep was dropped.
         failing: sweeps that could not be published since the last one that was.
         outcomes: of the last sweeps, whether they were replaced by newer ones.
+        published_at: when the last ones were published, seconds of a steady clock.
     """
 
     complete: int = 0
@@ -79,6 +86,15 @@ class PipelineRecord:
     last_error: str = ""
     failing: int = 0
     outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=OUTCOMES))
+    published_at: deque[float] = field(default_factory=lambda: deque(maxlen=20))
+
+    def silent_s(self, now: float) -> float:
+        """For how long no sweep has been published, seconds; 0 while that is as usual."""
+        if not self.published_at:
+            return 0.0
+        usual = float(np.median(np.diff(self.published_at))) if len(self.published_at) > 1 else 0.0
+        silent = now - self.published_at[-1]
+        return silent if silent > max(STALE_S, 5 * usual) else 0.0
 
     def replaced_share(self) -> float:
         """Share of the last sweeps that were replaced by newer ones."""
@@ -86,9 +102,13 @@ class PipelineRecord:
 
 
 class Monitor:
-    """Counts of the cameras and the pipeline, written by both threads of the node."""
+    """Counts of the cameras and the pipeline, written by both threads of the node.
 
-    def __init__(self, cameras: Sequence[str]) -> None:
+    ``node``: its name with its namespace, with which the names of the statuses begin.
+    """
+
+    def __init__(self, cameras: Sequence[str], node: str = "surround_depth") -> None:
+        self._node = node
         self._lock = threading.Lock()
         self._cameras = {name: CameraRecord() for name in cameras}
         self._pipeline = PipelineRecord()
@@ -98,8 +118,12 @@ class Monitor:
         with self._lock:
             for record in self._cameras.values():
                 record.arrivals.clear()
-                record.problem, record.stamp_ns, record.repeated = "", None, 0
+                record.problem, record.failed, record.stamp_ns, record.repeated = "", "", None, 0
                 record.told = CameraCounters()
+            pipeline = self._pipeline
+            for kept in (pipeline.total_ms, pipeline.outcomes, pipeline.published_at):
+                kept.clear()
+            pipeline.failing, pipeline.last_error = 0, ""
 
     def took(
         self,
@@ -126,14 +150,21 @@ class Monitor:
             record.refused += bool(problem)
 
     def refused(self, camera: str, problem: str) -> None:
-        """An image that had arrived could not be used after all."""
+        """An image that had arrived could not be used after all; by then the next one may have arrived."""
         with self._lock:
-            self._cameras[camera].problem = problem
+            self._cameras[camera].failed = problem
             self._cameras[camera].refused += 1
+
+    def decoded(self, cameras: Iterable[str]) -> None:
+        """Images of these cameras could be used."""
+        with self._lock:
+            for camera in cameras:
+                self._cameras[camera].failed = ""
 
     def published(self, is_complete: bool, total_ms: float) -> None:
         """A sweep went out."""
         with self._lock:
+            self._pipeline.published_at.append(time.monotonic())
             self._pipeline.complete += is_complete
             self._pipeline.partial += not is_complete
             self._pipeline.total_ms.append(total_ms)
@@ -187,7 +218,7 @@ class Monitor:
                 "frame_id": record.frame_id,
                 "size": "" if record.size is None else f"{record.size[1]}x{record.size[0]}",
             }
-        return _status(level, f"surround_depth: {camera}", message, values)
+        return _status(level, f"{self._node}: {camera}", message, values, self._node)
 
     def pipeline_status(
         self,
@@ -208,7 +239,8 @@ class Monitor:
             record = self._pipeline
             latencies = np.array(record.total_ms) if record.total_ms else np.full(1, np.nan)
             p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-            level, message = _judge_pipeline(record, busy_s, float(p95), settings, degraded)
+            silent_s = record.silent_s(time.monotonic())
+            level, message = _judge_pipeline(record, busy_s, silent_s, float(p95), settings, degraded)
             if problem:
                 level, message = DiagnosticStatus.ERROR, problem
             elif state != "active":
@@ -226,11 +258,11 @@ class Monitor:
                 **{f"assembler {name}": value for name, value in counters.as_dict().items()},
                 **facts,
             }
-        return _status(level, "surround_depth: pipeline", message, values)
+        return _status(level, f"{self._node}: pipeline", message, values, self._node)
 
 
 def _judge_pipeline(
-    record: PipelineRecord, busy_s: float, p95_ms: float, settings: Settings, degraded: str
+    record: PipelineRecord, busy_s: float, silent_s: float, p95_ms: float, settings: Settings, degraded: str
 ) -> tuple[bytes, str]:
     """Level and message of an active pipeline."""
     error, warn = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
@@ -240,6 +272,8 @@ def _judge_pipeline(
         return error, f"the last {record.failing} sweeps were not published: {record.last_error}"
     if not record.total_ms:
         return warn, record.last_error or "no sweep was published yet"
+    if silent_s:
+        return warn, f"no sweep was published for {silent_s:.1f} s; see the cameras"
     if degraded:
         return warn, degraded
     if record.replaced_share() > MANY_REPLACED:
@@ -268,11 +302,10 @@ def _judge(
         return error, "stale", f"stale: the last image on {topic} came {age:.1f} s ago"
     if rig_problem:
         return error, calibration, rig_problem
-    if record.problem:
-        state = next(
-            (state for state in ("wrong size", "bad stamp") if record.problem.startswith(state)), "undecodable"
-        )
-        return error, state, record.problem
+    unusable = record.problem or record.failed
+    if unusable:
+        state = next((state for state in ("wrong size", "bad stamp") if unusable.startswith(state)), "undecodable")
+        return error, state, unusable
     new = counters.messages - record.told.messages
     strayed, late = counters.strayed - record.told.strayed, counters.late - record.told.late
     # A stamp that stands still is a duplicate to the synchroniser only until the other cameras have left it behind.
@@ -354,6 +387,8 @@ class SweepReport:
         return DiagnosticArray(header=Header(stamp=self.stamp, frame_id=frame_id), status=[status])
 
 
-def _status(level: bytes, name: str, message: str, values: Mapping[str, object]) -> DiagnosticStatus:
+def _status(
+    level: bytes, name: str, message: str, values: Mapping[str, object], node: str = "surround_depth"
+) -> DiagnosticStatus:
     pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-    return DiagnosticStatus(level=level, name=name, message=message, hardware_id="surround_depth", values=pairs)
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id=node, values=pairs)

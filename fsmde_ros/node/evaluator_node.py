@@ -209,6 +209,8 @@ def _milliseconds(text: str) -> float | None:
 def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
     """Finite points [N, 3] of a cloud, in its frame, metres. Raises SourceError for a malformed one."""
     columns = cloud_columns(message)
+    if not {"x", "y", "z"} <= columns.keys():
+        raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z")
     points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(np.float64)
     return points[np.isfinite(points).all(axis=-1)]
 

@@ -47,6 +47,7 @@ class LiveRig:
             message.binning_x,
             message.binning_y,
             message.roi.width,
+            message.roi.height,
         )
         if self._seen.get(name) == key and name not in self._problems:
             return

@@ -25,7 +25,7 @@ from fsmde_ros.fusion import Cloud
 from fsmde_ros.geometry import rigid
 from fsmde_ros.images import MAX_PIXELS, encode_jpeg
 from fsmde_ros.pixel_layout import ENCODINGS, check_layout, decode_pixels
-from fsmde_ros.rig import Camera
+from fsmde_ros.rig import Camera, distortion_of_info
 from fsmde_ros.sweep import EncodedImage
 
 NS = 1_000_000_000
@@ -56,9 +56,6 @@ REPORT_QOS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE,
 )
-
-_DISTORTION_MODELS = {"": "none", "plumb_bob": "plumb_bob", "rational_polynomial": "rational_polynomial"}
-_DISTORTION_MODELS |= {"equidistant": "equidistant", "fisheye": "equidistant", "none": "none"}
 
 
 def odometry_to_pose(message: Odometry) -> NDArray[np.float64]:
@@ -141,19 +138,15 @@ def camera_from_info(
     k, p = np.reshape(message.k, (3, 3)), np.reshape(message.p, (3, 4))
     if k[0, 0] == 0:
         raise RigError(f"uncalibrated: K of the CameraInfo of '{name}' is zero; calibrate the camera")
-    if max(message.binning_x, message.binning_y) > 1 or (message.roi.width and message.roi.width != message.width):
+    cropped = message.roi.height not in (0, message.height) or message.roi.width not in (0, message.width)
+    if max(message.binning_x, message.binning_y) > 1 or cropped:
         raise RigError(
             f"the CameraInfo of '{name}' is of a binned or cropped image (binning {message.binning_x}x"
             f"{message.binning_y}, roi {message.roi.width}x{message.roi.height}), expected the whole image"
         )
     model, distortion = "none", np.zeros(0)
     if not rectified:
-        if message.distortion_model not in _DISTORTION_MODELS:
-            raise RigError(
-                f"the CameraInfo of '{name}' has distortion_model '{message.distortion_model[:80]}', expected one of "
-                f"{sorted(filter(None, _DISTORTION_MODELS))}"
-            )
-        model, distortion = _DISTORTION_MODELS[message.distortion_model], np.array(message.d)
+        model, distortion = distortion_of_info(message.distortion_model, message.d)
     elif p[0, 0] == 0 and np.any(message.d):
         raise RigError(
             f"the CameraInfo of '{name}' has no P but a distortion, expected the P of a rectified image; "

@@ -125,7 +125,9 @@ class Settings:
         high=10.0,
     )
     sync_anchor: str = parameter(
-        "sync.anchor", "", "Camera whose stamp is that of the sweep (own only). Empty: the middle one in time."
+        "sync.anchor",
+        "",
+        "Camera whose stamp is that of the sweep. Empty: the middle one in time; with message_filters the first.",
     )
     motion_odometry: str = parameter(
         "motion.odometry",
@@ -291,7 +293,10 @@ def declare(node: Node) -> Settings:
         raise ConfigError(f"{error}; write a number with a decimal point where a double is expected") from error
     except InvalidParameterValueException as error:
         raise ConfigError(str(error)) from error
-    return Settings().changed({name: node.get_parameter(name).value for name in names()})
+    every: dict[str, Any] = node.get_parameters_by_prefix("")  # the stubs take the parameters for their values
+    given = {name: parameter.value for name, parameter in every.items()}
+    # An empty list in a YAML file, as of cameras, is a parameter without a value to rcl.
+    return Settings().changed({name: given[name] for name in names() if given.get(name) is not None})
 
 
 def watch(node: Node, current: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:

@@ -172,6 +172,7 @@ class Pipeline:
         for name, failure in prepared.failed.items():
             self._monitor.refused(name, str(failure))
             failed[name] = str(failure)
+        self._monitor.decoded(prepared.rig.names)
         decoded = time.monotonic()
         # The rig of the job has only the cameras that are calibrated: by it the cloud's views would change places.
         whole = replace(self._estimator.infer(prepared), cameras=self._cameras)

@@ -33,6 +33,7 @@ from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate
 from fsmde_ros.node.playlist import Playlist
 from fsmde_ros.sources.bag_file import BagFile, open_bag
 
+CLOCK = "/clock"
 CLOCK_STEP_S = 0.01
 LOOK_S = 0.05  # between two looks at who listens
 SETTLED_LOOKS = 20  # without anybody new; counted in looks, as a machine that stalls finds nobody in that time
@@ -86,7 +87,9 @@ class Player:
     def __init__(self, node: Node, bag: BagFile, options: ReplayOptions, stop: StopSignal) -> None:
         self._node, self._options, self._stop = node, options, stop
         self.sent: dict[str, int] = {}
-        self._playlist = Playlist(bag, options.topics, options.start, options.duration)
+        # Two clocks at once would jump to and fro: with ``clock`` that of the bag, of a simulator, stays silent.
+        own_clock = (CLOCK,) if options.clock else ()
+        self._playlist = Playlist(bag, options.topics, options.start, options.duration, without=own_clock)
         if self._playlist.left_out:
             node.get_logger().info(f"left out, no Python package for the type: {', '.join(self._playlist.left_out)}")
         self._publishers: dict[str, Publisher] = {}
@@ -97,7 +100,7 @@ class Player:
         if silent:
             raise SourceError(f"bag {options.bag}: --wait-for {', '.join(silent)}: not among the topics to play")
         self._images = self._playlist.images
-        self._clock = node.create_publisher(Clock, "/clock", 10) if options.clock else None
+        self._clock = node.create_publisher(Clock, CLOCK, 10) if options.clock else None
         self._first_stamps: dict[str, list[int]] = {}
         self._gate: SweepGate | None = None
         if options.pace == "node":

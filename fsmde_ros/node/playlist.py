@@ -34,12 +34,19 @@ class Playlist:
         claimed: messages of these connections that the bag says it has.
     """
 
-    def __init__(self, bag: BagFile, topics: Sequence[str] = (), start_s: float = 0.0, duration_s: float | None = None):
+    def __init__(
+        self,
+        bag: BagFile,
+        topics: Sequence[str] = (),
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+        without: Sequence[str] = (),
+    ) -> None:
         """Look into the bag.
 
         Args:
             bag: the open bag.
-            topics: only these; empty means all.
+            topics: only these; empty means all but those ``without``.
             start_s: seconds of the bag to skip; messages of latched topics are kept.
             duration_s: seconds to play, all without.
 
@@ -49,7 +56,7 @@ class Playlist:
         missing = [topic for topic in topics if topic not in bag.types]
         if missing:
             raise SourceError(f"bag {bag.path}: no topic {', '.join(missing)}; it has {', '.join(sorted(bag.types))}")
-        wanted = [c for c in bag.connections if not topics or c.topic in topics]
+        wanted = [c for c in bag.connections if c.topic in topics or (not topics and c.topic not in without)]
         self.connections = [c for c in wanted if message_class(c.msgtype) is not None]
         self.left_out = sorted({f"{c.topic} ({c.msgtype})" for c in wanted if message_class(c.msgtype) is None})
         if not self.connections:

@@ -17,9 +17,11 @@ from copy import copy
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
@@ -56,6 +58,7 @@ from fsmde_ros.rig_file import read_rig
 from fsmde_ros.sweep_assembler import AssembledSweep, AssemblerConfig, CameraCounters, Counters
 
 MIN_WAIT_NS = 1_000_000
+RCLError = rclpy_implementation.RCLError
 Success, Failure = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -78,7 +81,7 @@ class SurroundDepthNode(LifecycleNode):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", REPORT_QOS)
         self.create_timer(self.settings.diagnostics_period_s, self._diagnose, clock=self._steady)
         self._cameras: tuple[str, ...] = ()
-        self._monitor = Monitor(())
+        self._monitor = Monitor((), self._full_name)
         self._tf: TfBuffer | None = None
         self._motion: EgoMotion = NoMotion()
         self._live_rig: LiveRig | None = None
@@ -88,6 +91,8 @@ class SurroundDepthNode(LifecycleNode):
         self._worker: LatestOnlyWorker[Job] | None = None
         self._deadline: Timer | None = None  # of the sweep that is due next; a wait of rclpy is too dear to poll
         self._subscriptions_in: list[Subscription] = []
+        service = self._service_change_state
+        service.callback = partial(self._change_state_if_possible, service.callback)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and warm up the model, read the rig, advertise; fails with the reason."""
@@ -123,7 +128,7 @@ class SurroundDepthNode(LifecycleNode):
             return Failure
         super().on_activate(state)
         self.problem, self._state = "", "active"
-        self._log.info(f"listening to {', '.join(self._topic(name) for name in self._cameras)}")
+        self._log.info(f"listening to {', '.join(map(self._heard_topic, self._cameras))}")
         return Success
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -151,6 +156,20 @@ class SurroundDepthNode(LifecycleNode):
         self._release()
         self._state = "unconfigured"
         return Success
+
+    def _change_state_if_possible(
+        self,
+        change: Callable[[ChangeState.Request, ChangeState.Response], ChangeState.Response],
+        request: ChangeState.Request,
+        response: ChangeState.Response,
+    ) -> ChangeState.Response:
+        """Refuse a transition that the state does not have; rclpy's own service would end the node."""
+        try:
+            return change(request, response)
+        except RCLError as error:
+            self._log.warning(f"refused, the node is {self._state}: {str(error).partition(', at')[0]}")
+            response.success = False
+            return response
 
     def _tell_failure(self, transition: str, error: Exception) -> None:
         """Keep and log why a transition failed; with the traceback where no user could have caused it."""
@@ -181,7 +200,7 @@ class SurroundDepthNode(LifecycleNode):
             self._tf = TfBuffer(self, f"parameters: set {instead}")
         extrinsics = self._build_extrinsics(rig)
         self._live_rig = LiveRig(self._cameras, extrinsics, rig, settings.input_rectified)
-        self._monitor = Monitor(self._cameras)
+        self._monitor = Monitor(self._cameras, self._full_name)
         with warnings_to(self._log.warning):
             self._estimator = self._build_estimator(settings)
             seconds = warm_up(self._estimator, len(self._cameras))
@@ -216,6 +235,17 @@ class SurroundDepthNode(LifecycleNode):
     def _assembler_config(self) -> AssemblerConfig:
         s = self.settings
         return AssemblerConfig(self._cameras, s.sync_anchor, s.sync_window_s, s.sync_deadline_s)
+
+    @property
+    def _full_name(self) -> str:
+        """With the namespace: two nodes on one /diagnostics must not have one name."""
+        name: str = self.get_fully_qualified_name()
+        return name.lstrip("/")
+
+    def _heard_topic(self, name: str) -> str:
+        """Where the images of a camera are expected, namespace and remapping included."""
+        topic: str = self.resolve_topic_name(self._topic(name))
+        return topic
 
     def _topic(self, name: str) -> str:
         base = f"{name}/image_rect" if self.settings.input_rectified else f"{name}/image_raw"
@@ -311,7 +341,7 @@ class SurroundDepthNode(LifecycleNode):
                 counts = of_camera.get(name, CameraCounters())
                 statuses.append(
                     self._monitor.camera_status(
-                        name, now, self._topic(name), problem, has_info, counts, node_state=self._state
+                        name, now, self._heard_topic(name), problem, has_info, counts, node_state=self._state
                     )
                 )
         header = Header(stamp=self.get_clock().now().to_msg())

@@ -11,6 +11,7 @@ from std_msgs.msg import Header
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.node.messages import stamp_message
 from fsmde_ros.sweep_assembler import (
+    JUMP_NS,
     Arrival,
     AssembledSweep,
     AssemblerConfig,
@@ -64,13 +65,21 @@ class MessageFilters(Generic[Payload]):
         self._cameras, self._anchor = config.cameras, config.anchor or config.cameras[0]
         self._inputs = {name: filters.SimpleFilter() for name in config.cameras}
         self._out: list[AssembledSweep[Payload]] = []
-        synchroniser = filters.ApproximateTimeSynchronizer([*self._inputs.values()], 10, config.window_s)
-        synchroniser.registerCallback(self._take)
+        self._newest = 0
+        self._filter = filters.ApproximateTimeSynchronizer([*self._inputs.values()], 10, config.window_s)
+        self._filter.registerCallback(self._take)
 
     def add(self, camera: str, stamp_ns: int, payload: Payload, now: float) -> list[AssembledSweep[Payload]]:
         """See ``SweepAssembler.add``."""
         self.counters.messages += 1
         self.camera_counters[camera].messages += 1
+        if stamp_ns < self._newest - JUMP_NS:
+            # It keeps the newest stamps: after a jump back it would drop every message for as long as the jump was.
+            for queue in self._filter.queues:
+                queue.clear()
+            self.counters.resets += 1
+            self._newest = 0
+        self._newest = max(self._newest, stamp_ns)
         arrival = Arrival(camera, stamp_ns, now, payload)
         self._inputs[camera].signalMessage(
             SimpleNamespace(header=Header(stamp=stamp_message(stamp_ns)), arrival=arrival)

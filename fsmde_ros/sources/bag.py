@@ -11,7 +11,7 @@ import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -30,6 +30,7 @@ from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED
 from fsmde_ros.sources.bag_rig import (
     ODOMETRY,
     find_cameras,
+    is_rectified_topic,
     lidars_of_bag,
     pose_of,
     read_transforms,
@@ -42,6 +43,7 @@ from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
 Array = NDArray[np.float64]
 LIDAR_LIMIT_NS = 100_000_000  # a scan further off than two turns of a usual LiDAR shows another moment
 NO_LIDAR = "none"
+FUSED_FIELDS = {"stddev", "view"}  # what ~/points has and no LiDAR
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def sweeps(
         lidars: ``lidar_to_vehicle`` [4, 4] by frame, where the bag has no transforms.
         vehicle_frame: frame of the vehicle, where no rig is given.
         lidar_topic: topic of the LiDAR; by default the only cloud, or the only one with "lidar"
-            in its name; "none" leaves it out.
+            in its name, clouds of the node itself aside; "none" leaves it out.
         anchor: camera whose stamp is that of the sweep; the first of the rig by default.
 
     Raises:
@@ -132,8 +134,13 @@ class BagDrive:
         weakref.finalize(self, opened.close)
         self._reading = Lock()
         tree = read_transforms(self._bag)
-        self.rig = rig_of_bag(self._bag, tree, vehicle_frame) if rig is None else rig
-        self._plan = _plan(self._bag, tree, self.rig, lidars or {}, lidar_topic, anchor)
+        rig = rig_of_bag(self._bag, tree, vehicle_frame) if rig is None else rig
+        self._plan = _plan(self._bag, tree, rig, lidars or {}, lidar_topic, anchor)
+
+    @property
+    def rig(self) -> Rig:
+        """The rig of the sweeps."""
+        return self._plan.rig
 
     def __len__(self) -> int:
         """Number of sweeps."""
@@ -168,6 +175,7 @@ def _plan(
             f"bag {bag.path}: no images of any camera of the rig ({', '.join(rig.names)}), expected topics such as "
             f"/{rig.names[0]}/image_rect/compressed; it has {bag.listing()}"
         )
+    rig = _without_lenses(rig, {name for topic, name in images.items() if is_rectified_topic(topic)})
     lidar = _lidar_topic(bag, lidar_topic)
     stamps: dict[str, list[int]] = {}
     logged: dict[str, list[int]] = {}
@@ -189,11 +197,20 @@ def _plan(
     return _Plan(rig, images, lidar, mount, _poses(bag, tree, rig.vehicle_frame), tuple(planned), logged)
 
 
+def _without_lenses(rig: Rig, names: set[str]) -> Rig:
+    """The rig, whose file may give lenses that the driver has undone already: those of the cameras ``names``."""
+    if all(camera.is_rectified for camera in rig.cameras if camera.name in names):
+        return rig
+    return replace(rig, cameras=tuple(c.rectified() if c.name in names else c for c in rig.cameras))
+
+
 def _lidar_topic(bag: BagFile, wanted: str) -> str:
     clouds = bag.topics(CLOUD)
     if wanted == NO_LIDAR:
         return ""
-    if wanted:
+    if not wanted:
+        clouds = [topic for topic in clouds if not _is_fused(bag, topic)]
+    else:
         if wanted not in clouds:
             raise SourceError(f"bag {bag.path}: no PointCloud2 on {wanted}; it has {', '.join(clouds) or 'none'}")
         return wanted
@@ -202,6 +219,12 @@ def _lidar_topic(bag: BagFile, wanted: str) -> str:
     if len(candidates) > 1 or (clouds and not candidates):
         raise SourceError(f"bag {bag.path}: which of {', '.join(clouds)} is the LiDAR? Name it, or '{NO_LIDAR}'")
     return candidates[0] if candidates else ""
+
+
+def _is_fused(bag: BagFile, topic: str) -> bool:
+    """Whether a cloud is the depth of the node, recorded beside the images: no LiDAR to compare it with."""
+    message = bag.first(topic)
+    return message is not None and {field.name for field in message.fields} >= FUSED_FIELDS
 
 
 def _mount(bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Array], topic: str) -> Array:

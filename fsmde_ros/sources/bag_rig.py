@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fsmde_ros.errors import RigError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.pixel_layout import ENCODINGS
-from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.rig import Camera, Rig, distortion_of_info, follows_pinhole
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
@@ -195,14 +195,14 @@ def _is_of_other_images(bag: BagFile, topics: CameraTopics) -> bool:
 
 def _camera_of_info(info: Any, topics: CameraTopics, camera_to_vehicle: NDArray[np.float64]) -> Camera:
     size, frame = (info.height, info.width), info.header.frame_id.lstrip("/")
-    distortion = np.asarray(info.d)
-    rectified = is_rectified_topic(topics.image) if topics.image else not np.any(distortion)
-    if rectified and info.p[0] > 0:
-        return Camera(topics.name, size, np.reshape(info.p, (3, 4))[:, :3], camera_to_vehicle, frame=frame)
-    k = np.reshape(info.k, (3, 3))
-    if rectified or not np.any(distortion):
-        return Camera(topics.name, size, k, camera_to_vehicle, frame=frame)
-    return Camera(topics.name, size, k, camera_to_vehicle, distortion, info.distortion_model, frame)
+    model, distortion = distortion_of_info(info.distortion_model, info.d)
+    is_pinhole = follows_pinhole(model, distortion)
+    rectified = is_rectified_topic(topics.image) if topics.image else is_pinhole
+    has_p = rectified and info.p[0] > 0
+    intrinsics = np.reshape(info.p, (3, 4))[:, :3] if has_p else np.reshape(info.k, (3, 3))
+    if rectified or is_pinhole:
+        return Camera(topics.name, size, intrinsics, camera_to_vehicle, frame=frame)
+    return Camera(topics.name, size, intrinsics, camera_to_vehicle, distortion, model, frame)
 
 
 def lidars_of_bag(bag: BagFile, tree: TransformTree, vehicle_frame: str) -> Mapping[str, NDArray[np.float64]]:

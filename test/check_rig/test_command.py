@@ -84,6 +84,8 @@ def test_what_cannot_be_read_ends_with_2(small: Rig, tmp_path: Path, capsys: pyt
     bag = write_drive(tmp_path / "bag", small)
     assert main(["--rig", str(tmp_path / "rig.yaml"), "--bag", str(bag), "--output", str(tmp_path)]) == 2
     assert "its images are 160x90 pixels, the rig says 80x45" in capsys.readouterr().err
+    assert main(["--rig", str(tmp_path / "rig.yaml"), "--bag", str(bag), "--sweep", "-1"]) == 2
+    assert "--sweep must be at least 0, got -1" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["--rig", str(tmp_path / "rig.yaml"), "--output", str(tmp_path / "file")]) == 2
     assert "cannot be written" in capsys.readouterr().err

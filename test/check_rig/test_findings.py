@@ -88,6 +88,14 @@ def test_suspicious_values_are_reported(ring: Rig, edit: Callable[[Camera], Came
     assert any(expected in text for text in found), found
 
 
+def test_a_finding_of_one_camera_hides_none_of_another(ring: Rig) -> None:
+    tilted = change(ring, "cam_front", lambda c: turned(c, "roll", 20))
+    sunk = change(tilted, "cam_back", lambda c: moved(c, z=-1.5))
+    found = warnings(sunk)
+    assert any(text.startswith("cam_front: is tilted") for text in found), found
+    assert any(text.startswith("cam_back: is 1.50 m below the road") for text in found), found
+
+
 def test_the_wrong_way_round_is_named(ring: Rig) -> None:
     """A camera that looks straight ahead: inverted, its axis is level and its image lies on its side."""
     rolled = change(ring, "cam_front", lambda c: replace(c, camera_to_vehicle=invert(c.camera_to_vehicle)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
+from fsmde_ros.node import diagnostics
 from fsmde_ros.node.diagnostics import Monitor, SweepReport
 from fsmde_ros.node.messages import stamp_message, stamp_problem
 from fsmde_ros.node.parameters import Settings
@@ -186,6 +187,50 @@ def test_a_camera_whose_image_cannot_be_decoded_after_all():
     monitor.refused("cam", "corrupt data")
     status = monitor.camera_status("cam", 100.0, "t", "", True, NONE)
     assert (values(status)["state"], values(status)["refused"]) == ("undecodable", "1")
+
+
+def test_an_image_that_arrives_meanwhile_does_not_hide_that_none_can_be_decoded():
+    monitor = monitor_with_frames()
+    for index in range(5):
+        monitor.refused("cam", "corrupt data")
+        monitor.took("cam", 100.0 + (index + 1) / 12, "optical", (90, 160), "")
+        status = monitor.camera_status("cam", 100.0 + (index + 1) / 12, "t", "", True, NONE)
+        assert (values(status)["state"], status.message) == ("undecodable", "corrupt data")
+    monitor.decoded(["cam"])
+    assert monitor.camera_status("cam", 100.5, "t", "", True, NONE).level == OK
+
+
+def test_a_camera_that_fails_again_after_an_outage_is_stale_at_once():
+    monitor = monitor_with_frames()  # until 100
+    for index in range(12):
+        monitor.took("cam", 220.0 + index / 12, "optical", (90, 160), "")
+    assert monitor.camera_status("cam", 221.0, "t", "", True, NONE).level == OK
+    status = monitor.camera_status("cam", 223.0, "t", "", True, NONE)
+    assert (status.level, values(status)["state"]) == (ERROR, "stale")
+
+
+def test_a_pipeline_that_publishes_nothing_any_more_says_so(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(diagnostics.time, "monotonic", lambda: now[0])
+    monitor = Monitor([])
+    for _ in range(20):
+        now[0] += 0.1
+        monitor.published(True, 10.0)
+    assert pipeline(monitor).level == OK
+    now[0] += 0.9
+    assert pipeline(monitor).level == OK
+    now[0] += 0.2
+    status = pipeline(monitor)
+    assert (status.level, status.message) == (WARN, "no sweep was published for 1.1 s; see the cameras")
+    monitor.restart()
+    assert pipeline(monitor).message == "no sweep was published yet"
+
+
+def test_the_node_is_told_with_its_namespace():
+    monitor = Monitor(["cam"], "car1/depth_a")
+    status = monitor.camera_status("cam", 0.0, "t", "", True, NONE)
+    assert (status.name, status.hardware_id) == ("car1/depth_a: cam", "car1/depth_a")
+    assert pipeline(monitor).name == "car1/depth_a: pipeline"
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,24 @@ def test_message_filters_give_complete_sweeps():
     assert all({arrival.payload for arrival in sweep.views.values()} == {k} for k, sweep in enumerate(out))
 
 
+@pytest.mark.skipif(importlib.util.find_spec("message_filters") is None, reason="message_filters is not installed")
+def test_message_filters_go_on_after_a_clock_that_was_set_back():
+    synchroniser = build_synchroniser("message_filters", AssemblerConfig(("a", "b"), window_s=0.02))
+
+    def play(begin_ms, names):
+        return [
+            sweep
+            for k in range(20)
+            for i, name in enumerate(names)
+            for sweep in synchroniser.add(name, (begin_ms + 100 * k + 5 * i) * 1_000_000, k, k / 10)
+        ]
+
+    assert len(play(100_000, "ab")) >= 19
+    play(102_000, "a")  # the other one is silent, so that ten stamps are left over
+    assert len(play(95_000, "ab")) >= 19
+    assert synchroniser.counters.resets == 1
+
+
 @pytest.mark.skipif(importlib.util.find_spec("tf2_ros") is not None, reason="tf2_ros is installed")
 def test_tf_that_is_absent_is_named_with_the_way_out():
     with pytest.raises(ConfigError, match=r"set rig_file, or install ROS 2: .*tf2_ros is not installed"):

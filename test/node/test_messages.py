@@ -6,7 +6,7 @@ import array
 
 import numpy as np
 import pytest
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header
 
 from fsmde_ros.cloud_layout import unpack_cloud
@@ -144,12 +144,29 @@ def test_a_rectified_camera_without_p_and_distortion_takes_k():
 
 
 @pytest.mark.parametrize(
+    ("model", "d", "expected"),
+    [
+        ("equidistant", [0.0] * 4, "equidistant"),
+        ("fisheye", [0.1, 0, 0, 0], "equidistant"),
+        ("", [0.0] * 5, "none"),
+        ("rational_polynomial", [0.01] * 12, "rational_polynomial"),
+    ],
+)
+def test_lenses_of_raw_images(model, d, expected):
+    camera = camera_from_info(info(distortion_model=model, d=d), "cam", np.eye(4), rectified=False)
+    assert camera.distortion_model == expected
+    assert camera.is_rectified == (expected == "none")
+
+
+@pytest.mark.parametrize(
     ("changes", "rectified", "text"),
     [
         ({"k": [0.0] * 9}, True, "uncalibrated"),
         ({"k": [0.0] * 9}, False, "uncalibrated"),
         ({"p": [0.0] * 12}, True, "no P but a distortion"),
         ({"binning_x": 2}, True, "binned or cropped"),
+        ({"roi": RegionOfInterest(width=160, height=60)}, True, "binned or cropped"),
+        ({"roi": RegionOfInterest(width=90, height=90)}, True, "binned or cropped"),
         ({"distortion_model": "thin_prism"}, False, "thin_prism"),
         ({"d": [0.1]}, False, "coefficients"),
         ({"height": 0}, True, "1 to 65535 pixels"),

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from lifecycle_msgs.msg import State
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState
 from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -49,7 +50,9 @@ class Bench:
     """A node and its client on one executor."""
 
     def __init__(self, parameters, build):
+        remap = parameters.pop("remap", {})
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        arguments += [word for old, new in remap.items() for word in ("-r", f"{old}:={new}")]
         rclpy.init(args=["--ros-args", *arguments], domain_id=DOMAIN)
         self.node = SurroundDepthNode(build)
         self.client = rclpy.create_node("client")
@@ -216,6 +219,39 @@ def test_cameras_are_judged_only_while_the_node_listens_and_anew_after_a_pause(b
     it.pipeline(lambda status: values(status)["complete"] == "4")
     said = {s.message for m in it.diagnostics for s in m.status[1:]}
     assert not [message for message in said if "-" in message or "stale" in message]
+
+
+def test_a_transition_that_does_not_fit_the_state_is_refused(bench):
+    """As of a lifecycle manager that does not look at the state first: rclpy's own service ends the process."""
+    it = bench(autostart=False)
+    service = it.client.create_client(ChangeState, "/surround_depth/change_state")
+    it.spin_until(service.service_is_ready)
+
+    def change(number):
+        answer = service.call_async(ChangeState.Request(transition=Transition(id=number)))
+        it.spin_until(answer.done)
+        return answer.result().success
+
+    configure, cleanup, activate, deactivate = (
+        Transition.TRANSITION_CONFIGURE,
+        Transition.TRANSITION_CLEANUP,
+        Transition.TRANSITION_ACTIVATE,
+        Transition.TRANSITION_DEACTIVATE,
+    )
+    wanted = [activate, configure, configure, activate, activate, cleanup, deactivate, deactivate, 99, cleanup]
+    assert [change(number) for number in wanted] == [
+        *(False, True, False, True, False, False, True, False, False, True)
+    ]
+    it.start()
+    assert values(it.send_and_wait(0))["state"] == "published"
+
+
+def test_topics_are_told_as_they_are_heard(bench):
+    it = bench(remap={"left/image_rect/compressed": "/cams/l/compressed"})
+    assert it.node.trigger_configure() == DONE, it.node.problem
+    it.pipeline()
+    assert values(it.diagnostics[-1].status[1])["topic"] == "/cams/l/compressed"
+    assert values(it.diagnostics[-1].status[2])["topic"] == "/middle/image_rect/compressed"
 
 
 def test_a_failure_nobody_foresaw_is_told_and_can_be_tried_again(bench):

@@ -6,10 +6,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import rclpy
 import yaml
+from rclpy.node import Node
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.node.parameters import Settings, main, names, to_markdown, to_yaml
+from fsmde_ros.node.parameters import Settings, declare, main, names, to_markdown, to_yaml
+from fsmde_ros.replay_settings import free_domain
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +76,21 @@ def test_unfit_values_are_refused_by_name(values, message):
 def test_an_empty_name_means_no_name_and_foreign_parameters_are_ignored():
     assert Settings().changed({"cameras": [""], "use_sim_time": True}) == Settings()
     assert Settings().changed({"cameras": ["a", "b"]}).cameras == ("a", "b")
+
+
+@pytest.mark.ros
+def test_an_empty_list_of_cameras_is_none(tmp_path):
+    """rcl takes it for a parameter without a value."""
+    file = tmp_path / "own.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    cameras: []\n    cloud.stride: 4\n")
+    rclpy.init(args=["--ros-args", "--params-file", str(file)], domain_id=free_domain())
+    try:
+        node = Node("empty")
+        settings = declare(node)
+        node.destroy_node()
+    finally:
+        rclpy.shutdown()
+    assert (settings.cameras, settings.cloud_stride) == ((), 4)
 
 
 def test_the_command_prints_what_it_is_asked_for(capsys):

@@ -100,6 +100,12 @@ def test_images_of_one_camera_stand_for_one_another(tmp_path):
         assert Playlist(opened).alternatives([*topics, "/left"]) == [topics[:2], topics[2:], ["/left"]]
 
 
+def test_a_topic_can_be_left_out_unless_it_is_asked_for(bag):
+    with open_bag(bag) as opened:
+        assert {entry.topic for entry in Playlist(opened, without=("/map",)).entries()} == {TOPIC}
+        assert {entry.topic for entry in Playlist(opened, ["/map"], without=("/map",)).entries()} == {"/map"}
+
+
 def test_only_topics_of_the_bag_can_be_wanted(bag):
     with open_bag(bag) as opened:
         with pytest.raises(SourceError, match="no topic /right; it has /left/image_rect/compressed, /map, /own"):

@@ -18,7 +18,7 @@ from rosbags.typesys import Stores, get_typestore
 from fsmde_ros.errors import FsmdeError, RigError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sources.bag import read_rig_of_bag, sweeps
+from fsmde_ros.sources.bag import BagDrive, read_rig_of_bag, sweeps
 from fsmde_ros.sources.bag_file import open_bag
 from fsmde_ros.sources.bag_rig import node_inputs
 from fsmde_ros.sources.bag_writer import Written, write_bag
@@ -438,6 +438,49 @@ def test_a_rectified_topic_takes_the_projection(tmp_path: Path) -> None:
     camera = found.cameras[0]
     np.testing.assert_array_equal(camera.intrinsics, [[14, 0, 15], [0, 14, 9], [0, 0, 1]])
     assert camera.is_rectified
+
+
+def test_images_that_are_rectified_already_are_not_rectified_again(tmp_path: Path) -> None:
+    """The rig file may give the lens, as a calibration does."""
+    path = bag(tmp_path / "bag", foreign("/sensors/cam/image_rect"))
+    lens = {"distortion": np.array([0.1, 0, 0, 0, 0]), "distortion_model": "plumb_bob"}
+    given = Rig((Camera("sensors/cam", (20, 32), np.reshape(K, (3, 3)), np.eye(4), **lens),))
+    assert next(sweeps(path, given)).rig["sensors/cam"].is_rectified
+    assert BagDrive(path, given).rig["sensors/cam"].is_rectified
+    raw_images = bag(tmp_path / "raw", foreign())
+    assert not next(sweeps(raw_images, given)).rig["sensors/cam"].is_rectified
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients", "expected"),
+    [("equidistant", [0.0] * 4, "equidistant"), ("fisheye", [0.1] * 4, "equidistant"), ("", [0.0] * 5, "none")],
+)
+def test_lenses_whose_zeros_say_much_or_nothing(
+    tmp_path: Path, model: str, coefficients: list[float], expected: str
+) -> None:
+    """Zeros of a fisheye lens are r = f theta; those of no model at all are no lens."""
+    messages = foreign()
+    index = [topic for topic, _ in messages].index("/sensors/cam/camera_info")
+    seen = replace(messages[index][1], distortion_model=model, d=np.array(coefficients))
+    messages[index] = (messages[index][0], seen)
+    [camera] = read_rig_of_bag(bag(tmp_path / "bag", messages))[0].cameras
+    assert camera.distortion_model == expected
+    assert camera.is_rectified == (expected == "none")
+
+
+def test_depth_of_the_node_is_no_lidar(tmp_path: Path) -> None:
+    """Recorded beside the images, as bag_to_video asks for: it must not be compared with itself."""
+    fused = cloud("base_link", START + 10 * MS, np.ones((3, 3)))
+    more = [STORE.types["sensor_msgs/msg/PointField"](name, 12, 7, 1) for name in ("stddev", "view")]
+    fused = replace(fused, fields=[*fused.fields, *more])
+    without_lidar = [message for message in foreign() if message[0] != "/velodyne_points"]
+    path = bag(tmp_path / "bag", [*without_lidar, ("/surround_depth/points", fused)])
+    assert next(sweeps(path)).lidar is None
+    assert next(sweeps(path, lidar_topic="/surround_depth/points")).lidar is not None
+    both = bag(tmp_path / "both", [*foreign(), ("/surround_depth/points", fused)])
+    lidar = next(sweeps(both)).lidar
+    assert lidar is not None
+    assert lidar.name == "velodyne_points"
 
 
 def test_a_given_rig_needs_no_transforms(tmp_path: Path) -> None:
