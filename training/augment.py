@@ -36,6 +36,7 @@ class AugmentSettings:
     max_views: int = 6  # larger rigs lose views at random: time and memory of a step
     style: float = 0.8  # probability, per sweep: channel mixing, white balance, saturation, hue, tone curve
     grey: float = 0.1  # probability, per sweep
+    hard_light: float = 0.3  # probability, per sweep: a stretched tone curve, white sky over black leaves
     random_filter: float = 0.35  # probability, per sweep: random convolution, which spoils the town's textures
     exposure: float = 0.15  # per view: standard deviation of brightness (log) and contrast (log)
     blur: float = 0.25  # probability, per view: defocus or motion
@@ -164,6 +165,8 @@ def recolour(images: Image, settings: AugmentSettings, rng: np.random.Generator)
     colours, curve = np.eye(3), np.arange(256.0)
     if rng.random() < settings.style:
         colours, curve = _random_colours(rng), _random_tone_curve(rng)
+    if rng.random() < settings.hard_light:
+        curve = _stretched(curve, rng)
     if rng.random() < settings.grey:
         colours = np.tile(_LUMA, (3, 1))
     kernel = _random_kernel(rng) if rng.random() < settings.random_filter else None
@@ -210,6 +213,13 @@ def _random_tone_curve(rng: np.random.Generator) -> Array:
     curve = (bends / bends[-1]) ** np.exp(rng.uniform(-0.7, 0.7))
     low, high = rng.uniform(0, 0.12), rng.uniform(0.85, 1.0)
     result: Array = 255 * (low + (high - low) * curve)
+    return result
+
+
+def _stretched(curve: Array, rng: np.random.Generator) -> Array:
+    """[256] ``curve`` with more contrast than the 8 bits hold: both ends are clipped, as against the light."""
+    middle = 127.0
+    result: Array = np.clip((curve - middle) * rng.uniform(1.2, 2.2) + middle + rng.normal(0, 25), 0, 255)
     return result
 
 

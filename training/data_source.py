@@ -12,6 +12,7 @@ Options follow the place, each ``,name=value``:
     town:7,unevenness=0.05                          verges, bumps and dips of up to so much rise per metre
     town:7,rig=ddad                                 the cameras and the LiDAR of DDAD, to 200 m
     town:7,rough=1                                  ragged leaves of any grain, worn lawns, more beside the road
+    town:7,haze=0.0002                              air of so much haze per metre: a clear day; 0.004 is fog
 
 Of all kinds: ``samples=A:B`` (a slice of the sweeps chosen so far), ``every=N``, and ``min_depth`` and
 ``max_depth``, the range in metres that a LiDAR point must lie in to count in an evaluation.
@@ -39,7 +40,7 @@ OPTIONS = {
     "nuscenes": ("version", "split", "scenes", "tokens", "lidar_sweeps"),
     "ddad": ("split", "scenes"),
     "bag": ("rig", "vehicle_frame", "lidar", "anchor"),
-    "town": ("seconds", "rate", "size", "unevenness", "rough", "rig"),
+    "town": ("seconds", "rate", "size", "unevenness", "rough", "haze", "rig"),
 }
 COMMON_OPTIONS = ("samples", "every", "min_depth", "max_depth")
 MAX_DEPTH = {"nuscenes": 80.0, "ddad": 200.0, "bag": 80.0, "town": 80.0}  # metres, of the public protocols
@@ -231,6 +232,10 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     """A drive through the town kept for evaluation: ten seconds, two sweeps a second."""
     if not name.place.isdecimal():
         raise ConfigError(f"'{name}': town takes the number of a seed, such as town:7")
+    haze = name.number("haze", 0.0, lowest=0.0)
+    town = TownSettings.held_out()
+    if "haze" in name.options:
+        town = replace(town, haze=(haze, haze))
     size = re.fullmatch(r"(\d+)x(\d+)", name.options.get("size", "360x640"))
     if size is None:
         raise ConfigError(f"{name}: size must be HEIGHTxWIDTH such as 360x640, got '{name.options['size']}'")
@@ -241,7 +246,7 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     drive = make(
         int(name.place),
         (int(size[1]), int(size[2])),
-        replace(TownSettings.held_out(), unevenness=(rise, rise), rough_probability=rough),
+        replace(town, unevenness=(rise, rise), rough_probability=rough),
         duration_s=name.number("seconds", 10.0, lowest=0.1),
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )

@@ -33,6 +33,7 @@ from fsmde_ros.errors import ConfigError
 from fsmde_ros.sweep import Sweep, View
 from training.augment import AugmentSettings, augment
 from training.batch import Sample, sample_from_sweep, with_moments
+from training.hidden_points import without_hidden_points
 from training.sample_file import has_dense_depth, load_sample, save_sample
 from training.teachers.cache import CachedTeacher
 from training.teachers.town import town_teacher
@@ -58,6 +59,7 @@ class TownData:
     nuscenes_share: float = 0.45  # of the drives; half of them with the nominal rig, half jittered
     ddad_share: float = 0.25  # likewise; the rest are random rigs of 3 to 8 cameras
     held_out: bool = False  # the other town, TownSettings.held_out()
+    rays_per_pixel: int = 1  # along each side, see TownSettings; 2 takes three times as long to render
 
     def __post_init__(self) -> None:
         if min(self.drives, self.sweeps_per_drive) < 1 or self.spacing_s < 0.2:
@@ -72,7 +74,8 @@ class TownData:
     @property
     def settings(self) -> TownSettings:
         """The town that is rendered."""
-        return TownSettings.held_out() if self.held_out else TownSettings()
+        town = TownSettings.held_out() if self.held_out else TownSettings()
+        return replace(town, rays_per_pixel=self.rays_per_pixel)
 
     def drive(self, index: int) -> TownDrive:
         """Drive ``index``, with the rig and LiDAR that its seed draws."""
@@ -176,7 +179,7 @@ def prepare(sample: Sample, augmentation: AugmentSettings | None, blur_px: float
     """Augment a sample and ask the town's teacher, where there is dense depth to ask it about."""
     rng = np.random.default_rng(list(seed))
     if augmentation is not None:
-        sample = augment(sample, augmentation, rng)
+        sample = augment(without_hidden_points(sample), augmentation, rng)
     if not has_dense_depth(sample):
         return sample
     return replace(sample, teacher_disparity=town_teacher(sample.dense_depth, rng, blur_px))

@@ -40,12 +40,12 @@ def score_powers(student: Student, batches: Iterable[SweepBatch]) -> dict[float,
 
 
 def best_power(scores: Mapping[float, DepthScore]) -> float:
-    """The power with the lowest sum of AbsRel and RMSE log; 1 where there was nothing to score.
+    """The power with the lowest sum of AbsRel, RMSE log and 1 - delta1; 1 where there was nothing to score.
 
     AbsRel alone is in favour of what is too near, at any price in delta1; the error of the logarithm takes near and far
-    alike.
+    alike, but pays most for the few points that are far off.
     """
-    errors = {power: score.abs_rel + score.rmse_log for power, score in scores.items() if score.n}
+    errors = {power: score.abs_rel + score.rmse_log - score.d1 for power, score in scores.items() if score.n}
     return min(errors, key=errors.__getitem__) if errors and np.isfinite(list(errors.values())).all() else 1.0
 
 

@@ -31,12 +31,13 @@ def test_depths_that_were_averaged_so_have_no_error(power: float, sample: Sample
     assert best_power(scores) == power
 
 
-def test_the_sum_of_both_errors_decides_by_hand() -> None:
-    def score(abs_rel: float, rmse_log: float) -> DepthScore:
-        return DepthScore(abs_rel, 0.0, 0.0, rmse_log, 0.0, 0.0, 0.0, 1)
+def test_the_sum_of_the_errors_decides_by_hand() -> None:
+    def score(abs_rel: float, rmse_log: float, d1: float = 0.0) -> DepthScore:
+        return DepthScore(abs_rel, 0.0, 0.0, rmse_log, d1, 0.0, 0.0, 1)
 
     assert best_power({1.0: score(0.28, 0.32), 0.75: score(0.26, 0.36), 0.5: score(0.24, 0.50)}) == 1.0
     assert best_power({1.0: score(0.28, 0.32), 0.75: score(0.26, 0.33), 0.5: score(0.24, 0.36)}) == 0.75
+    assert best_power({1.0: score(0.28, 0.32, 0.71), 0.75: score(0.26, 0.33, 0.69)}) == 1.0
 
 
 def test_without_lidar_the_expectation_stays_in_metres(sample: Sample) -> None:

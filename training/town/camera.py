@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from fsmde_ros.geometry import compose
 from fsmde_ros.rig import Camera
@@ -36,7 +37,33 @@ def render_view(world: World, t: float, camera: Camera, vehicle_to_map: Array) -
 
 
 def render_views(world: World, views: Sequence[tuple[float, Camera, Array]]) -> list[Picture]:
-    """What cameras see, each at its own time (spread over less than 0.1 s) and pose of the vehicle."""
+    """What cameras see, each at its own time (spread over less than 0.1 s) and pose of the vehicle.
+
+    With ``rays_per_pixel`` above 1 the light of a pixel is the mean over it; the depth is still that of its centre.
+    """
+    fine = world.settings.rays_per_pixel
+    if fine == 1:
+        light, depths = _cast_views(world, views)
+    else:
+        _, depths = _cast_views(world, views, with_light=False)
+        finer = [(t, camera.resized((fine * camera.size[0], fine * camera.size[1])), pose) for t, camera, pose in views]
+        light = [
+            avg_pool2d(c.permute(2, 0, 1)[None], fine)[0].permute(1, 2, 0)
+            for c in _cast_views(world, finer, pixel_share=fine)[0]
+        ]
+    return [
+        (develop(world, t, camera.name, c), d.cpu().numpy().astype(np.float32))
+        for (t, camera, _), c, d in zip(views, light, depths, strict=True)
+    ]
+
+
+def _cast_views(
+    world: World, views: Sequence[tuple[float, Camera, Array]], pixel_share: int = 1, with_light: bool = True
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Linear light [H, W, 3] and depth [H, W] at the pixel centres of each view, m.
+
+    ``pixel_share``: of how many pixels along a side the light will be averaged, so that textures are those of all.
+    """
     grids = [_view_tiles(world, camera, vehicle_to_map) for _, camera, vehicle_to_map in views]
     counts = [len(origins) for origins, _, _ in grids]
     origins, directions = torch.cat([grid[0] for grid in grids]), torch.cat([grid[1] for grid in grids])
@@ -45,13 +72,13 @@ def render_views(world: World, views: Sequence[tuple[float, Camera, Array]]) -> 
     pixel = torch.repeat_interleave(pixels, torch.tensor(counts, device=world.device))
     tiles = _joined([grid[2] for grid in grids])
     hits = cast(world, times, origins, directions, tiles, min_size=0.6 * float(pixel.min()))
-    color = shade(world, times, origins, directions, hits, pixel)
-    result = []
-    for (t, camera, _), c, d in zip(views, torch.split(color, counts), torch.split(hits.distance, counts), strict=True):
-        image = develop(world, t, camera.name, _untiled(c, camera.size))
-        depth = _untiled(d[..., None], camera.size)[..., 0]
-        result.append((image, depth.cpu().numpy().astype(np.float32)))
-    return result
+    sizes = [camera.size for _, camera, _ in views]
+    parts = zip(torch.split(hits.distance, counts), sizes, strict=True)
+    depths = [_untiled(d[..., None], size)[..., 0] for d, size in parts]
+    if not with_light:
+        return [], depths
+    color = shade(world, times, origins, directions, hits, pixel * pixel_share)
+    return [_untiled(c, size) for c, size in zip(torch.split(color, counts), sizes, strict=True)], depths
 
 
 def _view_tiles(world: World, camera: Camera, vehicle_to_map: Array) -> tuple[Tensor, Tensor, Tiles]:

@@ -22,3 +22,8 @@ def log_uniform(
     """Between two positive values, each ratio as likely as another: one, or [count]."""
     drawn = np.exp(rng.uniform(np.log(low), np.log(high), count))
     return float(drawn) if count is None else drawn
+
+
+def skewed(rng: np.random.Generator, low: float, high: float, power: float) -> float:
+    """Between two values, the nearer to the low one the likelier where ``power`` is above 1; 1 is uniform."""
+    return float(low + (high - low) * rng.uniform() ** power)

@@ -50,7 +50,10 @@ class TownSettings:
     overcast_probability: float = 0.4  # light without sharp shadows
     dusk_probability: float = 0.12  # dark, lamps lit
     wet_probability: float = 0.15  # mirror-like road
-    haze: Range = (0.0, 0.006)  # 1/m
+    haze: Range = (0.0, 0.006)  # 1/m; 0.004 is fog, in which one sees 1 km
+    haze_skew: float = 3.0  # clear air is most common: the cube of a uniform draw, so that half see more than 5 km
+    shadow_reach: float = 210.0  # m around the car; far trees and walls stand in shadows too
+    rays_per_pixel: int = 1  # along each side; 2 averages four, as a camera's pixels do that are shrunk
     sun_elevation: Range = (0.25, 1.25)  # rad
     saturation: Range = (0.5, 1.2)  # of the palettes
     sensor_noise: Range = (0.002, 0.02)  # of full scale
@@ -63,12 +66,20 @@ class TownSettings:
                 raise ConfigError(f"{field.name} must be a range (low, high) with 0 <= low <= high, got {value}")
             if field.name.endswith("_probability") and not 0 <= value <= 1:
                 raise ConfigError(f"{field.name} must be between 0 and 1, got {value}")
+        if self.haze_skew <= 0 or self.shadow_reach < 0 or self.rays_per_pixel < 1:
+            raise ConfigError(
+                "haze_skew must be above 0, shadow_reach at least 0 and rays_per_pixel at least 1, got "
+                f"{self.haze_skew}, {self.shadow_reach}, {self.rays_per_pixel}"
+            )
         if self.max_range <= 0:
             raise ConfigError(f"max_range must be above 0 m, got {self.max_range}")
 
     @staticmethod
     def held_out() -> TownSettings:
-        """Another town, for validation: other widths, densities, light and colours."""
+        """Another town, for validation: other widths, densities, light and colours.
+
+        Its air and shadows are those that it has had from the beginning, so that figures can be compared.
+        """
         return TownSettings(
             lane_width=(3.1, 3.5),
             lanes=(1, 2),
@@ -98,6 +109,8 @@ class TownSettings:
             people=(8, 25),
             dusk_probability=0.0,
             haze=(0.0, 0.002),
+            haze_skew=1.0,
+            shadow_reach=0.0,
             sun_elevation=(0.5, 1.1),
             saturation=(0.6, 1.0),
         )

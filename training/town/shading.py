@@ -11,7 +11,7 @@ from training.town.facades import facade
 from training.town.pavement import pavement
 from training.town.primitives import Material, Primitives
 from training.town.raycast import GROUND, SKY, Hits
-from training.town.shadows import lit, shadow_map
+from training.town.shadows import ShadowMap, lit, shadow_map
 from training.town.sky import reflected, sky
 from training.town.surface import Surface
 from training.town.textures import Channel, atlas, hashed, look_up
@@ -76,7 +76,7 @@ def _lit_scene(world: World, primitives: Primitives, textures: Tensor, scene: Su
     albedo, gloss, glow = _materials(world, primitives, textures, scene)
     sun = torch.tensor(look.sun, device=device)
     shadow = shadow_map(primitives, sun, center, size=64 if look.soft else 320)
-    direct = lit(shadow, scene.point + 0.05 * scene.normal)
+    direct = lit(shadow, scene.point + 0.05 * scene.normal, _far_shadows(world, primitives, sun, center))
     facing = (sun @ scene.normal).clamp_min(0)
     up = scene.normal[2]
     if look.soft:  # the map tells of the open sky above: walls see it at a slant only
@@ -95,6 +95,15 @@ def _lit_scene(world: World, primitives: Primitives, textures: Tensor, scene: Su
     strength = gloss[shiny] * (0.12 + 0.88 * (1 - cosine) ** 4)
     result[:, shiny] = result[:, shiny] * (1 - strength) + mirror * strength
     return result + glow
+
+
+def _far_shadows(world: World, primitives: Primitives, sun: Tensor, center: Tensor) -> ShadowMap | None:
+    """A coarse map of what lies outside the one around the car."""
+    reach = world.settings.shadow_reach
+    if reach == 0:
+        return None
+    size = 160 if world.lighting.soft else 640
+    return shadow_map(primitives, sun, center, half_width=reach, size=size, bias=0.9 * 2 * reach / 640)
 
 
 def _materials(world: World, primitives: Primitives, textures: Tensor, scene: Surface) -> tuple[Tensor, Tensor, Tensor]:

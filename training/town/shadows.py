@@ -11,7 +11,7 @@ from training.town.primitives import Primitives
 from training.town.raycast import Tiles, nearest, tiles_around
 
 SUN_DISTANCE = 260.0  # m; far enough that its rays are parallel to about 8 degrees
-BIAS = 0.25  # m; surfaces must not shade themselves
+BIAS = 0.25  # m, of a map of the near surroundings
 TILE = 16
 
 
@@ -23,15 +23,22 @@ class ShadowMap:
         map_to_sun: [3, 4] map frame to the frame of a camera at the sun (z looks down).
         reach: half of the width of the map over its distance.
         depth: [N, N] metres along z, inf where nothing stands in the light.
+        bias: metres that a surface may lie behind what the map has, or it would shade itself.
     """
 
     map_to_sun: Tensor
     reach: float
     depth: Tensor
+    bias: float
 
 
 def shadow_map(
-    primitives: Primitives, sun: Tensor, center: Tensor, half_width: float = 45.0, size: int = 256
+    primitives: Primitives,
+    sun: Tensor,
+    center: Tensor,
+    half_width: float = 45.0,
+    size: int = 256,
+    bias: float = BIAS,
 ) -> ShadowMap:
     """Map of the light around ``center`` [3], metres, for a ``sun`` [3] (unit vector toward it)."""
     device = center.device
@@ -51,7 +58,7 @@ def shadow_map(
     n = size // TILE
     depth = depth.view(n, n, TILE, TILE).transpose(1, 2).reshape(size, size)
     to_sun = torch.cat([axes, -(axes @ place)[:, None]], dim=1)
-    return ShadowMap(to_sun, reach, depth)
+    return ShadowMap(to_sun, reach, depth, bias)
 
 
 def _light_tiles(axes: Tensor, place: Tensor, reach: float, size: int) -> tuple[Tiles, Tensor]:
@@ -77,8 +84,11 @@ def _grid_tiles(axes: Tensor, place: Tensor, reach: float, n: int) -> Tiles:
     return tiles_around(place.expand(n * n, 3), corners, axis=axes[2].expand(n * n, 3))
 
 
-def lit(shadow: ShadowMap, points: Tensor) -> Tensor:
-    """Share [R] of the sun that reaches points [3, R], blurred over a texel; 1 outside the map."""
+def lit(shadow: ShadowMap, points: Tensor, beyond: ShadowMap | None = None) -> Tensor:
+    """Share [R] of the sun that reaches points [3, R], blurred over a texel.
+
+    Outside the map it is that of the larger map ``beyond``, outside all maps 1.
+    """
     size = shadow.depth.shape[0]
     x, y, z = shadow.map_to_sun[:, :3] @ points + shadow.map_to_sun[:, 3:]
     scale = 1 / (shadow.reach * z)
@@ -88,9 +98,11 @@ def lit(shadow: ShadowMap, points: Tensor) -> Tensor:
     px, py = px.clamp(0, size - 1.001), py.clamp(0, size - 1.001)
     ix, iy = px.long(), py.long()
     fx, fy = px - ix, py - iy
-    flat, base, threshold = shadow.depth.view(-1), iy * size + ix, z - BIAS
+    flat, base, threshold = shadow.depth.view(-1), iy * size + ix, z - shadow.bias
     result = (flat[base] > threshold) * ((1 - fx) * (1 - fy))
     result += (flat[base + 1] > threshold) * (fx * (1 - fy))
     result += (flat[base + size] > threshold) * ((1 - fx) * fy)
     result += (flat[base + size + 1] > threshold) * (fx * fy)
-    return torch.where(inside, result, torch.ones_like(result))
+    outside = (~inside).nonzero().squeeze(1)
+    result[outside] = 1.0 if beyond is None else lit(beyond, points[:, outside])
+    return result

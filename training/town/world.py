@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.town.draws import skewed
 from training.town.ground import Ground
 from training.town.layout import Layout, Mover, lay_out
 from training.town.primitives import CENTER, YAW, Primitives, Rows, placed, rotations
@@ -228,7 +229,7 @@ def draw_lighting(rng: np.random.Generator, settings: TownSettings) -> Lighting:
         sky_color=tuple(float(v) for v in sky),  # type: ignore[arg-type]
         horizon_color=tuple(float(v) for v in horizon),  # type: ignore[arg-type]
         soft=bool(overcast or dusk),
-        haze=float(rng.uniform(*settings.haze)),
+        haze=skewed(rng, *settings.haze, settings.haze_skew),
         clouds=float(clouds),
         wet=float(rng.uniform(0.4, 0.9)) if rng.uniform() < settings.wet_probability else 0.0,
         dusk=bool(dusk),
