@@ -21,6 +21,7 @@ from fsmde_ros.network.student import Student
 
 CACHE_VARIABLE = "FSMDE_ROS_CACHE"
 _NETWORK = Path(__file__).resolve().parents[1] / "network"
+_WRITERS = tuple(Path(__file__).with_name(f"{name}.py") for name in ("folding", "onnx_graph", "padded", "tensorrt"))
 
 
 class UnwritableCache(BackendError):
@@ -114,10 +115,10 @@ def _listed(folder: Path, pattern: str) -> list[Path]:
 
 
 def hash_student(student: Student) -> str:
-    """Hash of the weights, the shape and the program text of the network."""
+    """Hash of the weights, the shape and the program text of the network, and of what writes it to files."""
     digest = hashlib.sha256(hash_weights(student.state_dict()).encode())
     digest.update(repr(student.config).encode())
-    for file in sorted(_NETWORK.glob("*.py")):
+    for file in (*sorted(_NETWORK.glob("*.py")), *_WRITERS):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

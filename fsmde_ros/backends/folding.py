@@ -26,9 +26,9 @@ def place(student: Student, device: torch.device, dtype: torch.dtype) -> Student
 
     Bin centres and logits need more digits than half precision has.
     """
-    student.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
-    student.bin_centres.float()
-    student.bin_logits.float()
+    for name, module in student.named_children():
+        kept = torch.float32 if name in ("bin_centres", "bin_logits") else dtype  # never rounded on the way
+        module.to(device, kept, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
     return student
 
 

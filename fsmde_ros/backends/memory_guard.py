@@ -13,7 +13,14 @@ from fsmde_ros.errors import BackendError
 
 RETRY_AFTER = 600  # calls with fewer views, after which all are tried at once again
 # PyTorch's CPU allocator and OpenVINO raise plain RuntimeErrors, ONNX Runtime its own kind, with words such as these.
-_WORDS = ("out of memory", "can't allocate memory", "failed to allocate", "not enough memory", "bad_alloc")
+_WORDS = (
+    "out of memory",
+    "can't allocate",
+    "could not allocate",
+    "failed to allocate",
+    "not enough memory",
+    "bad_alloc",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

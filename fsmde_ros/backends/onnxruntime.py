@@ -60,6 +60,10 @@ class OnnxRuntimeBackend(PaddedBackend):
                 f"backend onnxruntime: {path} cannot be loaded: {one_line(error)}; delete the file, and it is made anew"
             ) from error
 
+        if self._device.type == "cuda" and session.get_providers()[0] != "CUDAExecutionProvider":
+            # It goes on on the CPU where a library of CUDA is missing, and tells its log alone.
+            raise BackendError(f"backend onnxruntime: CUDA cannot be loaded, see its log; {PIP_CUDA}, or device: cpu")
+
         def run(feed: Feed) -> Sequence[Any]:
             return session.run(list(OUTPUTS), dict(feed))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,6 +34,19 @@ def empty_feed(views: int, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
         "ground_z": np.zeros(1, np.float32),
         "present": np.zeros((1, views), np.bool_),
     }
+
+
+def _fill(planes: NDArray[np.uint8], images: NDArray[np.uint8]) -> None:
+    """Copy images [V, 3, H, W] into the first of ``planes`` [N, 3, H, W].
+
+    The estimator's lie in memory pixel by pixel; OpenCV takes those apart ten times as fast as NumPy.
+    """
+    pixels = images.transpose(0, 2, 3, 1)
+    if not pixels.flags.c_contiguous:
+        planes[: len(images)] = images
+        return
+    for own, picture in zip(planes, pixels, strict=False):
+        cv2.split(picture, list(own))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +81,18 @@ class PaddedBackend(ABC):
         views = len(images)
         compiled = self._program_for(views, (images.shape[2], images.shape[3]))
         feed = compiled.feed
-        feed["images"][0, :views] = images
+        _fill(feed["images"][0], images)
         feed["intrinsics"][0, :views] = intrinsics
         feed["camera_to_vehicle"][0, :views] = camera_to_vehicle
         feed["ground_z"][0] = ground_z
         feed["present"][0, :views] = present
         feed["present"][0, views:] = False
-        return Prediction(*(output[0, :views] for output in compiled.program(feed)))
+        try:
+            outputs = compiled.program(feed)
+        except Exception:
+            self._compiled = None  # where memory ran out, fewer views need a smaller program
+            raise
+        return Prediction(*(output[0, :views] for output in outputs))
 
     def _program_for(self, views: int, size: tuple[int, int]) -> _Compiled:
         compiled = self._compiled

@@ -18,11 +18,15 @@ from fsmde_ros.backends.torch_graph import current
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
-PIP = "pip install tensorrt"
+PIP = "pip install 'tensorrt>=10,<12'"
 
 
 class TensorRtBackend(PaddedBackend):
-    """An engine with half-precision layers where TensorRT finds them faster; inputs and outputs in float32."""
+    """An engine in float32, on tensor cores in TF32.
+
+    Not with half-precision layers: the squares that GroupNorm sums overflow them, to finite and wrong depth, and
+    TensorRT 11 has no such switch any more.
+    """
 
     def __init__(self, student: Student, device: str = "auto", folders: Sequence[Path] = ()) -> None:
         """Raises BackendError without TensorRT or without a CUDA device."""
@@ -45,7 +49,7 @@ class TensorRtBackend(PaddedBackend):
 
         gpu, version = torch.cuda.get_device_name(self._device), f"tensorrt {tensorrt.__version__}"
         graph, room = find_or_export(self._student, views, size, self._folders)
-        key = BuildKey(hash_student(self._student), size, room, ".engine", "float16", version, gpu)
+        key = BuildKey(hash_student(self._student), size, room, ".engine", "float32", version, gpu)
         with current(self._device):  # TensorRT builds for, and loads to, the current device
             path, room = key.find_or_build(self._folders, lambda path: build_engine(graph, path))
             runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.WARNING))
@@ -66,9 +70,7 @@ def build_engine(graph: Path, path: Path) -> None:
     if not parser.parse(graph.read_bytes()):
         reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BackendError(f"{graph}: TensorRT {tensorrt.__version__} cannot read it: {reasons}; use backend: auto")
-    config = builder.create_builder_config()
-    config.set_flag(tensorrt.BuilderFlag.FP16)
-    engine = builder.build_serialized_network(network, config)
+    engine = builder.build_serialized_network(network, builder.create_builder_config())
     if engine is None:
         raise BackendError(f"{graph}: TensorRT {tensorrt.__version__} cannot build an engine; use backend: auto")
     path.write_bytes(bytes(engine))
@@ -88,7 +90,8 @@ def bind(engine: Any, views: int, size: tuple[int, int], device: torch.device) -
             stream = torch.cuda.current_stream(device)
             for name, array in feed.items():
                 inputs[name].copy_(torch.from_numpy(array), non_blocking=True)
-            context.execute_async_v3(stream.cuda_stream)
+            if not context.execute_async_v3(stream.cuda_stream):
+                raise BackendError("backend tensorrt: the engine could not be started; see its log")
             return [outputs[name].cpu().numpy() for name in OUTPUTS]
 
     return run

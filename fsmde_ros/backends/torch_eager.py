@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -39,17 +41,23 @@ class TorchBackend:
         present: NDArray[np.bool_],
     ) -> Prediction:
         """See ``Backend``."""
-        output = self._student(
-            torch.from_numpy(images).to(self.device)[None],
-            self._float(intrinsics),
-            self._float(camera_to_vehicle),
-            self._float(np.array(ground_z)),
-            torch.from_numpy(present).to(self.device)[None],
-        )
+        with full_precision(self.device):
+            output = self._student(
+                torch.from_numpy(images).to(self.device)[None],
+                self._float(intrinsics),
+                self._float(camera_to_vehicle),
+                self._float(np.array(ground_z)),
+                torch.from_numpy(present).to(self.device)[None],
+            )
         return Prediction(*(part[0].float().cpu().numpy() for part in output[:3]))
 
     def _float(self, array: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(array.astype(np.float32))[None].to(self.device)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Float32 as it is written: on CUDA PyTorch's convolutions would be in TF32, and others are compared with this."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device.type == "cuda" else nullcontext()
 
 
 def choose_device(name: str) -> torch.device:

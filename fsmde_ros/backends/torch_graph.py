@@ -21,12 +21,13 @@ from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student
 
+SHAPES = 64  # at least, that torch.compile may compile in one process; beyond its own 8 it would run eagerly
 WARM_UP_RUNS = 3  # libraries choose their kernels and allocate before anything is recorded
 Inputs = dict[str, Tensor]
 
 
 class TorchGraphBackend(PaddedBackend):
-    """The student in bfloat16 on CUDA (float32 on the CPU), by ``torch.compile`` or as it is."""
+    """The student in bfloat16 on CUDA (float32 on the CPU and old GPUs), by ``torch.compile`` or as it is."""
 
     def __init__(self, student: Student, device: str = "auto", compiled: bool = True) -> None:
         """``compiled`` false replays the eager kernels, which needs CUDA; raises BackendError without it."""
@@ -35,7 +36,9 @@ class TorchGraphBackend(PaddedBackend):
         is_cuda = self.device.type == "cuda"
         if not compiled and not is_cuda:
             raise BackendError("backend cuda_graph needs a CUDA device; use backend: torch or auto")
-        dtype = torch.bfloat16 if is_cuda else torch.float32
+        # before Ampere bfloat16 is emulated
+        is_fast = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+        dtype = torch.bfloat16 if is_fast else torch.float32
         self._student = place(freeze(student), self.device, dtype)
 
     @property
@@ -48,6 +51,7 @@ class TorchGraphBackend(PaddedBackend):
         inputs = {name: torch.from_numpy(array).to(self.device) for name, array in empty_feed(views, size).items()}
         estimate: Callable[..., Tensor] = self.estimate
         if self._compiled_kernels:
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
             estimate = torch.compile(estimate, dynamic=False)
         try:
             with torch.inference_mode(), current(self.device):
@@ -81,7 +85,6 @@ def record(estimate: Callable[..., Tensor], inputs: Inputs) -> Program:
     with current(device):
         output = call()
         staging = {name: torch.empty_like(tensor, device="cpu").pin_memory() for name, tensor in inputs.items()}
-        result = torch.empty_like(output, device="cpu").pin_memory()
 
     @torch.inference_mode()
     def run(feed: Feed) -> Sequence[Any]:
@@ -89,9 +92,10 @@ def record(estimate: Callable[..., Tensor], inputs: Inputs) -> Program:
             for name, array in feed.items():
                 staging[name].copy_(torch.from_numpy(array))
                 inputs[name].copy_(staging[name], non_blocking=True)
+            result = torch.empty(output.shape, pin_memory=True)  # anew for each sweep, from what PyTorch keeps pinned
             result.copy_(call(), non_blocking=True)
             torch.cuda.current_stream(device).synchronize()
-        return list(result.numpy().copy())
+        return list(result.numpy())
 
     return run
 

@@ -14,9 +14,10 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,10 @@ from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.benchmark.check import check
 from fsmde_ros.benchmark.counts import measure_ceiling
 from fsmde_ros.benchmark.networks import batch_rows, measure, network_subjects, peer_subjects, scaling
-from fsmde_ros.benchmark.node_run import NodeOptions, measure_node
 from fsmde_ros.benchmark.report import to_markdown
 from fsmde_ros.benchmark.stages import measure_stages
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
-from fsmde_ros.errors import FsmdeError
+from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.network.student import StudentConfig
@@ -41,6 +41,7 @@ CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_i
 CUDA_BACKENDS = ("torch", "cuda_graph", "torch_compile", "onnxruntime", "tensorrt")
 SCALED_VIEWS, SCALED_SIZES = (1, 2, 4, 6, 8, 12), ((192, 320), (256, 448), (352, 640))
 BATCHES, CPU_BATCHES = (1, 2, 4, 8, 16), (1, 2, 4)
+CUDA_RATES_HZ = (12.0, 24.0, 48.0, 60.0, 90.0)
 RATES_HZ = (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 90.0)
 
 
@@ -52,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.check:
             return _check(options.rounds)
-        report = build_report(options, f"python -m fsmde_ros.benchmark {' '.join(given)}".strip())
+        command = f"python -m fsmde_ros.benchmark {' '.join(given)}".strip()
+        report = build_report(options, command, partial(_keep, options.json))
     except FsmdeError as error:
         print(f"benchmark: {error}", file=sys.stderr)
         return 1
@@ -60,17 +62,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     text = to_markdown(report)
     print(text)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
         options.markdown.write_text(f"# Benchmark\n\n{text}", encoding="utf-8")
     return 0
 
 
-def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Measure what was asked for; the report that is written as JSON."""
+def _keep(path: Path | None, report: Mapping[str, Any]) -> None:
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def build_report(
+    options: argparse.Namespace, command: str, keep: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
+    """Measure what was asked for; the report that is written as JSON.
+
+    ``keep`` takes it after each part, as far as it has come: what fails late, or is ended, leaves what was measured.
+    """
+    if options.gpu and options.peers:
+        raise ConfigError("--peers are measured on the CPU, and would be compared with a GPU; leave out one of them")
     device = choose_device("cuda" if options.gpu else options.device)
     checkpoint: Path = options.checkpoint or default_checkpoint()
     small, card = load_checkpoint(checkpoint)
@@ -91,14 +103,15 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
     torch.manual_seed(0)
     nano = find_checkpoint("nano")
     files = {card.name: checkpoint, "nano": nano}
-    students = {card.name: small, "nano": load_checkpoint(nano)[0]}
+    loaded = {card.name: (small, card), "nano": load_checkpoint(nano)}
     folders = [checkpoint.parent, nano.parent]
     backends = options.backends or (CUDA_BACKENDS if device.type == "cuda" else CPU_BACKENDS)
     with ExitStack() as processes:
         peers = processes.enter_context(peer_subjects(options.views, size)) if options.peers else {}
-        subjects = network_subjects(files, backends, str(device), options.views, size)
+        subjects = network_subjects(files, backends, str(device), options.views, options.size)
         own, report["left_out"] = processes.enter_context(subjects)
         report["networks"] = measure({**peers, **own}, options.rounds, ceiling)
+    keep(report)
     best = options.backend or _fastest(report["networks"], card.name)
     _say(f"stages with {best}")
     report["stages"] = []
@@ -106,25 +119,35 @@ def build_report(options: argparse.Namespace, command: str) -> dict[str, Any]:
         backend = build_backend(best, small, str(device), shape, folders)
         estimator = Estimator(backend, replace(card, input_size=shape))
         report["stages"] += measure_stages(estimator, options.views, options.rounds)
+    keep(report)
     if options.scaling:
         _say(f"scaling with {best}")
         shapes = scaled_shapes(card.student, options.views, size)
         report["scaling"] = scaling(small, best, str(device), shapes, options.rounds)
+        keep(report)
     if options.gpu or options.scaling:
         _say("batches")
         batches = BATCHES if options.gpu else CPU_BATCHES
-        report["batches"] = batch_rows(students, device, batches, options.views, size, options.rounds)
-    if options.gpu:
-        report["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 1e6
+        sized = {
+            name: (student, student.config.fitting(options.size or card.input_size))
+            for name, (student, card) in loaded.items()
+        }
+        report["batches"] = batch_rows(sized, device, batches, options.views, options.rounds)
+        keep(report)
     if options.node:
+        # Not where it is not asked for: it needs rosbags and rclpy, which a machine for networks alone may lack.
+        from fsmde_ros.benchmark.node_run import NodeOptions, measure_node
+
+        rates = options.rates or (CUDA_RATES_HZ if device.type == "cuda" else RATES_HZ)
         report["node"] = []
         for name, file in files.items():
             backend_name = options.backend or _fastest(report["networks"], name)
             _say(f"node with {name}, {backend_name}")
             node = NodeOptions(file, backend_name, str(device), options.views)
             with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-                rows = measure_node(node, Path(folder), options.rates, options.seconds)
+                rows = measure_node(node, Path(folder), rates, options.seconds)
             report["node"] += [{"name": name, "backend": backend_name, **row} for row in rows]
+            keep(report)
     return report
 
 
@@ -177,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", action="store_true", help="networks of transformers beside the student")
     parser.add_argument("--scaling", action="store_true", help="numbers of views, image sizes, batches")
     parser.add_argument("--node", action="store_true", help="the whole node over DDS at rising rates")
-    parser.add_argument("--rates", type=float, nargs="+", default=RATES_HZ, help="sweeps a second, for --node")
+    parser.add_argument("--rates", type=float, nargs="+", help="sweeps a second, for --node (rising)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the bag at 12 Hz, for --node (10)")
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--markdown", type=Path, help="write the tables here")

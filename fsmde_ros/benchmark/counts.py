@@ -15,6 +15,7 @@ from fsmde_ros.benchmark.timing import interleave
 from fsmde_ros.network.student import Student, StudentConfig
 
 PRODUCT_SIZES = (256, 512, 1024, 2048)  # edges of the matrices; the larger, the nearer to the ceiling
+CUDA_PRODUCT, CUDA_COPY_BYTES = 8192, 2**31  # smaller ones are over before the next one has been launched
 PRODUCT_S = 0.5
 COPY_BYTES = 2**27  # larger than any cache
 
@@ -68,17 +69,22 @@ def measure_ceiling(device: torch.device, rounds: int = 5) -> Ceiling:
     """Measure the machine with PyTorch's own matrix product and copy."""
     subjects: dict[str, Callable[[], object]] = {}
     sizes: dict[str, int] = {}
+    is_cuda = device.type == "cuda"
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        smallest = _product(PRODUCT_SIZES[0], dtype, device)
-        sizes[name] = product_size(interleave({name: smallest}, rounds=1)[name].median_ms / 1000)
+        if is_cuda:
+            sizes[name] = CUDA_PRODUCT
+        else:
+            smallest = _product(PRODUCT_SIZES[0], dtype, device)
+            sizes[name] = product_size(interleave({name: smallest}, rounds=1)[name].median_ms / 1000)
         subjects[name] = _product(sizes[name], dtype, device)
-    source = torch.zeros(COPY_BYTES // 4, device=device)
+    copied = CUDA_COPY_BYTES if is_cuda else COPY_BYTES
+    source = torch.zeros(copied // 4, device=device)
     target = torch.empty_like(source)
     subjects["copy"] = finished(lambda: target.copy_(source), device)
     times = interleave(subjects, rounds)
     return Ceiling(
         {name: 1000 * 2 * size**3 / 1e9 / times[name].median_ms for name, size in sizes.items()},
-        1000 * 2 * COPY_BYTES / 1e9 / times["copy"].median_ms,
+        1000 * 2 * copied / 1e9 / times["copy"].median_ms,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,7 +25,7 @@ from fsmde_ros.benchmark.counts import Ceiling, Work, count_work, finished
 from fsmde_ros.benchmark.timing import Timing, interleave
 from fsmde_ros.benchmark.workload import prepared_sweep
 from fsmde_ros.checkpoint import load_checkpoint
-from fsmde_ros.errors import BackendError
+from fsmde_ros.errors import BackendError, one_line
 from fsmde_ros.estimator import PreparedSweep
 from fsmde_ros.network.student import Student
 
@@ -40,12 +41,14 @@ class Subject:
         work: what it has to do.
         depth_change: median change of the depth against eager float32, as a share; None for a peer.
         size: (H, W) of the input of a student; None for a peer, whose name tells it.
+        gpu_memory_mb: asks for what it has held on the GPU; None for a peer.
     """
 
     call: Callable[[], object]
     work: Work
     depth_change: float | None = None
     size: tuple[int, int] | None = None
+    gpu_memory_mb: Callable[[], float | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +58,15 @@ class Loaded:
     backend: Backend
     sweep: PreparedSweep
 
-    def run(self) -> None:
-        """One sweep."""
+    def run(self) -> float:
+        """One sweep; the seconds it took."""
+        start = time.perf_counter()
         run(self.backend, self.sweep)
+        return time.perf_counter() - start
+
+    def gpu_memory_mb(self) -> float | None:
+        """Most that PyTorch has held on the GPU in this process, MB, other runtimes not counted; None without a GPU."""
+        return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
 
     def depth(self) -> NDArray[np.float32]:
         """Depth of the sweep [V, H, W], m."""
@@ -73,30 +82,33 @@ def load(checkpoint: Path, backend: str, device: str, views: int, size: tuple[in
 
 @contextmanager
 def network_subjects(
-    checkpoints: Mapping[str, Path], backends: Sequence[str], device: str, views: int, size: tuple[int, int]
+    checkpoints: Mapping[str, Path], backends: Sequence[str], device: str, views: int, size: tuple[int, int] | None
 ) -> Iterator[tuple[dict[str, Subject], dict[str, str]]]:
     """Every checkpoint on every backend, by the name ``student backend``, and why others cannot run here.
 
-    A student that cannot take ``size`` has the next larger one that it can. Each in a process of its own until the
-    context is left: alone, as in a node.
+    Without ``size`` each has its own; one that cannot take it has the next larger one that it can. Each runs in a
+    process of its own until the context is left: alone, as in a node.
     """
     subjects: dict[str, Subject] = {}
     left_out: dict[str, str] = {}
     with ExitStack() as processes:
         for model, checkpoint in checkpoints.items():
-            config = load_checkpoint(checkpoint)[1].student
-            own = config.fitting(size)
+            card = load_checkpoint(checkpoint)[1]
+            config, own = card.student, card.student.fitting(size or card.input_size)
             work = count_work(config, views, own)
             expected = load(checkpoint, "torch", device, views, own).depth()
             for name in backends:
                 try:
                     loaded = processes.enter_context(apart(load, checkpoint, name, device, views, own))
                     found = loaded.ask(Loaded.depth)
-                except BackendError as error:
-                    left_out[f"{model} {name}"] = str(error)
+                except Exception as error:  # of any kind: the others are still worth measuring
+                    kind = "" if isinstance(error, BackendError) else f"{type(error).__name__}: "
+                    left_out[f"{model} {name}"] = f"{kind}{one_line(error)}"
                     continue
                 change = float(np.median(np.abs(found / expected - 1)))
-                subjects[f"{model} {name}"] = Subject(partial(loaded.ask, Loaded.run), work, change, own)
+                asked = (partial(loaded.ask, question) for question in (Loaded.run, Loaded.gpu_memory_mb))
+                call, memory = asked
+                subjects[f"{model} {name}"] = Subject(call, work, change, own, memory)
         yield subjects, left_out
 
 
@@ -134,27 +146,27 @@ def measure(subjects: Mapping[str, Subject], rounds: int, ceiling: Ceiling) -> l
         row: dict[str, Any] = {"name": name, **asdict(timing), **asdict(work)}
         row |= {"gflop_per_s": rate, "share_of_float32_ceiling": rate / ceiling.gflop_per_s["float32"]}
         row |= {"depth_change": subject.depth_change, "size": subject.size}
+        row["gpu_memory_mb"] = None if subject.gpu_memory_mb is None else subject.gpu_memory_mb()
         row["times_faster"] = times[next(iter(subjects))].median_ms / timing.median_ms
         rows.append(row)
     return rows
 
 
 def batch_rows(
-    students: Mapping[str, Student],
+    students: Mapping[str, tuple[Student, tuple[int, int]]],
     device: torch.device,
     batches: Sequence[int],
     views: int,
-    size: tuple[int, int],
     rounds: int,
 ) -> list[dict[str, Any]]:
-    """Rows of student, sweeps in a batch, time and sweeps per second."""
+    """Rows of student, size (H, W), sweeps in a batch, time and sweeps per second; ``students`` with their sizes."""
     rows = []
-    for name, student in students.items():
+    for name, (student, size) in students.items():
         for sweeps in batches:
-            call = finished(batched(student, device, sweeps, views, student.config.fitting(size)), device)
+            call = finished(batched(student, device, sweeps, views, size), device)
             timing = interleave({"batch": call}, rounds)["batch"]
             rate = 1000 * sweeps / timing.median_ms
-            rows.append({"name": name, "sweeps": sweeps, **asdict(timing), "sweeps_per_s": rate})
+            rows.append({"name": name, "size": size, "sweeps": sweeps, **asdict(timing), "sweeps_per_s": rate})
     return rows
 
 

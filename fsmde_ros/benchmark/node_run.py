@@ -61,14 +61,15 @@ def _at(sweep: Sweep, stamp_ns: int) -> Sweep:
 
 
 def measure_node(options: NodeOptions, folder: Path, rates_hz: Sequence[float], seconds: float) -> list[dict[str, Any]]:
-    """Play at each rate for ``seconds``; rows of rate, lost sweeps, latency, CPU and memory, ascending in rate.
+    """Play at each rate for ``seconds``, at slow ones longer; rows of rate, lost sweeps, latency, CPU and memory.
 
-    Stops after the first rate that loses more than 1 %. Raises BackendError where a process fails.
+    As many sweeps as 12 Hz have in ``seconds``, at higher rates more, so that they do not fit in queues. Ascending in
+    rate; stops after the first rate that loses more than 1 %. Raises BackendError where a process fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    bag, rig_file, rig = make_bag(folder, options.views, seconds)
     rows = []
     for rate in rates_hz:
+        bag, rig_file, rig = make_bag(folder, options.views, seconds * max(1.0, rate / BAG_HZ))
         rows.append(_one_rate(options, folder, bag, rig_file, rig, rate))
         if rows[-1]["lost"] > LOST:
             break
@@ -99,17 +100,20 @@ def _one_rate(
 
         node = start("fsmde_ros.node.surround_depth_node", "--ros-args", *settings)
         start("fsmde_ros.node.recorder", out, "--no-compression", "--topics", *topics)
-        _wait_for(log.name, "complete: connected", START_S)
+        _wait_for(log.name, "complete: connected", START_S, node)
         player = ("fsmde_ros.node.player", bag, "--rate", rate_hz / BAG_HZ, "--wait-for-subscribers", START_S)
-        busy, begun = _cpu_seconds(node.pid), time.monotonic()
-        status = start(*player).wait(START_S + 60)
-        busy, took = _cpu_seconds(node.pid) - busy, time.monotonic() - begun
+        sent = _sweeps_in(bag, rig)
+        busy = _cpu_seconds(node.pid)
+        try:
+            status = start(*player).wait(START_S + 60 + sent / rate_hz)
+        except subprocess.TimeoutExpired as error:
+            raise BackendError(f"the player did not end: {_last_lines(log.name)}") from error
+        busy = _cpu_seconds(node.pid) - busy
         time.sleep(1.0)
         memory = _memory_mb(node.pid)
         if status or node.poll() is not None:
-            raise BackendError(f"the node or the player ended early; see {log.name}")
-    sent = _sweeps_in(bag, rig)
-    return {"rate_hz": rate_hz, **_summary(out, sent), "cpu_cores": busy / took, "memory_mb": memory}
+            raise BackendError(f"the node or the player ended early: {_last_lines(log.name)}")
+    return {"rate_hz": rate_hz, **_summary(out, sent), "cpu_cores": busy * rate_hz / sent, "memory_mb": memory}
 
 
 def _summary(out: Path, sent: int) -> dict[str, Any]:
@@ -152,12 +156,17 @@ def _process(
                     child.wait(STOP_S)
 
 
-def _wait_for(log: str, text: str, timeout_s: float) -> None:
+def _wait_for(log: str, text: str, timeout_s: float, node: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + timeout_s
     while text not in Path(log).read_text(errors="replace"):
-        if time.monotonic() > deadline:
-            raise BackendError(f"the node did not start within {timeout_s:g} s; see {log}")
+        if node.poll() is not None or time.monotonic() > deadline:
+            raise BackendError(f"the node did not start within {timeout_s:g} s: {_last_lines(log)}")
         time.sleep(0.1)
+
+
+def _last_lines(log: str) -> str:
+    """What the log, which is gone with its folder, ends with."""
+    return " | ".join(Path(log).read_text(errors="replace").splitlines()[-5:])
 
 
 def _cpu_seconds(pid: int) -> float:

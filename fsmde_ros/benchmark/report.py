@@ -71,6 +71,7 @@ _NETWORKS: list[Column] = [
     ("GFLOP", _number("gflop")),
     ("GB moved", _number("gigabytes", 2)),
     ("GFLOP/s", _number("gflop_per_s", 0)),
+    ("GPU memory, MB", _number("gpu_memory_mb", 0)),
     ("of the float32 ceiling", _share("share_of_float32_ceiling")),
 ]
 _STAGES: list[Column] = [
@@ -86,6 +87,7 @@ _SCALING: list[Column] = [
 ]
 _BATCHES: list[Column] = [
     ("student", lambda row: str(row["name"])),
+    ("input", lambda row: _size(row["size"]) if row.get("size") else ""),
     ("sweeps in a batch", lambda row: str(row["sweeps"])),
     *_TIME,
     ("sweeps/s", _number("sweeps_per_s")),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fsmde_ros.backends import built_files
 from fsmde_ros.backends.built_files import CACHE_VARIABLE, BuildKey, UnwritableCache, cache_folder, hash_student
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student, StudentConfig
@@ -46,6 +47,19 @@ def test_the_hash_is_that_of_weights_and_shape(trained: Student) -> None:
     near, far = (Student(StudentConfig(d_max=metres)) for metres in (80.0, 200.0))
     far.load_state_dict(near.state_dict())
     assert hash_student(near) != hash_student(far)
+
+
+def test_the_hash_is_that_of_what_writes_the_files_too(
+    trained: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = tmp_path / "writer.py"
+    writer.write_text("old")
+    monkeypatch.setattr(built_files, "_WRITERS", (*built_files._WRITERS, writer))
+    before = hash_student(trained)
+    assert hash_student(trained) == before
+    writer.write_text("new")
+    assert hash_student(trained) != before
+    assert all(path.exists() for path in built_files._WRITERS)
 
 
 def test_a_file_is_built_once_and_found_beside_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

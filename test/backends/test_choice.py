@@ -33,7 +33,7 @@ def installed(*names: str) -> Callable[[str], object]:
         ("openvino", openvino, r"pip install openvino==\S+"),
         ("openvino_bf16", openvino, r"openvino_bf16.*pip install openvino"),
         ("openvino_int8", openvino, r"openvino_int8.*pip install openvino"),
-        ("tensorrt", tensorrt, "pip install tensorrt"),
+        ("tensorrt", tensorrt, "pip install .tensorrt"),
     ],
 )
 def test_a_package_that_is_absent_is_named_with_its_remedy(
@@ -157,6 +157,20 @@ def test_a_processor_with_bfloat16_is_known_by_its_flags() -> None:
     if not flags & {"avx2", "avx512_bf16", "amx_bf16"}:
         pytest.skip("not an x86 processor")
     assert openvino.computes_bfloat16() == bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def test_onnxruntime_that_cannot_load_cuda_does_not_go_on_on_the_cpu_in_silence(
+    trained: Student, tmp_path: Path, make: Callable[..., tuple[object, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a build for another version of CUDA does: it lists the provider, and makes a session without it."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(onnxruntime, "choose_device", lambda name: torch.device("cuda"))
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: listed)
+    with pytest.raises(BackendError, match="CUDA cannot be loaded"):
+        build_backend("onnxruntime", trained, "cuda")(*make(2))
 
 
 def test_an_unknown_backend_is_refused(trained: Student) -> None:

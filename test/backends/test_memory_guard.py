@@ -9,6 +9,7 @@ import torch
 from fsmde_ros.backends import memory_guard
 from fsmde_ros.backends.backend import Prediction
 from fsmde_ros.backends.memory_guard import MemoryGuard
+from fsmde_ros.backends.padded import PaddedBackend
 from fsmde_ros.errors import BackendError
 
 VIEWS = 6
@@ -40,6 +41,7 @@ ERRORS = [
     MemoryError("no room"),
     RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
     type("RuntimeException", (Exception,), {})("Failed to allocate memory for requested buffer"),  # ONNX Runtime's
+    RuntimeError("could not allocate tensor of 4 bytes"),
 ]
 
 
@@ -53,6 +55,50 @@ def test_fewer_views_at_a_time_give_the_same_depth(error):
             np.testing.assert_array_equal(part, expected)
     assert backend.sizes == [6, 3, 2, 2, 2, 2, 2, 2]  # it remembers
     assert "2 views at a time" in guard.problem
+
+
+class SmallMemoryForPrograms(PaddedBackend):
+    """A backend whose programs are of a fixed number of views, with room for so many."""
+
+    name = "padded"
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.compiled = room, []
+
+    def compile(self, views, size):
+        self.compiled.append(views)
+
+        def run(feed):
+            if views > self.room:
+                raise ERRORS[3]
+            depth = feed["images"].mean(axis=2, dtype=np.float32)
+            return depth, depth / 10, np.zeros_like(depth)
+
+        return run, views
+
+
+def test_a_program_for_all_views_is_given_up_where_only_fewer_fit():
+    backend = SmallMemoryForPrograms(2)
+    guard = MemoryGuard(backend)
+    images, *rest = sweep()
+    np.testing.assert_allclose(guard(images, *rest).depth, images.mean(axis=1), rtol=1e-5)
+    assert backend.compiled == [6, 3, 2]
+    guard(images, *rest)
+    assert backend.compiled == [6, 3, 2]
+
+
+@pytest.mark.parametrize("views", [1, 4, 6])
+@pytest.mark.parametrize("by_pixels", [True, False])
+def test_images_lie_in_the_feed_of_a_program_whatever_their_layout(by_pixels, views):
+    images = np.random.default_rng(1).integers(0, 256, (views, 3, 8, 12), dtype=np.uint8)
+    if by_pixels:
+        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    backend, fed = SmallMemoryForPrograms(6), []
+    backend.compile = lambda n, size: (lambda feed: fed.append(feed) or [np.zeros((1, n, *size))] * 3, n)
+    rest = np.tile(np.eye(3), (views, 1, 1)), np.tile(np.eye(4), (views, 1, 1)), 0.0, np.ones(views, dtype=bool)
+    backend(images, *rest)
+    np.testing.assert_array_equal(fed[0]["images"][0, :views], images)
 
 
 def test_the_fallback_takes_over_for_good():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fsmde_ros.backends import build_backend
-from fsmde_ros.backends.folding import fold_batch_norm
+from fsmde_ros.backends.folding import fold_batch_norm, freeze, place
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student, StudentConfig
 
@@ -33,6 +33,15 @@ def sweep() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     intrinsics = np.tile(np.array([[70.0, 0, 47.5], [0, 70.0, 31.5], [0, 0, 1]]), (V, 1, 1))
     pose = np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, 0], [0, -1, 0, 1.4], [0, 0, 0, 1]])
     return images, intrinsics, np.tile(pose, (V, 1, 1))
+
+
+def test_bins_are_never_rounded_where_the_rest_is(student: Student) -> None:
+    placed = place(freeze(student), torch.device("cpu"), torch.bfloat16)
+    assert placed.decoder.state_dict()[next(iter(placed.decoder.state_dict()))].dtype == torch.bfloat16
+    for part in ("bin_centres", "bin_logits"):
+        own = getattr(placed, part).state_dict()
+        for name, tensor in getattr(student, part).state_dict().items():
+            assert torch.equal(own[name], tensor), f"{part}.{name}"
 
 
 @torch.no_grad()

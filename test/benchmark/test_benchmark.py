@@ -47,6 +47,17 @@ def test_subjects_take_turns_and_the_warm_up_does_not_count(monkeypatch: pytest.
     assert times["a"].high_ms == pytest.approx(1.0)
 
 
+def test_a_subject_in_another_process_measures_itself() -> None:
+    times = interleave({"far": lambda: 0.25, "near": lambda: None}, rounds=2)
+    assert times["far"].median_ms == times["far"].high_ms == 250.0
+    assert times["near"].median_ms < 100
+
+
+def test_peers_on_the_cpu_are_not_compared_with_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--gpu", "--peers"]) == 1
+    assert "--peers are measured on the CPU" in capsys.readouterr().err
+
+
 def test_quantiles_of_times() -> None:
     times = Timing.of([i / 1000 for i in range(11)])
     assert (times.low_ms, times.median_ms, times.high_ms) == pytest.approx((1.0, 5.0, 9.0))
@@ -135,6 +146,7 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert main([*paths, *amount, "--backends", "torch", "openvino_int8", "cuda_graph"]) == 0
     report = json.loads((tmp_path / "x.json").read_text())
     assert [row["name"] for row in report["networks"]] == ["small torch", "nano torch"]
+    assert report["networks"][0]["gpu_memory_mb"] is None or torch.cuda.is_available()
     assert report["networks"][0]["depth_change"] == pytest.approx(0, abs=1e-5)
     assert report["networks"][0]["times_faster"] == pytest.approx(1.0)
     assert len(report["hashes"]["checkpoint"]) == 64

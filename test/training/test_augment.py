@@ -14,7 +14,7 @@ from training.batch import Sample, select_views
 
 NONE = AugmentSettings(
     flip=0, crop=0, drop_view=0, style=0, grey=0, random_filter=0, exposure=0, blur=0, noise=0, jpeg=0, cutout=0,
-    glare=0, own_body=0,
+    glare=0, own_body=0, hard_light=0,
 )  # fmt: skip
 
 
@@ -131,6 +131,17 @@ def test_recolour_changes_colours_only_and_not_always(sample: Sample) -> None:
         np.random.default_rng(0),
     )
     np.testing.assert_array_equal(grey[..., 0], grey[..., 2])
+
+
+def test_hard_light_clips_both_ends_of_a_picture() -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, None, :, None], (2, 4, 1, 3))
+    clipped = []
+    for seed in range(20):
+        hard = recolour(ramp, replace(NONE, hard_light=1), np.random.default_rng(seed)).astype(int)
+        assert (np.diff(hard[0, 0, :, 0]) >= 0).all()
+        clipped.append([(hard == end).mean() for end in (0, 255)])
+    assert (np.array(clipped) > 0.05).mean() > 0.7
+    assert (np.array(clipped) > 0.05).all(1).mean() > 0.5
 
 
 @pytest.mark.parametrize(

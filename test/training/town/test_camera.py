@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,23 @@ def test_views_of_a_sweep_do_not_depend_on_each_other(town: World, forward_camer
         _, alone = render_view(town, t, camera, pose)
         close = np.isclose(depth, alone, rtol=2e-3) | (np.isinf(depth) & np.isinf(alone))
         assert close.mean() > 0.995  # outlines of moving things may differ by a pixel
+
+
+def test_several_rays_a_pixel_average_its_light_and_leave_its_depth(town: World, forward_camera: Camera) -> None:
+    """The picture of twice the size, shrunk, has about the same light; the depth is that of the pixel's centre."""
+    pose = town.vehicle_to_map(0.5)
+    settings = replace(town.settings, rays_per_pixel=2)
+    lighting = replace(town.lighting, noise=0.0, vignette=0.0, blur=0.0)
+    quiet = replace(town, lighting=lighting)
+    (image, depth), (averaged, same) = (
+        render_view(world, 0.5, forward_camera, pose) for world in (quiet, replace(quiet, settings=settings))
+    )
+    np.testing.assert_array_equal(depth, same)
+    large, _ = render_view(quiet, 0.5, forward_camera.resized((96, 140)), pose)
+    shrunk = large.reshape(48, 2, 70, 2, 3).mean((1, 3))
+    error, plain = (np.abs(x.astype(float) - shrunk).mean() for x in (averaged, image))
+    assert error < 0.6 * plain
+    assert error < 4
 
 
 @pytest.mark.parametrize("seed", [0, 7])

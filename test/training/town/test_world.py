@@ -9,7 +9,7 @@ import torch
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.geometry import transform
 from training.town.settings import TownSettings
-from training.town.world import World, build_world
+from training.town.world import World, build_world, draw_lighting
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
@@ -98,3 +98,16 @@ def test_settings_are_checked() -> None:
         TownSettings(overcast_probability=1.5)
     with pytest.raises(ConfigError, match="max_range"):
         TownSettings(max_range=0.0)
+    with pytest.raises(ConfigError, match=r"rays_per_pixel at least 1, got 3\.0, 210\.0, 0"):
+        TownSettings(rays_per_pixel=0)
+
+
+def test_clear_days_are_common_and_fog_is_not() -> None:
+    """Visibility by Koschmieder, 3.912 / haze: above 20 km in a third of the drives, below 1 km in one of eight."""
+    settings = TownSettings()
+    haze = np.array([draw_lighting(np.random.default_rng(seed), settings).haze for seed in range(2000)])
+    visible_km = 3.912 / haze / 1000
+    assert np.mean(visible_km > 20) == pytest.approx((3.912 / 20_000 / 0.006) ** (1 / 3), abs=0.03)  # 0.32
+    assert np.mean(visible_km < 1) == pytest.approx(1 - (0.003912 / 0.006) ** (1 / 3), abs=0.03)  # 0.13
+    held_out = replace(TownSettings.held_out(), haze=(0.0002, 0.0002))
+    assert draw_lighting(np.random.default_rng(0), held_out).haze == 0.0002

@@ -1,0 +1,42 @@
+"""LiDAR points behind what a camera sees are left out; those on either side of an edge are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from training.augment import AugmentSettings
+from training.batch import Sample
+from training.datasets import prepare
+from training.hidden_points import without_hidden_points
+
+
+def test_points_behind_a_wall_are_left_out(sample: Sample) -> None:
+    dense = np.full_like(sample.dense_depth, 5.0)
+    dense[0, :, 40:] = 20.0  # an edge between columns 39 and 40
+    dense[1] = np.inf
+    dense[2] = np.nan
+    kept = [
+        (0, 10.2, 8.0, 5.2),  # on the wall, to 5 %
+        (0, 39.4, 8.0, 20.0),  # on the edge, as the LiDAR saw past it
+        (0, 60.0, 8.0, 19.0),
+        (0, 60.0, 8.0, 4.0),  # nearer than what was rendered: no reason to doubt it
+        (1, 10.0, 8.0, 150.0),  # into the sky: what is beyond the range of the renderer
+        (2, 10.0, 8.0, 30.0),  # nothing is known
+        (3, -0.4, 65.4, 5.0),  # on the rim of the image
+    ]
+    hidden = [(0, 10.2, 8.0, 20.0), (0, 37.0, 8.0, 6.0), (0, 60.0, 8.0, 22.0), (4, 95.4, 65.4, 80.0)]
+    lidar = np.array([*kept, *hidden], dtype=np.float32)
+    found = without_hidden_points(replace(sample, dense_depth=dense, lidar=lidar)).lidar
+    np.testing.assert_array_equal(found, lidar[: len(kept)])
+
+
+def test_they_teach_nothing_but_count_in_a_validation(sample: Sample) -> None:
+    behind = sample.lidar.copy()
+    behind[:, 3] *= 3
+    both = replace(sample, lidar=np.concatenate([sample.lidar, behind]))
+    still = AugmentSettings(**dict.fromkeys(("flip", "crop", "drop_view"), 0.0), max_views=9)
+    trained = prepare(both, still, 0.0, [1])
+    assert len(trained.lidar) == len(sample.lidar)
+    assert len(prepare(both, None, 0.0, [1]).lidar) == 2 * len(sample.lidar)
