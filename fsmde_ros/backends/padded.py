@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.backends.backend import Prediction
+from fsmde_ros.backends.memory_guard import is_out_of_memory
 
 Feed = Mapping[str, NDArray[Any]]
 Program = Callable[[Feed], Sequence[NDArray[np.float32]]]  # depth, stddev, out_of_range, each [1, V, H, W]
@@ -89,8 +90,9 @@ class PaddedBackend(ABC):
         feed["present"][0, views:] = False
         try:
             outputs = compiled.program(feed)
-        except Exception:
-            self._compiled = None  # where memory ran out, fewer views need a smaller program
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._compiled = None  # fewer views at a time need a smaller program
             raise
         return Prediction(*(output[0, :views] for output in outputs))
 

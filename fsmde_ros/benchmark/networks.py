@@ -42,6 +42,7 @@ class Subject:
         depth_change: median change of the depth against eager float32, as a share; None for a peer.
         size: (H, W) of the input of a student; None for a peer, whose name tells it.
         gpu_memory_mb: asks for what it has held on the GPU; None for a peer.
+        precision: of its products, one of ``Ceiling.gflop_per_s``.
     """
 
     call: Callable[[], object]
@@ -49,6 +50,7 @@ class Subject:
     depth_change: float | None = None
     size: tuple[int, int] | None = None
     gpu_memory_mb: Callable[[], float | None] | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +108,16 @@ def network_subjects(
                     left_out[f"{model} {name}"] = f"{kind}{one_line(error)}"
                     continue
                 change = float(np.median(np.abs(found / expected - 1)))
-                asked = (partial(loaded.ask, question) for question in (Loaded.run, Loaded.gpu_memory_mb))
-                call, memory = asked
-                subjects[f"{model} {name}"] = Subject(call, work, change, own, memory)
+                call, memory = partial(loaded.ask, Loaded.run), partial(loaded.ask, Loaded.gpu_memory_mb)
+                subjects[f"{model} {name}"] = Subject(call, work, change, own, memory, precision_of(name, device))
         yield subjects, left_out
+
+
+def precision_of(backend: str, device: str) -> str:
+    """In which precision a backend multiplies; what int8 could reach is not measured, and counts as float32."""
+    if backend == "openvino_bf16" or (device != "cpu" and backend in ("cuda_graph", "torch_compile")):
+        return "bfloat16"
+    return "float32"
 
 
 def run(backend: Backend, sweep: PreparedSweep) -> Prediction:
@@ -145,6 +153,7 @@ def measure(subjects: Mapping[str, Subject], rounds: int, ceiling: Ceiling) -> l
         rate = 1000 * work.gflop / timing.median_ms
         row: dict[str, Any] = {"name": name, **asdict(timing), **asdict(work)}
         row |= {"gflop_per_s": rate, "share_of_float32_ceiling": rate / ceiling.gflop_per_s["float32"]}
+        row["share_of_own_ceiling"] = rate / ceiling.gflop_per_s[subject.precision]
         row |= {"depth_change": subject.depth_change, "size": subject.size}
         row["gpu_memory_mb"] = None if subject.gpu_memory_mb is None else subject.gpu_memory_mb()
         row["times_faster"] = times[next(iter(subjects))].median_ms / timing.median_ms

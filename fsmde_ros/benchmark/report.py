@@ -73,6 +73,7 @@ _NETWORKS: list[Column] = [
     ("GFLOP/s", _number("gflop_per_s", 0)),
     ("GPU memory, MB", _number("gpu_memory_mb", 0)),
     ("of the float32 ceiling", _share("share_of_float32_ceiling")),
+    ("of that of its precision", _share("share_of_own_ceiling")),
 ]
 _STAGES: list[Column] = [
     ("network size", lambda row: _size(row["size"])),
