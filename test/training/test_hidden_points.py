@@ -38,5 +38,6 @@ def test_they_teach_nothing_but_count_in_a_validation(sample: Sample) -> None:
     both = replace(sample, lidar=np.concatenate([sample.lidar, behind]))
     still = AugmentSettings(**dict.fromkeys(("flip", "crop", "drop_view"), 0.0), max_views=9)
     trained = prepare(both, still, 0.0, [1])
-    assert len(trained.lidar) == len(sample.lidar)
+    # those beside a pixel of the sky may lie on it
+    assert len(sample.lidar) <= len(trained.lidar) < 1.05 * len(sample.lidar)
     assert len(prepare(both, None, 0.0, [1]).lidar) == 2 * len(sample.lidar)
