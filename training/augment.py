@@ -44,7 +44,6 @@ class AugmentSettings:
     jpeg: float = 0.4  # probability, per view
     cutout: float = 0.2  # probability, per view: dirt on the lens, a solid patch
     glare: float = 0.15  # probability, per view: overexposed, so that bright surfaces are clipped to white
-    feature_style: float = 0.0  # probability, per step and early stage of the encoder: see training.feature_style
     tilt: float = 0.0  # rad, standard deviation per sweep of the pitch and roll by which the given rig is wrong
     lift: float = 0.0  # m, likewise of the height of the road
     own_body: float = 0.3  # probability, per view: bodywork of the own car along the lower edge

@@ -126,7 +126,7 @@ def make_module(config: DistillConfig) -> DistillModule:
     elif config.imagenet:
         initialise_from_imagenet(student.encoder)
     if config.method == "b":
-        return DistillModule(student, config.losses, config.optimisation, feature_style=config.augment.feature_style)
+        return DistillModule(student, config.losses, config.optimisation)
     teacher: HubTeacher | CheckpointTeacher
     if names_checkpoint(config.teacher.name):
         teacher = load_checkpoint_teacher(config.teacher)
@@ -134,14 +134,7 @@ def make_module(config: DistillConfig) -> DistillModule:
         from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
 
         teacher = load_teacher(config.teacher)
-    return DistillModule(
-        student,
-        config.losses,
-        config.optimisation,
-        teacher,
-        teacher.feature_channels,
-        config.augment.feature_style,
-    )
+    return DistillModule(student, config.losses, config.optimisation, teacher, teacher.feature_channels)
 
 
 def _start(config: DistillConfig) -> Path:

@@ -16,7 +16,6 @@ from fsmde_ros.errors import ConfigError
 from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
 from fsmde_ros.network.student import Student, StudentConfig, StudentOutput
 from training.batch import SweepBatch
-from training.feature_style import perturbed_style
 from training.shared_bins import TeacherAdapter, ask_teacher, teacher_logits
 from training.teachers.checkpoint import CheckpointTeacher
 from training.teachers.teacher import Teacher
@@ -52,7 +51,7 @@ class DistillModule(lightning.LightningModule):
     """Distils a teacher and the LiDAR into a ``Student``.
 
     With a ``teacher``, whose features have ``teacher_channels``, by method A; without, by method B, from the
-    disparity in the batch. ``feature_style``: see ``AugmentSettings``.
+    disparity in the batch.
     """
 
     def __init__(
@@ -62,14 +61,12 @@ class DistillModule(lightning.LightningModule):
         optimisation: Optimisation | None = None,
         teacher: Teacher | CheckpointTeacher | None = None,
         teacher_channels: int = 0,
-        feature_style: float = 0.0,
     ) -> None:
         super().__init__()
         self.student = student
         self.average = copy.deepcopy(student).requires_grad_(False)
         self.weights = weights or LossWeights()
         self.optimisation = optimisation or Optimisation()
-        self.feature_style = feature_style
         self.board = ScoreBoard()
         self.teacher = teacher  # no module: its weights are neither trained nor saved
         self.adapter: TeacherAdapter | None = None
@@ -87,9 +84,7 @@ class DistillModule(lightning.LightningModule):
 
     def training_step(self, batch: SweepBatch, batch_index: int) -> Tensor:
         """Weighted sum of the losses of a batch."""
-        seed = self.trainer.global_step * self.trainer.world_size + self.trainer.global_rank
-        with perturbed_style(self.student.encoder, batch.present, self.feature_style, seed):
-            output = run_student(self.student, batch)
+        output = run_student(self.student, batch)
         shared = None
         if self.teacher is not None and self.adapter is not None:
             view = ask_teacher(self.teacher, batch, (output.logits.shape[-2], output.logits.shape[-1]))

@@ -98,12 +98,12 @@ def _lit_scene(world: World, primitives: Primitives, textures: Tensor, scene: Su
 
 
 def _far_shadows(world: World, primitives: Primitives, sun: Tensor, center: Tensor) -> ShadowMap | None:
-    """A coarse map of what lies outside the one around the car."""
-    reach = world.settings.shadow_reach
+    """A coarse map of what lies outside that around the car: its rays are not parallel, but far things have shade."""
+    reach, size = world.settings.shadow_reach, 640
     if reach == 0:
         return None
-    size = 160 if world.lighting.soft else 640
-    return shadow_map(primitives, sun, center, half_width=reach, size=size, bias=0.9 * 2 * reach / 640)
+    bias = 0.9 * 2 * reach / size  # nearly a texel
+    return shadow_map(primitives, sun, center, reach, size // 4 if world.lighting.soft else size, bias)
 
 
 def _materials(world: World, primitives: Primitives, textures: Tensor, scene: Surface) -> tuple[Tensor, Tensor, Tensor]:
