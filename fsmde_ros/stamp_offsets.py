@@ -108,8 +108,10 @@ class StampOffsets:
         if camera == self._base:
             return
         current = self._offsets[camera]
-        matches = self._matches(self._base, camera, current)
-        if not matches or 4 * len(matches) < self._possible(self._base, camera, current):
+        matches, possible = self._matches(self._base, camera, current), self._possible(self._base, camera, current)
+        if not possible:
+            return  # the first stamp after an outage, before the base has its own of that sweep: nothing is known yet
+        if 4 * len(matches) < possible:
             new = self._offset(self._base, camera, default=current)
             self._offsets[camera], self._learned[camera], self._smooth[camera] = new, new, float(new)
         else:
