@@ -110,6 +110,13 @@ def cloud_columns(message: Any) -> dict[str, NDArray[Any]]:
     )
 
 
+def points_of(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Points [N, 3] of ``cloud_columns``, metres, NaN where there was no return. SourceError without x, y and z."""
+    if not {"x", "y", "z"} <= {name for name, column in columns.items() if column.ndim == 1}:
+        raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z of one value each")
+    return np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=-1)
+
+
 def colored_points(message: Any) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Points [N, 3], metres, and colours [N, 3] RGB of a cloud; ``rgb`` holds 0x00RRGGBB in the bits of a float.
 

@@ -214,7 +214,8 @@ def summarise_sweeps(reports: Sequence[SweepReport], frames_in: Mapping[str, int
     """
     complete = sum(report.state == "complete" for report in reports)
     partial = sum(report.state == "partial" for report in reports)
-    sent = max([len(reports), *frames_in.values()])
+    heard = max(frames_in.values(), default=0)
+    sent = max(len(reports), heard)
     missing: dict[str, int] = {}
     for report in reports:
         for name in report.missing:
@@ -228,7 +229,7 @@ def summarise_sweeps(reports: Sequence[SweepReport], frames_in: Mapping[str, int
             "in": sent,
             "complete": complete,
             "partial": partial,
-            "lost": max(0, sent - complete - partial) if sent == max([0, *frames_in.values()]) else None,
+            "lost": max(0, sent - complete - partial) if sent == heard else None,
             "missing_views": missing,
         },
         "rate_hz": (len(arrived) - 1) / span if span > 0 else None,

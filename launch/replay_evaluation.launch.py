@@ -69,6 +69,11 @@ def value(context: LaunchContext, name: str) -> str:
     return LaunchConfiguration(name).perform(context)
 
 
+def is_true(context: LaunchContext, name: str) -> bool:
+    """A launch argument as a switch."""
+    return value(context, name).lower() in ("true", "1")
+
+
 def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[str, Any]:
     """Parameters of the node that were given as launch arguments, and the QoS that loses nothing."""
     given: dict[str, Any] = {"rig_file": value(context, "rig_file")}
@@ -78,7 +83,7 @@ def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[st
     if value(context, "transport"):
         given["input.transport"] = value(context, "transport")
     if value(context, "rectified"):
-        given["input.rectified"] = value(context, "rectified").lower() in ("true", "1")
+        given["input.rectified"] = is_true(context, "rectified")
     return given | lossless(cameras) | patience(value(context, "pace"))
 
 
@@ -125,7 +130,7 @@ def nodes(context: LaunchContext) -> list[Any]:
         RegisterEventHandler(OnProcessExit(target_action=player, on_exit=[Shutdown(reason="the bag has ended")])),
         player,
     ]
-    if value(context, "rviz").lower() in ("true", "1"):
+    if is_true(context, "rviz"):
         view = RvizView(rig.names, vehicle_frame=rig.vehicle_frame, lidars=lidars, errors=True)
         layout = write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "replay_evaluation.rviz")
         actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(layout)]))

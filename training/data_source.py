@@ -232,21 +232,19 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     """A drive through the town kept for evaluation: ten seconds, two sweeps a second."""
     if not name.place.isdecimal():
         raise ConfigError(f"'{name}': town takes the number of a seed, such as town:7")
-    haze = name.number("haze", 0.0, lowest=0.0)
-    town = TownSettings.held_out()
-    if "haze" in name.options:
-        town = replace(town, haze=(haze, haze))
     size = re.fullmatch(r"(\d+)x(\d+)", name.options.get("size", "360x640"))
     if size is None:
         raise ConfigError(f"{name}: size must be HEIGHTxWIDTH such as 360x640, got '{name.options['size']}'")
     rise, rough = name.number("unevenness", 0.0, lowest=0.0), name.number("rough", 0.0, lowest=0.0)
+    town, haze = TownSettings.held_out(), name.number("haze", 0.0, lowest=0.0)
+    air = (haze, haze) if "haze" in name.options else town.haze
     make = TOWN_RIGS.get(name.options.get("rig", "nuscenes"))
     if make is None:
         raise ConfigError(f"{name}: rig must be one of {', '.join(TOWN_RIGS)}, got '{name.options['rig']}'")
     drive = make(
         int(name.place),
         (int(size[1]), int(size[2])),
-        replace(town, unevenness=(rise, rise), rough_probability=rough),
+        replace(town, unevenness=(rise, rise), rough_probability=rough, haze=air),
         duration_s=name.number("seconds", 10.0, lowest=0.1),
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )

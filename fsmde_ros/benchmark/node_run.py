@@ -67,9 +67,13 @@ def measure_node(options: NodeOptions, folder: Path, rates_hz: Sequence[float], 
     rate; stops after the first rate that loses more than 1 %. Raises BackendError where a process fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    written_s: float | None = None
     for rate in rates_hz:
-        bag, rig_file, rig = make_bag(folder, options.views, seconds * max(1.0, rate / BAG_HZ))
+        length_s = seconds * max(1.0, rate / BAG_HZ)
+        if length_s != written_s:
+            bag, rig_file, rig = make_bag(folder, options.views, length_s)
+            written_s = length_s
         rows.append(_one_rate(options, folder, bag, rig_file, rig, rate))
         if rows[-1]["lost"] > LOST:
             break

@@ -26,7 +26,7 @@ from rclpy.qos import QoSProfile
 from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from fsmde_ros.cloud_layout import cloud_columns
+from fsmde_ros.cloud_layout import cloud_columns, points_of
 from fsmde_ros.errors import FsmdeError, ImageError, SourceError
 from fsmde_ros.geometry import transform
 from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
@@ -208,10 +208,7 @@ def _milliseconds(text: str) -> float | None:
 
 def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
     """Finite points [N, 3] of a cloud, in its frame, metres. Raises SourceError for a malformed one."""
-    columns = cloud_columns(message)
-    if not {"x", "y", "z"} <= columns.keys():
-        raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z")
-    points = np.stack([columns[axis] for axis in "xyz"], axis=-1).astype(np.float64)
+    points = points_of(cloud_columns(message))
     return points[np.isfinite(points).all(axis=-1)]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.cloud_layout import cloud_columns
+from fsmde_ros.cloud_layout import cloud_columns, points_of
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.geometry import compose, transform
 from fsmde_ros.pixel_layout import decode_pixels
@@ -309,9 +309,7 @@ def _image(message: Any, msgtype: str) -> EncodedImage | NDArray[np.uint8]:
 
 def _scan(message: Any, stamp_ns: int, plan: _Plan) -> LidarScan:
     columns = cloud_columns(message)
-    if not {"x", "y", "z"} <= {name for name, column in columns.items() if column.ndim == 1}:
-        raise SourceError(f"the cloud has the fields {', '.join(columns)}, expected x, y and z of one value each")
-    points = np.stack([columns[axis].astype(np.float64) for axis in "xyz"], axis=-1)
+    points = points_of(columns)
     finite = np.isfinite(points).all(axis=1)
     intensity, ring = columns.get("intensity"), columns.get("ring")
     mount = plan.lidar_to_vehicle
