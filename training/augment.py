@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.geometry import invert
 from fsmde_ros.images import resize
 from training.batch import Sample, select_views
+from training.moments import MIRROR
 from training.mounting_error import MountingError
 from training.own_body import cover_with_body
 
@@ -75,12 +77,21 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
     sample = _crop_views(sample, settings, rng)
     if settings.tilt > 0 or settings.lift > 0:
         pitch, roll = rng.normal(0, settings.tilt, 2)
-        error = MountingError(pitch, roll, rng.normal(0, settings.lift))
-        moments = None if sample.moments is None else sample.moments.turned(error.true_to_told())
-        sample = replace(sample, rig=error.told(sample.rig), moments=moments)
+        sample = _told(sample, MountingError(pitch, roll, rng.normal(0, settings.lift)))
     sample = replace(sample, images=recolour(sample.images, settings, rng))
     dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]
     return drop_views(sample, dropped[: int(sample.present.sum()) - 1])
+
+
+def _told(sample: Sample, error: MountingError) -> Sample:
+    """The sample with the rig that is told; what the vehicle drives looks the same to its cameras."""
+    turn = error.true_to_told()
+    return replace(
+        sample,
+        rig=error.told(sample.rig),
+        vehicle_to_common=turn @ sample.vehicle_to_common @ invert(turn),
+        moments=None if sample.moments is None else sample.moments.turned(turn),
+    )
 
 
 def mirror(sample: Sample) -> Sample:
@@ -107,6 +118,7 @@ def mirror(sample: Sample) -> Sample:
         lidar=lidar,
         dense_depth=np.ascontiguousarray(sample.dense_depth[:, :, ::-1]),
         teacher_disparity=np.ascontiguousarray(sample.teacher_disparity[:, :, ::-1]),
+        vehicle_to_common=MIRROR @ sample.vehicle_to_common @ MIRROR,
         moments=None if sample.moments is None else sample.moments.mirrored(),
     )
 

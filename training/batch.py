@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fsmde_ros.adjacency import adjacent_pairs
 from fsmde_ros.errors import ImageError
+from fsmde_ros.geometry import compose, invert
 from fsmde_ros.images import decode, resize
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Rig
@@ -33,6 +34,8 @@ class Sample:
             a raster, so that a crop moves them without rounding.
         dense_depth: [V, H, W] float32 metres, NaN = no value, +inf = sky.
         teacher_disparity: [V, H, W] float32 up to one scale and shift of the sweep, NaN = no value.
+        vehicle_to_common: [V, 4, 4] from the vehicle at the exposure of each view to the vehicle at that of the first
+            one: what it drove between them. The identity where poses are not known.
         moments: the same cameras a moment before or after, where that is known and asked for.
     """
 
@@ -42,6 +45,7 @@ class Sample:
     lidar: NDArray[np.float32]
     dense_depth: NDArray[np.float32]
     teacher_disparity: NDArray[np.float32]
+    vehicle_to_common: NDArray[np.float64]
     moments: Moments | None = None
 
     @property
@@ -65,15 +69,17 @@ class SweepBatch(NamedTuple):
     """B samples with V views; rigs with fewer views are padded with views that are not present.
 
     Shapes: images [B, V, 3, H, W] uint8 RGB; intrinsics [B, V, 3, 3] at (H, W); camera_to_vehicle
-    [B, V, 4, 4]; ground_z [B] m; present [B, V] bool; lidar_depth, dense_depth [B, V, H, W] m (NaN = no
-    value, +inf = sky); teacher_disparity [B, V, H, W] (NaN = no value); adjacent [B, V, V] bool, the
-    views whose frusta overlap, both present. Of a second moment (see ``Moments``; U is V, or 0 where no
-    sample has one): moments [B, U, 2, 3, H, W] uint8, motion [B, U, 4, 4], has_moments [B, U] bool.
+    [B, V, 4, 4]; camera_to_common [B, V, 4, 4], the same by way of ``Sample.vehicle_to_common``; ground_z [B] m;
+    present [B, V] bool; lidar_depth, dense_depth [B, V, H, W] m (NaN = no value, +inf = sky); teacher_disparity
+    [B, V, H, W] (NaN = no value); adjacent [B, V, V] bool, the views whose frusta overlap, both present. Of a second
+    moment (see ``Moments``; U is V, or 0 where no sample has one): moments [B, U, 2, 3, H, W] uint8, motion
+    [B, U, 4, 4], has_moments [B, U] bool.
     """
 
     images: Tensor
     intrinsics: Tensor
     camera_to_vehicle: Tensor
+    camera_to_common: Tensor
     ground_z: Tensor
     present: Tensor
     lidar_depth: Tensor
@@ -107,7 +113,20 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
         lidar=np.concatenate(points),
         dense_depth=nothing if dense_depth is None else dense_depth.astype(np.float32),
         teacher_disparity=nothing,
+        vehicle_to_common=_vehicle_to_common(sweep),
     )
+
+
+def _vehicle_to_common(sweep: Sweep) -> NDArray[np.float64]:
+    """[V, 4, 4], see ``Sample``: relative, as float32 would round a pose in a map by centimetres."""
+    result = np.tile(np.eye(4), (len(sweep.rig), 1, 1))
+    first: NDArray[np.float64] | None = None
+    for index, name in enumerate(sweep.rig.names):
+        pose = sweep.views[name].vehicle_to_map if name in sweep.views else None
+        if pose is not None:
+            first = pose if first is None else first
+            result[index] = compose(invert(first), pose)
+    return result
 
 
 def with_moments(sample: Sample, sweep: Sweep, other: Sweep) -> Sample:
@@ -157,6 +176,7 @@ def select_views(sample: Sample, order: Sequence[int]) -> Sample:
         lidar=lidar,
         dense_depth=sample.dense_depth[index],
         teacher_disparity=sample.teacher_disparity[index],
+        vehicle_to_common=sample.vehicle_to_common[index],
         moments=None if sample.moments is None else sample.moments.select(order),
     )
 
@@ -186,6 +206,9 @@ def collate(samples: Sequence[Sample]) -> SweepBatch:
         images=stack([sample.images for sample in samples], 0).permute(0, 1, 4, 2, 3).contiguous(),
         intrinsics=camera_matrices([sample.rig.intrinsics() for sample in samples]),
         camera_to_vehicle=camera_matrices([sample.rig.camera_to_vehicle() for sample in samples]),
+        camera_to_common=camera_matrices(
+            [sample.vehicle_to_common @ sample.rig.camera_to_vehicle() for sample in samples]
+        ),
         ground_z=torch.tensor([sample.rig.ground_z for sample in samples], dtype=torch.float32),
         present=stack([sample.present for sample in samples], 0),
         lidar_depth=stack([sample.lidar_depth() for sample in samples], np.nan),

@@ -15,6 +15,8 @@ from fsmde_ros.sweep import Sweep
 
 MOST_APART_S = 0.6  # the key frames of nuScenes are half a second apart; after more, little is seen twice
 
+MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])  # [4, 4] of the vehicle frame at its x-z plane, its own inverse
+
 Image = NDArray[np.uint8]
 
 
@@ -40,9 +42,8 @@ class Moments:
 
     def mirrored(self) -> Moments:
         """Of the world mirrored at the x-z plane of the vehicle."""
-        mirror = np.diag([1.0, -1.0, 1.0, 1.0])
         return replace(
-            self, images=np.ascontiguousarray(self.images[:, :, :, ::-1]), motion=mirror @ self.motion @ mirror
+            self, images=np.ascontiguousarray(self.images[:, :, :, ::-1]), motion=MIRROR @ self.motion @ MIRROR
         )
 
     def turned(self, true_to_told: NDArray[np.float64]) -> Moments:

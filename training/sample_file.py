@@ -15,7 +15,7 @@ from fsmde_ros.rig import Camera, Rig
 from training.batch import Sample
 from training.moments import Moments
 
-FORMAT = 1  # to be raised when the files change their meaning
+FORMAT = 2  # to be raised when the files change their meaning
 
 
 def save_sample(path: Path, sample: Sample) -> None:
@@ -29,6 +29,7 @@ def save_sample(path: Path, sample: Sample) -> None:
         "lidar": sample.lidar,
         "intrinsics": sample.rig.intrinsics(),
         "camera_to_vehicle": sample.rig.camera_to_vehicle(),
+        "vehicle_to_common": sample.vehicle_to_common,
         "ground_z": np.float64(sample.rig.ground_z),
         "names": np.array(sample.rig.names),
     }
@@ -70,6 +71,7 @@ def load_sample(path: Path) -> Sample:
         lidar=data["lidar"],
         dense_depth=data["dense_depth"].astype(np.float32) if "dense_depth" in data else nothing,
         teacher_disparity=nothing,
+        vehicle_to_common=data["vehicle_to_common"],
         moments=moments,
     )
 

@@ -159,10 +159,10 @@ def _geometric_terms(output: StudentOutput, batch: SweepBatch, weights: LossWeig
         terms["smoothness"] = losses.edge_aware_smoothness(output.depth, batch.images, mask)
     pairs = batch.adjacent.nonzero()
     if weights.overlap > 0:
-        terms["overlap"] = losses.overlap_consistency(output.depth, batch.intrinsics, batch.camera_to_vehicle, pairs)
+        terms["overlap"] = losses.overlap_consistency(output.depth, batch.intrinsics, batch.camera_to_common, pairs)
     if weights.photometric > 0:
         b, i, j = pairs.unbind(1)
-        i_to_j = losses.view_to_view(batch.camera_to_vehicle[b, i], batch.camera_to_vehicle[b, j])
+        i_to_j = losses.view_to_view(batch.camera_to_common[b, i], batch.camera_to_common[b, j])
         moved = losses.reproject(output.depth[b, i], batch.intrinsics[b, i], batch.intrinsics[b, j], i_to_j)
         terms["photometric"] = losses.photometric(batch.images[b, i], batch.images[b, j], moved)
     if weights.photometric_consecutive > 0:

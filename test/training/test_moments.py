@@ -100,6 +100,28 @@ def loss_of(sample: Sample, factor: float) -> tuple[float, torch.Tensor]:
     return term.item(), depth.grad
 
 
+@pytest.fixture
+def driven() -> Sample:
+    """The wall with its true depth, each camera at another moment, far from the origin of the map."""
+    origin = pose(3000, -2000, 0.9)
+    first, second = sweep_at(0, FIRST), sweep_at(0.1, SECOND)
+    depth = np.stack([look_at_wall(first.rig["cam_0"], FIRST)[1], look_at_wall(first.rig["cam_1"], SECOND)[1]])
+    views = {
+        name: replace(sweep.views[name], vehicle_to_map=origin @ place)
+        for name, sweep, place in (("cam_0", first, FIRST), ("cam_1", second, SECOND))
+    }
+    return sample_from_sweep(replace(first, views=views), SIZE, depth)
+
+
+def overlap_of(sample: Sample) -> float:
+    """The loss between views where the student says the true depth."""
+    batch = collate([sample])
+    depth = torch.nan_to_num(batch.dense_depth, nan=1.0, posinf=200.0)
+    weights = replace(WEIGHTS, overlap=1.0)
+    (term,) = distillation_terms(Output(depth), batch, weights, StudentConfig()).values()  # type: ignore[arg-type]
+    return term.item()
+
+
 def flipped(sample: Sample) -> Sample:
     return mirror(sample)
 
@@ -130,6 +152,24 @@ def test_a_wall_that_is_passed_has_no_loss_at_its_depth(passed: Sample, change: 
     assert min(near[0], far[0]) > 10 * true
     assert all(torch.isfinite(g).all() for g in (gradient, near[1], far[1]))
     assert near[1].sum() < 0 < far[1].sum()  # a step against it leads to the true depth
+
+
+@pytest.mark.parametrize("change", [replace, flipped, cut, swapped, misplaced])
+def test_views_of_two_exposures_agree_at_the_true_depth(
+    driven: Sample, change: Callable[[Sample], Sample], tmp_path: Path
+) -> None:
+    """What the vehicle drives between them is known to the loss, whatever the augmentation and the cache do."""
+    save_sample(tmp_path / "a.npz", change(driven))
+    sample = load_sample(tmp_path / "a.npz")
+    assert overlap_of(sample) < 0.001  # depth is kept as float16, and pixels between pixels are interpolated
+    as_if_it_stood = replace(sample, vehicle_to_common=np.tile(np.eye(4), (2, 1, 1)))
+    assert overlap_of(as_if_it_stood) > 0.05  # it drove 0.8 of 9 metres
+
+
+def test_a_view_without_a_pose_is_taken_to_be_of_the_same_moment() -> None:
+    first, second = sweep_at(0, FIRST), sweep_at(0.1, None)
+    sample = sample_from_sweep(replace(first, views={**first.views, "cam_1": second.views["cam_1"]}), SIZE)
+    np.testing.assert_array_equal(sample.vehicle_to_common, np.tile(np.eye(4), (2, 1, 1)))
 
 
 def test_a_student_learns_nothing_from_a_vehicle_that_stands(passed: Sample) -> None:

@@ -72,7 +72,7 @@ def reproject(
 
 
 def overlap_consistency(
-    depth: Tensor, intrinsics: Tensor, camera_to_vehicle: Tensor, pairs: Tensor, tolerance: float = 0.25
+    depth: Tensor, intrinsics: Tensor, camera_to_common: Tensor, pairs: Tensor, tolerance: float = 0.25
 ) -> Tensor:
     """Mean ``|ln z - ln d_j|`` of points that view i sees, moved to view j: depth z there against d_j.
 
@@ -81,13 +81,14 @@ def overlap_consistency(
 
     Args:
         depth: [B, V, h, w] metres, above 0. intrinsics: [B, V, 3, 3] at (h, w).
-        camera_to_vehicle: [B, V, 4, 4]. pairs: [P, 3] int64: sweep, view i, view j. No pairs: 0.
+        camera_to_common: [B, V, 4, 4] from each camera at its own exposure to one frame for all of a sweep.
+        pairs: [P, 3] int64: sweep, view i, view j. No pairs: 0.
     """
     depth = depth.float()
     if not len(pairs):
         return depth.sum() * 0
     b, i, j = pairs.unbind(1)
-    i_to_j = view_to_view(camera_to_vehicle[b, i], camera_to_vehicle[b, j])
+    i_to_j = view_to_view(camera_to_common[b, i], camera_to_common[b, j])
     moved = reproject(depth[b, i], intrinsics[b, i], intrinsics[b, j], i_to_j)
     seen = _sample(depth[b, j].unsqueeze(1), moved.grid)[:, 0]
     difference = log_ratio(moved.depth, seen, moved.inside).abs()
