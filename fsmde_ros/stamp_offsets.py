@@ -11,6 +11,7 @@ that the cameras of a sweep lie as close together as they can. Offsets that stay
 
 Offsets are measured against the anchor while it sends, afterwards against a camera that does: else
 those that drift would be lost with it. The anchor keeps its place among the others all the while.
+Where cameras have different rates, they are measured against one of the rate that most have.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ SETTLED = 8  # stamps of a camera after which its offset is kept while it still 
 ALIKE = 0.75  # a difference that fits this much as often as the best one is as good
 SMOOTHING = 32  # stamps of a camera over which its offset is averaged, to tell drift from jitter
 DRIFT = 0.07  # share of a period; an offset that has moved this far is not constant
+FEW = 4  # stamps of a camera that do not tell its rate
+UNLIKE = 1.5  # median steps of a camera: a longer step has lost a frame, another camera has another rate
 SLACK = 0.05  # share of a period that must be won by a fold, so that jitter does not fold to and fro
 
 
@@ -41,7 +44,7 @@ class StampOffsets:
         self._configured_anchor = anchor
         self._window = window_ns
         self._stamps: dict[str, list[int]] = {name: [] for name in cameras}
-        self._base = ""  # the camera that the offsets are measured against: the anchor while that sends
+        self._base = ""  # the camera that the offsets are measured against: mostly the anchor
         self._offsets: dict[str, int] = {}
         self._learned: dict[str, int] = {}  # the offsets before they were followed
         self._smooth: dict[str, float] = {}  # running means of the offsets
@@ -74,6 +77,21 @@ class StampOffsets:
         """The stamp the anchor would have had in the sweep of this message."""
         return stamp_ns - self._offsets.get(camera, 0) + self._offsets.get(self.anchor, 0)
 
+    def sends_nothing_at(self, camera: str, aligned_ns: int) -> bool:
+        """Whether a camera that is slower than others has no frame at an aligned stamp, as far as its steps tell."""
+        stamps = self._stamps[camera]
+        if len(stamps) < SETTLED:
+            return False
+        moment = aligned_ns - self.aligned(camera, 0)
+        after = bisect_left(stamps, moment)
+        if after == 0 or moment - stamps[after - 1] <= self.window_ns:
+            return False
+        if after < len(stamps):
+            has_lost = stamps[after] - stamps[after - 1] > UNLIKE * _median_step(stamps)
+            return not has_lost and stamps[after] - moment > self.window_ns
+        steps = sorted(b - a for a, b in itertools.pairwise(stamps))
+        return stamps[-1] + steps[len(steps) // 8] - moment > self.window_ns
+
     @property
     def gap_ns(self) -> int:
         """How far two aligned stamps of one sweep that follow one another lie apart at most.
@@ -85,15 +103,33 @@ class StampOffsets:
 
     def _choose_anchor(self, seen: list[str]) -> None:
         """Take the camera with the smallest spread of offsets, which lies amid the others."""
-        candidates = [self._configured_anchor] if self._configured_anchor in seen else seen
+        common = self._of_common_rate(seen)
+        candidates = [self._configured_anchor] if self._configured_anchor in common else common
         offsets = {anchor: {name: self._offset(anchor, name) for name in seen} for anchor in candidates}
         spread = {a: max(o.values()) - min(o.values()) for a, o in offsets.items()}
         best = min(candidates, key=lambda anchor: spread[anchor])
-        if self.anchor in spread and spread[self.anchor] <= spread[best] * 1.05:
-            best = self.anchor
-        self.anchor, self._base, self._offsets = best, best, offsets[best]
+        if self._base in spread and spread[self._base] <= spread[best] * 1.05:
+            best = self._base
+        self.anchor = self._configured_anchor if self._configured_anchor in seen else best
+        self._base, self._offsets = best, offsets[best]
         self._learned = dict(self._offsets)
         self._smooth = {name: float(offset) for name, offset in self._offsets.items()}
+
+    def _of_common_rate(self, seen: list[str]) -> list[str]:
+        """The cameras that step like most of them; of two halves the slower one.
+
+        A camera of another rate finds a frame of these near by. Slow ones, each measured against the nearest frame of
+        a fast one, could end in different sweeps.
+        """
+        known = {name: self._stamps[name] for name in seen}
+        steps = {name: _median_step(stamps) if len(stamps) > FEW else 0 for name, stamps in known.items()}
+
+        def alike(a: str, b: str) -> bool:
+            shorter, longer = sorted((steps[a], steps[b]))
+            return longer <= UNLIKE * shorter or shorter == 0  # not known: may be like any
+
+        kinds = [[b for b in seen if alike(a, b)] for a in sorted(seen, key=lambda name: -steps[name])]
+        return max(kinds, key=len)
 
     def _measure_against(self, base: str) -> None:
         """Keep all offsets as they lie to each other, and follow them from ``base`` from now on."""
@@ -170,10 +206,13 @@ class StampOffsets:
         return sorted(best)[len(best) // 2]
 
     def _possible(self, anchor: str, camera: str, offset: int) -> int:
-        """How many stamps of the camera have their moment within the known time of the anchor."""
+        """How many of each have their moment within the known time of the other; of the slower one, where one is."""
         anchors, tolerance = self._stamps[anchor], self.window_ns // 2
-        first, last = anchors[0] - tolerance, anchors[-1] + tolerance
-        return sum(first <= stamp - offset <= last for stamp in self._stamps[camera])
+        moments = [stamp - offset for stamp in self._stamps[camera]]
+        return min(
+            sum(others[0] - tolerance <= moment <= others[-1] + tolerance for moment in own)
+            for own, others in ((moments, anchors), (anchors, moments))
+        )
 
     def _matches(self, anchor: str, camera: str, offset: int) -> list[int]:
         """The differences of all pairs of stamps that lie about ``offset`` apart."""
@@ -187,3 +226,9 @@ class StampOffsets:
             if at >= 0 and abs(moment - anchors[at]) <= tolerance:
                 found.append(stamp - anchors[at])
         return found
+
+
+def _median_step(stamps: list[int]) -> int:
+    """0 where there are not two."""
+    steps = sorted(b - a for a, b in itertools.pairwise(stamps))
+    return steps[len(steps) // 2] if steps else 0

@@ -8,6 +8,7 @@ stamps that coincide within a sweep and lie a period apart between sweeps.
 
 A message is bound to a sweep only when the sweep leaves. It leaves at once when every camera that
 is alive has its view; at its deadline with the views it has; or when a later sweep leaves first.
+A camera that is slower than others is not waited for where it sends nothing.
 
 Stamps that jump, back or ahead, wait until half of the cameras have jumped with them: a looping bag
 or a clock that was set moves all cameras, a camera with a wrong clock must not spoil the others.
@@ -307,12 +308,17 @@ class SweepAssembler(Generic[Payload]):
         wanted = set(self.config.cameras).difference(self.silent())
         due = 0
         for index, group in enumerate(groups):
-            is_full = wanted <= {arrival.camera for arrival in group}
+            is_full = not self._to_come(group, wanted)
             if is_full or now - min(a.arrived for a in group) >= self.config.deadline_s:
                 due = index + 1
         if len(self._pending) > PENDING_PER_CAMERA * len(self.config.cameras):
             due = max(due, 1)
         return [self._emit(group) for group in groups[:due]]
+
+    def _to_come(self, group: list[Arrival[Payload]], wanted: set[str]) -> set[str]:
+        """Which of the cameras a group still waits for: not slow ones that have no frame at its moment."""
+        missing = wanted.difference(arrival.camera for arrival in group)
+        return {name for name in missing if not self._offsets.sends_nothing_at(name, self._reference(group))}
 
     def _emit(self, group: list[Arrival[Payload]]) -> AssembledSweep[Payload]:
         self._pending = [arrival for arrival in self._pending if all(arrival is not used for used in group)]
@@ -322,7 +328,10 @@ class SweepAssembler(Generic[Payload]):
         self._last_stamp, self._last_group = stamp, group
         by_camera = {arrival.camera: arrival for arrival in group}
         for name in self.config.cameras:
-            self._missed[name] = 0 if name in by_camera else self._missed[name] + 1
+            if name in by_camera:
+                self._missed[name] = 0
+            elif not self._offsets.sends_nothing_at(name, self._reference(group)):
+                self._missed[name] += 1
         self._last_out.update({name: arrival.stamp_ns for name, arrival in by_camera.items()})
         views = {name: by_camera[name] for name in self.config.cameras if name in by_camera}
         missing = tuple(name for name in self.config.cameras if name not in by_camera)

@@ -419,3 +419,25 @@ def test_a_camera_that_missed_the_deadline_for_a_while_is_waited_for_again():
     out = [sweep for _, sweep in leave(assembler, sorted(message[:3] for message in fast + slow))]
     assert [sweep.missing for sweep in out[10:30]] == [("cam_1",)] * 20
     assert [sweep.missing for sweep in out[33:]] == [()] * len(out[33:])
+
+
+@pytest.mark.parametrize("ratio", [2, 3, 12])
+@pytest.mark.parametrize("slow", [("cam_back",), tuple(set(NUSCENES) - {"cam_front"})])
+def test_cameras_of_two_rates_leave_whole_where_they_can_and_at_once_where_not(slow, ratio):
+    """No sweep waits for a frame that its camera will not send, and a slow camera is not taken to be silent."""
+    period = 40.0
+    messages = drive(NUSCENES, [period * k for k in range(240)], lambda k, c: c in slow and k % ratio != 0)
+    assembler = SweepAssembler(AssemblerConfig(tuple(NUSCENES), window_s=0.05, deadline_s=0.5))
+    out = leave(assembler, [message[:3] for message in messages])
+    check_invariants([sweep for _, sweep in out])
+    begun = [(now, sweep) for now, sweep in out if now > 10 * ratio * period / 1e3]
+    whole = [not sweep.missing for _, sweep in begun]
+    assert sum(whole) == pytest.approx(len(begun) / ratio, abs=1)
+    assert all(sweep.missing in ((), tuple(name for name in NUSCENES if name in slow)) for _, sweep in begun)
+    assert max(now - sweep.first_arrival for now, sweep in begun) < 0.06
+    assert assembler.counters.late == 0
+    assert assembler.silent() == ()
+    rest = [(m[0] + 100, m[1], m[2]) for m in messages if m[1] not in slow]  # the slow ones die
+    dead = leave(assembler, [(arrival, camera, stamp + 100 * 10**9) for arrival, camera, stamp in rest])
+    assert set(assembler.silent()) == set(slow)
+    assert max(now - sweep.first_arrival for now, sweep in dead[2 * SILENT_AFTER * ratio :]) < 0.06
