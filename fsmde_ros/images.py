@@ -27,6 +27,16 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
+# OpenCV names a Bayer pattern by its second row and second column, ROS by the first: bayer_rggb8 is OpenCV's BayerBG.
+BAYER = {
+    "rggb": cv2.COLOR_BayerBG2RGB,
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+}
+"""Conversion of a mosaic to RGB, by the pattern in the name of its encoding."""
+MIN_BAYER_SIDE = 3  # pixels; the colours of a pixel come from its neighbours
+_BAYER_ENCODINGS = {f"bayer_{pattern}{bits}": code for pattern, code in BAYER.items() for bits in (8, 16)}
 
 # A JPEG can be decoded at these shares of its size, which leaves out most of the work.
 _REDUCED = {
@@ -43,6 +53,10 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1
     An orientation tag (EXIF) is not applied: the intrinsics belong to the stored pixels. ``reduction`` is 1, 2, 4
     or 8; each pixel of a JPEG is then the mean of as many, in a PNG that of some of them.
 
+    image_transport compresses the mosaic of a Bayer sensor as it is, and names its pattern before a ";" of the
+    format ("bayer_rggb8; jpeg compressed "). A picture of one channel under such a name is decoded at full size,
+    demosaiced, and only then reduced, by means. A JPEG has blurred the mosaic: its colours are right but weak.
+
     Raises:
         ImageError: the data is empty, truncated, neither JPEG nor PNG, larger than
             ``max_pixels``, of more than ``MAX_SCANS``, or the decoder gives up on it.
@@ -53,16 +67,13 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1
             f"the image is {width}x{height} pixels by its header, at most {max_pixels} pixels are accepted; "
             "publish smaller images"
         )
-    flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        decoded = cv2.imdecode(np.frombuffer(image.data, dtype=np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(f"the image ({len(image.data)} bytes) cannot be decoded: {error}") from error
-    if decoded is None or decoded.shape[:2] != (-(-height // reduction), -(-width // reduction)):
-        raise ImageError(
-            f"the image ({len(image.data)} bytes, {width}x{height} by its header) cannot be decoded: corrupt data; "
-            "check the camera driver and the transport"
-        )
+    reduced = (-(-height // reduction), -(-width // reduction))
+    pattern = _BAYER_ENCODINGS.get(image.format.partition(";")[0].strip())
+    if pattern is not None:
+        mosaic = _imdecode(image, cv2.IMREAD_UNCHANGED, (height, width))
+        if mosaic.ndim == 2:
+            return resize(_demosaic(mosaic, pattern), reduced)
+    decoded = _imdecode(image, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION, reduced)
     rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
     return rgb
 
@@ -123,6 +134,29 @@ def encode_jpeg(image: NDArray[np.uint8], quality: int = 90) -> EncodedImage:
     if not done:
         raise ImageError(f"an image of shape {image.shape} cannot be encoded as JPEG")
     return EncodedImage(data.tobytes(), "jpeg")
+
+
+def _imdecode(image: EncodedImage, flags: int, size: tuple[int, int]) -> NDArray[Any]:
+    """What OpenCV makes of the bytes; ImageError where it is no picture of ``size`` (H, W)."""
+    try:
+        decoded = cv2.imdecode(np.frombuffer(image.data, dtype=np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"the image ({len(image.data)} bytes) cannot be decoded: {error}") from error
+    if decoded is None or decoded.shape[:2] != size:
+        raise ImageError(
+            f"the image ({len(image.data)} bytes) cannot be decoded to the {size[1]}x{size[0]} pixels of its header: "
+            "corrupt data; check the camera driver and the transport"
+        )
+    return decoded
+
+
+def _demosaic(mosaic: NDArray[Any], pattern: int) -> NDArray[np.uint8]:
+    """RGB [H, W, 3] of a mosaic [H, W] of 8 or 16 bits, of which the upper 8 count."""
+    height, width = mosaic.shape
+    if min(height, width) < MIN_BAYER_SIDE:
+        raise ImageError(f"a Bayer mosaic cannot be {width}x{height} pixels, expected at least 3x3")
+    values = mosaic if mosaic.dtype == np.uint8 else (mosaic >> 8).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(values, pattern), dtype=np.uint8)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

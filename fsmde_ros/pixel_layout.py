@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ImageError
-from fsmde_ros.images import MAX_PIXELS
+from fsmde_ros.images import BAYER, MAX_PIXELS, MIN_BAYER_SIDE
 
-# Encoding: type of a value, values of a pixel, conversion to RGB. OpenCV names a Bayer pattern by
-# its second row and second column, ROS by the first: bayer_rggb8 is OpenCV's BayerBG.
+# Encoding: type of a value, values of a pixel, conversion to RGB.
 _ENCODINGS: dict[str, tuple[str, int, int | None]] = {
     "rgb8": ("u1", 3, None),
     "bgr8": ("u1", 3, cv2.COLOR_BGR2RGB),
@@ -22,10 +21,8 @@ _ENCODINGS: dict[str, tuple[str, int, int | None]] = {
     "mono16": ("u2", 1, cv2.COLOR_GRAY2RGB),
     "8UC1": ("u1", 1, cv2.COLOR_GRAY2RGB),
     "8UC3": ("u1", 3, cv2.COLOR_BGR2RGB),
-    "bayer_rggb8": ("u1", 1, cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": ("u1", 1, cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": ("u1", 1, cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": ("u1", 1, cv2.COLOR_BayerGB2RGB),
+    **{f"bayer_{pattern}8": ("u1", 1, conversion) for pattern, conversion in BAYER.items()},
+    **{f"bayer_{pattern}16": ("u2", 1, conversion) for pattern, conversion in BAYER.items()},
     "yuv422": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
     "uyvy": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": ("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
@@ -44,7 +41,7 @@ def check_layout(encoding: str, height: int, width: int, step: int, size: int, m
         raise ImageError(
             f"the image is {width}x{height} pixels, expected 1x1 to {max_pixels} pixels; check the camera driver"
         )
-    if (encoding.startswith("bayer") and min(height, width) < 3) or (values == 2 and width % 2):
+    if (encoding.startswith("bayer") and min(height, width) < MIN_BAYER_SIDE) or (values == 2 and width % 2):
         raise ImageError(f"an image of encoding '{encoding}' cannot be {width}x{height} pixels")
     row = width * values * int(code[1])
     if step < row or size < step * (height - 1) + row:

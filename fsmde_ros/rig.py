@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +131,27 @@ def distortion_of_info(model: str, coefficients: Iterable[float]) -> tuple[str, 
     """``distortion_model`` and ``d`` of a CameraInfo as a ``Camera`` takes them; unknown models stay as they are."""
     known, values = _OTHER_NAMES.get(model, model), np.array(list(coefficients), dtype=np.float64)
     return known, values if known != "none" or np.any(values) else np.zeros(0)  # drivers without a model send zeros
+
+
+def check_info(info: Any, name: str, rectified: bool) -> None:
+    """Refuse a CameraInfo, of rclpy or of rosbags, that no camera can be made of.
+
+    Raises RigError where it is uncalibrated (``K[0] == 0``), binned or cropped, or of ``rectified`` images but
+    without their P.
+    """
+    if info.k[0] == 0:
+        raise RigError(f"uncalibrated: K of the CameraInfo of '{name}' is zero; calibrate the camera")
+    cropped = info.roi.height not in (0, info.height) or info.roi.width not in (0, info.width)
+    if max(info.binning_x, info.binning_y) > 1 or cropped:
+        raise RigError(
+            f"the CameraInfo of '{name}' is of a binned or cropped image (binning {info.binning_x}x{info.binning_y}, "
+            f"roi {info.roi.width}x{info.roi.height}), expected the whole image"
+        )
+    if rectified and info.p[0] == 0 and np.any(info.d):
+        raise RigError(
+            f"the CameraInfo of '{name}' has no P but a distortion, expected the P of a rectified image; "
+            "publish rectified images with their P, or raw ones, and set input.rectified of the node to false"
+        )
 
 
 @dataclass(frozen=True, eq=False)

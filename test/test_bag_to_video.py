@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from fsmde_ros.images import encode_jpeg
 from fsmde_ros.picture import Snapshot
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sources.recorded_depth import middle_of_fullest, snapshots
 from fsmde_ros.sweep import Sweep, View
@@ -41,12 +44,23 @@ def header(stamp: int, frame: str) -> Any:
     return STORE.types["std_msgs/msg/Header"](stamp=time, frame_id=frame)
 
 
-def depth_message(stamp: int, values: np.ndarray, encoding: str) -> Any:
+def depth_message(stamp: int, values: np.ndarray, encoding: str, order: str = "<") -> Any:
     height, width = values.shape
-    data = values.astype("<f4" if encoding == "32FC1" else "<u2").tobytes()
+    data = values.astype(order + ("f4" if encoding == "32FC1" else "u2")).tobytes()
     kind = STORE.types["sensor_msgs/msg/Image"]
     step = len(data) // height
-    return kind(header(stamp, "front"), height, width, encoding, 0, step, np.frombuffer(data, np.uint8))
+    return kind(header(stamp, "front"), height, width, encoding, order == ">", step, np.frombuffer(data, np.uint8))
+
+
+def write_messages(path: Path, messages: list[tuple[str, int, Any]]) -> Path:
+    """A bag of (topic, log time, message)."""
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        links: dict[str, Any] = {}
+        for topic, logged, message in messages:
+            if topic not in links:
+                links[topic] = writer.add_connection(topic, message.__msgtype__, typestore=STORE)
+            writer.write(links[topic], logged, STORE.serialize_cdr(message, message.__msgtype__))
+    return path
 
 
 def cloud_message(stamp: int) -> Any:
@@ -106,6 +120,73 @@ def test_the_middle_one_of_the_fullest(rig: Rig, bags: tuple[Path, Path]) -> Non
 def test_a_bag_without_depth_is_refused(rig: Rig, bags: tuple[Path, Path]) -> None:
     with pytest.raises(SourceError, match=r"no depth of any camera of the rig.*/front/depth/image_rect"):
         list(snapshots(bags[1], bags[1], rig))
+
+
+def test_an_image_that_is_missing_does_not_have_the_bags_read_to_their_end(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is wanted later would be kept in memory on the way there."""
+    count, reads = 60, []
+    picture = encode_jpeg(np.zeros((32, 48, 3), np.uint8))
+    stamps = [START + i * STEP for i in range(count)]
+    write_bag(
+        tmp_path / "images",
+        [Sweep(rig, s, {n: View(picture, s) for n in rig.names if (n, s) != ("back", START)}) for s in stamps],
+    )
+    depth = depth_message(0, np.ones((8, 12)), "32FC1")
+    messages = [(f"/{n}/depth/image_rect", s, replace(depth, header=header(s, n))) for s in stamps for n in rig.names]
+    original = BagFile.messages
+
+    def counted(self: BagFile, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        reads.append(0)
+        place = len(reads) - 1
+        for message in original(self, topics):
+            reads[place] += 1
+            yield message
+
+    monkeypatch.setattr(BagFile, "messages", counted)
+    found = snapshots(write_messages(tmp_path / "depth", messages), tmp_path / "images", rig)
+    first = next(found)
+    assert (set(first.depths), set(first.images)) == ({"front", "back"}, {"front"})
+    assert max(reads[-2:]) <= 4
+    rest = list(found)
+    assert len(rest) == count - 1
+    assert all(set(snapshot.images) == {"front", "back"} for snapshot in rest)
+
+
+def test_a_cloud_between_two_sweeps_is_that_of_both(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:
+    depth = depth_message(0, np.ones((8, 12)), "32FC1")
+    stamps = [START, START + STEP, START + 3 * STEP]
+    messages = [("/front/depth/image_rect", s, replace(depth, header=header(s, "front"))) for s in stamps]
+    messages.insert(1, ("/surround_depth/points", START + STEP // 2, cloud_message(START + STEP // 2)))
+    found = list(snapshots(write_messages(tmp_path / "few", messages), bags[1], rig))
+    assert [len(snapshot.points) for snapshot in found] == [1, 1, 0]
+
+
+def test_depth_of_the_other_byte_order(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:
+    metres = depth_message(START, np.full((8, 12), 5.0), "32FC1", ">")
+    millimetres = depth_message(START, np.full((8, 12), 5000), "16UC1", ">")
+    messages = [("/front/depth/image_rect", START, metres), ("/back/depth/image_rect", START, millimetres)]
+    [snapshot] = snapshots(write_messages(tmp_path / "big", messages), bags[1], rig)
+    for name in rig.names:
+        np.testing.assert_allclose(snapshot.depths[name], 5.0)
+
+
+def test_a_message_that_cannot_be_decoded_is_named(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = depth_message(START, np.ones((8, 12)), "32FC1")
+    cut = replace(whole, data=whole.data[:-40])
+    compressed = STORE.types["sensor_msgs/msg/CompressedImage"]
+    jpeg = compressed(header(START, "front"), "jpeg", np.frombuffer(b"\xff\xd8 no more", np.uint8))
+    write_rig(rig, tmp_path / "rig.yaml")
+    for depth, wrong in ((cut, "/front/depth/image_rect"), (whole, "/front/image_rect/compressed")):
+        messages = [("/front/depth/image_rect", START, depth), ("/front/image_rect/compressed", START, jpeg)]
+        bag = write_messages(tmp_path / wrong.replace("/", "_"), messages)
+        assert main([str(bag), str(tmp_path / "out.png"), "--rig", str(tmp_path / "rig.yaml")]) == 2
+        said = capsys.readouterr().err
+        assert f"bag_to_video: bag {bag}: {wrong} at {START} ns: the " in said
+        assert "truncated" in said
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fsmde_ros.errors import ImageError
 from fsmde_ros.images import MAX_SCANS, decode, encode_jpeg, encoded_size, largest_reduction, resize
+from fsmde_ros.pixel_layout import decode_pixels
 from fsmde_ros.sweep import EncodedImage
 
 
@@ -161,6 +162,52 @@ def test_a_reduced_jpeg_is_the_mean_of_its_pixels(reduction: int) -> None:
     blocks = full.reshape(240 // reduction, reduction, 320 // reduction, reduction, 3).mean(axis=(1, 3))
     assert np.abs(reduced - blocks).mean() < 1.5
     assert np.abs((reduced - blocks).mean()) < 0.5
+
+
+def mosaic(pattern: str, image_rgb: np.ndarray) -> np.ndarray:
+    """What a sensor with a Bayer pattern keeps of an image: one colour of each pixel."""
+    result = np.empty(image_rgb.shape[:2], np.uint8)
+    for place, color in enumerate(pattern):
+        rows, columns = slice(place // 2, None, 2), slice(place % 2, None, 2)
+        result[rows, columns] = image_rgb[rows, columns, "rgb".index(color)]
+    return result
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+def test_a_compressed_mosaic_gets_its_colours_back(pattern: str) -> None:
+    """image_transport compresses the mosaic as it is; the format alone says that it is one."""
+    image = smooth_image()
+    stored = mosaic(pattern, image)
+    lossless = cv2.imencode(".png", stored)[1].tobytes()
+    decoded = decode(EncodedImage(lossless, f"bayer_{pattern}8; png compressed "))
+    np.testing.assert_array_equal(decoded, decode_pixels(f"bayer_{pattern}8", 48, 80, 80, False, stored.tobytes()))
+    assert np.abs(decoded.astype(int) - image).mean() < 4
+    deep = cv2.imencode(".png", stored.astype(np.uint16) << 8 | 0x55)[1].tobytes()
+    np.testing.assert_array_equal(decode(EncodedImage(deep, f"bayer_{pattern}16; png compressed ")), decoded)
+    lossy = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    difference = decode(EncodedImage(lossy, f"bayer_{pattern}8; jpeg compressed ")).astype(int) - image
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 4  # grey instead would be off by tens
+    assert np.abs(difference).mean() < 12
+
+
+@pytest.mark.parametrize("reduction", [2, 4, 8])
+def test_a_reduced_mosaic_is_the_mean_of_its_colours(reduction: int) -> None:
+    image = smooth_image()
+    encoded = EncodedImage(cv2.imencode(".png", mosaic("rggb", image))[1].tobytes(), "bayer_rggb8; png compressed ")
+    assert encoded_size(encoded) == (48, 80)
+    reduced = decode(encoded, reduction=reduction)
+    means = decode(encoded).reshape(48 // reduction, reduction, 80 // reduction, reduction, 3).mean(axis=(1, 3))
+    assert reduced.shape == means.shape
+    np.testing.assert_allclose(reduced, means, atol=1)
+
+
+def test_only_one_channel_is_a_mosaic() -> None:
+    """A driver that demosaics first may still name the sensor's pattern."""
+    image = smooth_image()
+    np.testing.assert_array_equal(decode(EncodedImage(png(image).data, "bayer_rggb8; png compressed bgr8")), image)
+    small = EncodedImage(cv2.imencode(".png", np.zeros((2, 9), np.uint8))[1].tobytes(), "bayer_rggb8; png compressed ")
+    with pytest.raises(ImageError, match="mosaic cannot be 9x2"):
+        decode(small)
 
 
 def test_the_largest_reduction_that_is_enough() -> None:

@@ -48,6 +48,10 @@ def test_bayer_patterns_of_one_colour(pattern: str) -> None:
     cell = np.array([[color[pattern[0]], color[pattern[1]]], [color[pattern[2]], color[pattern[3]]]], np.uint8)
     decoded = decode_pixels(f"bayer_{pattern}8", 8, 10, 10, False, np.tile(cell, (4, 5)).tobytes())
     np.testing.assert_array_equal(decoded, np.broadcast_to([200, 100, 30], (8, 10, 3)))
+    deep = np.tile(cell, (4, 5)).astype(np.uint16) << 8 | 0x55
+    for big, order in ((False, "<u2"), (True, ">u2")):
+        deeper = decode_pixels(f"bayer_{pattern}16", 8, 10, 20, big, deep.astype(order).tobytes())
+        np.testing.assert_array_equal(deeper, decoded)
 
 
 @pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("uyvy", 1), ("yuv422_yuy2", 0), ("yuyv", 0)])

@@ -20,12 +20,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, Poi
 from std_msgs.msg import Header
 
 from fsmde_ros.cloud_layout import pack_cloud
-from fsmde_ros.errors import ConfigError, ImageError, RigError, SourceError
+from fsmde_ros.depth_image import decode_depth
+from fsmde_ros.errors import ConfigError, ImageError, SourceError
 from fsmde_ros.fusion import Cloud
 from fsmde_ros.geometry import rigid
 from fsmde_ros.images import MAX_PIXELS, encode_jpeg
 from fsmde_ros.pixel_layout import ENCODINGS, check_layout, decode_pixels
-from fsmde_ros.rig import Camera, distortion_of_info
+from fsmde_ros.rig import Camera, check_info, distortion_of_info
 from fsmde_ros.sweep import EncodedImage
 
 NS = 1_000_000_000
@@ -99,7 +100,7 @@ def stamp_message(nanoseconds: int) -> Time:
 
 
 def compressed_to_encoded(message: CompressedImage) -> EncodedImage:
-    """The bytes of a CompressedImage, undecoded and unchecked."""
+    """The bytes of a CompressedImage, undecoded and unchecked, with its format, which may name a Bayer pattern."""
     return EncodedImage(bytes(message.data), message.format)
 
 
@@ -133,25 +134,13 @@ def camera_from_info(
 ) -> Camera:
     """The camera that a CameraInfo describes: ``P`` for rectified images, ``K`` and ``D`` for raw ones.
 
-    Raises RigError where it is uncalibrated (``K[0] == 0``), binned, cropped, or contradicts itself.
+    Raises RigError where it is uncalibrated, binned, cropped, or contradicts itself: see ``check_info``.
     """
+    check_info(message, name, rectified)
     k, p = np.reshape(message.k, (3, 3)), np.reshape(message.p, (3, 4))
-    if k[0, 0] == 0:
-        raise RigError(f"uncalibrated: K of the CameraInfo of '{name}' is zero; calibrate the camera")
-    cropped = message.roi.height not in (0, message.height) or message.roi.width not in (0, message.width)
-    if max(message.binning_x, message.binning_y) > 1 or cropped:
-        raise RigError(
-            f"the CameraInfo of '{name}' is of a binned or cropped image (binning {message.binning_x}x"
-            f"{message.binning_y}, roi {message.roi.width}x{message.roi.height}), expected the whole image"
-        )
     model, distortion = "none", np.zeros(0)
     if not rectified:
         model, distortion = distortion_of_info(message.distortion_model, message.d)
-    elif p[0, 0] == 0 and np.any(message.d):
-        raise RigError(
-            f"the CameraInfo of '{name}' has no P but a distortion, expected the P of a rectified image; "
-            "publish rectified images, or set input.rectified to false"
-        )
     return Camera(
         name=name,
         size=(message.height, message.width),
@@ -203,17 +192,8 @@ def image_to_depth(message: Image) -> NDArray[np.float32]:
 
     Raises ImageError for another encoding or data that does not fill the image.
     """
-    kinds: dict[str, np.dtype[Any]] = {"32FC1": np.dtype(np.float32), "16UC1": np.dtype(np.uint16)}
-    if message.encoding not in kinds:
-        raise ImageError(f"a depth image must be 32FC1 or 16UC1, got '{message.encoding}'")
-    kind = kinds[message.encoding].newbyteorder(">" if message.is_bigendian else "<")
-    row = message.width * kind.itemsize
-    if min(message.height, message.width) < 1 or message.height * message.width > MAX_PIXELS:
-        raise ImageError(f"the depth image is {message.width}x{message.height}, expected 1x1 to {MAX_PIXELS} pixels")
-    if message.step < row or len(message.data) < message.step * (message.height - 1) + row:
-        raise ImageError(f"the depth image has {len(message.data)} bytes, expected {message.height} rows of {row}")
-    values = _rows(message, kind).astype(np.float32)
-    return values if message.encoding == "32FC1" else np.where(values == 0, np.float32(np.nan), values / 1000)
+    layout = (int(message.height), int(message.width), int(message.step), bool(message.is_bigendian))
+    return decode_depth(message.encoding, *layout, message.data)
 
 
 def cloud_to_message(cloud: Cloud, header: Header) -> PointCloud2:
@@ -242,14 +222,6 @@ def picture_to_message(picture: NDArray[np.uint8], header: Header) -> Compressed
     """RGB [H, W, 3] as a JPEG."""
     encoded = encode_jpeg(picture)
     return CompressedImage(header=header, format="jpeg", data=array.array("B", encoded.data))
-
-
-def _rows(message: Image, kind: np.dtype[Any]) -> NDArray[Any]:
-    """[H, W] view into the data of an Image, whose rows lie ``step`` bytes apart."""
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    raw = np.frombuffer(message.data, dtype=np.uint8)
-    rows = np.lib.stride_tricks.as_strided(raw, (height, width * kind.itemsize), (step, 1), writeable=False)
-    return np.ascontiguousarray(rows).view(kind).reshape(height, width)
 
 
 def _image(values: NDArray[Any], encoding: str, header: Header) -> Image:

@@ -32,6 +32,7 @@ from fsmde_ros.sources.bag_rig import (
     find_cameras,
     is_rectified_topic,
     lidars_of_bag,
+    not_fixed,
     pose_of,
     read_transforms,
     rig_of_bag,
@@ -103,8 +104,9 @@ def sweeps(
         anchor: camera whose stamp is that of the sweep; the first of the rig by default.
 
     Raises:
-        SourceError: there is no bag, it is damaged, or it lacks a needed topic; the message lists
-            what it has. Also, while iterating, a message that cannot be decoded.
+        SourceError: there is no bag, it is damaged, it lacks a needed topic (the message lists what it
+            has), or images of the rig have an unknown encoding or no stamp. Also, while iterating, a message that
+            cannot be decoded.
         RigError: a camera is not calibrated or not fixed to the vehicle frame.
     """
     with open_bag(path) as bag:
@@ -170,6 +172,9 @@ def _plan(
 ) -> _Plan:
     cameras = find_cameras(bag)
     images = {cameras[name].image: name for name in rig.names if name in cameras and cameras[name].image}
+    problems = [cameras[name].problem for name in rig.names if name in cameras and cameras[name].problem]
+    if problems:
+        raise SourceError(f"bag {bag.path}: {problems[0]}; or leave the camera out of the rig")
     if not images:
         raise SourceError(
             f"bag {bag.path}: no images of any camera of the rig ({', '.join(rig.names)}), expected topics such as "
@@ -180,7 +185,7 @@ def _plan(
     stamps: dict[str, list[int]] = {}
     logged: dict[str, list[int]] = {}
     for topic, logged_ns, data in bag.logged_messages([*images, lidar]):
-        stamps.setdefault(topic, []).append(bag.stamp_ns(topic, data))
+        stamps.setdefault(topic, []).append(_stamp_ns(bag, topic, data))
         logged.setdefault(topic, []).append(logged_ns)
     groups = group_frames({name: stamps.get(topic, []) for topic, name in images.items()}, anchor or rig.names[0])
     topics = {name: topic for topic, name in images.items()}
@@ -194,7 +199,17 @@ def _plan(
             needed[lidar] = scan_order[scan]
         planned.append((group.stamp_ns, needed))
     mount = _mount(bag, tree, rig, lidars, lidar) if scan_stamps else None
-    return _Plan(rig, images, lidar, mount, _poses(bag, tree, rig.vehicle_frame), tuple(planned), logged)
+    pose_at = _poses(bag, tree, rig.vehicle_frame, [group.stamp_ns for group in groups])
+    return _Plan(rig, images, lidar, mount, pose_at, tuple(planned), logged)
+
+
+def _stamp_ns(bag: BagFile, topic: str, data: bytes) -> int:
+    stamp_ns = bag.stamp_ns(topic, data)
+    if stamp_ns > 0:
+        return stamp_ns
+    raise SourceError(
+        f"bag {bag.path}: {topic}: bad stamp: {stamp_ns}; the driver does not fill header.stamp, correct or replace it"
+    )
 
 
 def _without_lenses(rig: Rig, names: set[str]) -> Rig:
@@ -232,28 +247,47 @@ def _mount(bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Arr
     mount = lidars.get(frame, tree.lookup(frame, rig.vehicle_frame))
     if mount is None:
         raise SourceError(
-            f"bag {bag.path}: {topic}: its frame '{frame}' is not fixed to the vehicle frame '{rig.vehicle_frame}' by "
-            f"/tf_static, which has {', '.join(tree.frames) or 'nothing'}; give its place in the rig file (lidars)"
+            f"bag {bag.path}: {topic}: {not_fixed(bag, tree, frame, rig.vehicle_frame)}; give its place in the rig "
+            "file (lidars)"
         )
     return mount
 
 
-def _poses(bag: BagFile, tree: TransformTree, vehicle_frame: str) -> Callable[[int], Array | None]:
-    """``vehicle_to_map`` at a stamp, from moving transforms, or else from an odometry of the vehicle."""
-    root = tree.root(vehicle_frame)
-    # Through fixed frames alone, such as base_footprint over base_link, the root is on the vehicle and no map.
-    if tree.lookup(vehicle_frame, root) is None:
-        return lambda stamp_ns: tree.lookup(vehicle_frame, root, stamp_ns)
+def _poses(
+    bag: BagFile, tree: TransformTree, vehicle_frame: str, stamps_ns: Sequence[int]
+) -> Callable[[int], Array | None]:
+    """``vehicle_to_map`` at a stamp: by an odometry of the root of the vehicle's transforms, or else by these alone.
+
+    With an odometry the root is on the vehicle, such as a base_footprint under a base_link that is fixed to it or
+    rocks on its springs. Without, it is the map if the vehicle moves in it. ``stamps_ns``: those of the drive.
+    """
+    root = tree.root(vehicle_frame, stamps_ns)
+    for topic in bag.topics(ODOMETRY):
+        track = _odometry(bag, tree, topic, root)
+        if len(track):
+            return lambda stamp_ns: _chain(track.at(stamp_ns), tree.lookup(vehicle_frame, root, stamp_ns))
+    if tree.lookup(vehicle_frame, root) is not None:
+        return lambda stamp_ns: None
+    return lambda stamp_ns: tree.lookup(vehicle_frame, root, stamp_ns)
+
+
+def _odometry(bag: BagFile, tree: TransformTree, topic: str, root: str) -> PoseTrack:
+    """``root_to_map`` by an odometry; empty where that is of no frame on the root."""
     track = PoseTrack()
-    for topic in bag.topics(ODOMETRY)[:1]:
-        for _, data in bag.messages([topic]):
-            message = bag.decode(topic, data)
-            vehicle_to_child = tree.lookup(vehicle_frame, message.child_frame_id)
-            if vehicle_to_child is not None:
-                pose = message.pose.pose
-                child_to_map = pose_of(pose.orientation, pose.position, f"bag {bag.path}: {topic}")
-                track.add(bag.stamp_ns(topic, data), compose(child_to_map, vehicle_to_child))
-    return track.at
+    for _, data in bag.messages([topic]):
+        message = bag.decode(topic, data)
+        root_to_child = tree.lookup(root, message.child_frame_id)
+        if root_to_child is not None:
+            pose = message.pose.pose
+            child_to_map = pose_of(pose.orientation, pose.position, f"bag {bag.path}: {topic}")
+            track.add(bag.stamp_ns(topic, data), compose(child_to_map, root_to_child))
+    return track
+
+
+def _chain(root_to_map: Array | None, vehicle_to_root: Array | None) -> Array | None:
+    if root_to_map is None or vehicle_to_root is None:
+        return None
+    return compose(root_to_map, vehicle_to_root)
 
 
 def _read(bag: BagFile, plan: _Plan) -> Iterator[Sweep]:
@@ -301,7 +335,7 @@ def _convert(bag: BagFile, plan: _Plan, topic: str, data: bytes) -> View | Lidar
 
 def _image(message: Any, msgtype: str) -> EncodedImage | NDArray[np.uint8]:
     if msgtype == COMPRESSED:
-        return EncodedImage(message.data.tobytes(), "png" if "png" in message.format.lower() else "jpeg")
+        return EncodedImage(message.data.tobytes(), message.format)  # which may name a Bayer pattern
     return decode_pixels(
         message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), message.data
     )
@@ -310,14 +344,15 @@ def _image(message: Any, msgtype: str) -> EncodedImage | NDArray[np.uint8]:
 def _scan(message: Any, stamp_ns: int, plan: _Plan) -> LidarScan:
     columns = cloud_columns(message)
     points = points_of(columns)
-    finite = np.isfinite(points).all(axis=1)
+    # Some drivers write NaN where a beam came back from nothing, others zeros.
+    returns = np.isfinite(points).all(axis=1) & points.any(axis=1)
     intensity, ring = columns.get("intensity"), columns.get("ring")
     mount = plan.lidar_to_vehicle
     return LidarScan(
-        points_vehicle=points[finite] if mount is None else transform(mount, points[finite]),
+        points_vehicle=points[returns] if mount is None else transform(mount, points[returns]),
         stamp_ns=stamp_ns,
-        intensity=None if intensity is None else intensity[finite].astype(np.float32),
-        ring=None if ring is None else ring[finite].astype(np.int32),
+        intensity=None if intensity is None else intensity[returns].astype(np.float32),
+        ring=None if ring is None else ring[returns].astype(np.int32),
         vehicle_to_map=plan.pose_at(stamp_ns),
         sensor_to_vehicle=mount,
         name=plan.lidar.strip("/"),

@@ -90,6 +90,16 @@ class BagFile:
         except _DAMAGE as error:
             raise SourceError(f"bag {self.path}: damaged, its number of messages is none: {error!r}") from error
 
+    def unread(self, topic: str) -> str:
+        """Why no message of a topic can be read although the bag says that it has some; empty where that is not so."""
+        count = self.claimed([topic])
+        if not count or next(self.messages([topic]), None) is not None:
+            return ""
+        return (
+            f"{topic} has {count} messages by metadata.yaml, of which none can be found: it and the file of the bag "
+            "disagree, as after an edit of the topic's QoS; undo that, or make metadata.yaml anew: ros2 bag reindex"
+        )
+
     @property
     def start_ns(self) -> int:
         """Log time of the first message, nanoseconds."""

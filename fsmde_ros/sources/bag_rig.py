@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 from fsmde_ros.errors import RigError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.pixel_layout import ENCODINGS
-from fsmde_ros.rig import Camera, Rig, distortion_of_info, follows_pinhole
+from fsmde_ros.rig import Camera, Rig, check_info, distortion_of_info, follows_pinhole
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
 
 TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
+STATIC = "tf_static"
 # Topics of the node beside the name of a camera, in the order of ``find_cameras``, and its parameters for them.
 NODE_INPUTS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("image_rect/compressed", COMPRESSED): (),
@@ -25,30 +27,46 @@ NODE_INPUTS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("image_raw/compressed", COMPRESSED): ("input.rectified:=false",),
     ("image_raw", RAW): ("input.rectified:=false", "input.transport:=raw"),
 }
+# Encodings of depth and other measurements, in millimetres or floats, and formats that begin with them.
+NO_PHOTOGRAPH = re.compile(r"(16UC1|32FC\d*)\s*(;|$)|.*compressedDepth")
 
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """Topics of one camera; ``image`` is empty where the bag has only its CameraInfo."""
+    """Topics of one camera; ``image`` is empty where the bag has only its CameraInfo, or depth images.
+
+    ``problem``: why the images beside it cannot be read, with their topic; empty where they can, or there are none.
+    """
 
     name: str
     info: str
     image: str = ""
+    problem: str = ""
 
 
 def find_cameras(bag: BagFile) -> dict[str, CameraTopics]:
     """Cameras of a bag by name: ``/ns/cam/camera_info`` is that of camera ``ns/cam``.
 
-    Of several image topics beside a CameraInfo the rectified ones come first, then compressed
-    ones. Depth images and other pictures that are no photographs do not count.
+    Of several image topics beside a CameraInfo the rectified ones come first, then those that are called
+    ``image...`` (a mask or a picture with detections is not), then compressed ones. Depth images and other
+    pictures that are no photographs do not count.
     """
     infos = {name.rpartition("/")[0].strip("/"): name for name in bag.topics(INFO) if name.endswith("/camera_info")}
     images: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for topic in sorted(bag.topics(COMPRESSED, RAW), key=lambda topic: _preference(bag, topic)):
         name = camera_of(topic, bag.types[topic])
-        if name not in images and _is_photograph(bag, topic):
+        if name in images or (name in problems and not _last_name(topic).startswith("image")):
+            continue  # neither may a mask stand in for images that cannot be read
+        if _is_photograph(bag, topic):
             images[name] = topic
-    return {name: CameraTopics(name, infos.get(name, ""), images.get(name, "")) for name in {**infos, **images}}
+            problems.pop(name, None)
+        elif problem := _problem(bag, topic):
+            problems.setdefault(name, problem)
+    return {
+        name: CameraTopics(name, *(found.get(name, "") for found in (infos, images, problems)))
+        for name in {**infos, **images, **problems}
+    }
 
 
 def camera_of(topic: str, msgtype: str) -> str:
@@ -58,40 +76,71 @@ def camera_of(topic: str, msgtype: str) -> str:
 
 
 def is_rectified_topic(topic: str) -> bool:
-    """Whether the images of a topic follow the pinhole model, by the naming of ROS."""
-    return "rect" in topic.removesuffix("/compressed").rpartition("/")[2]
+    """Whether the images of a topic follow the pinhole model, by the naming of ROS: a word of it is "rect"."""
+    return not {"rect", "rectified"}.isdisjoint(_last_name(topic).split("_"))
 
 
-def _preference(bag: BagFile, topic: str) -> tuple[bool, bool, str]:
-    return not is_rectified_topic(topic), bag.types[topic] != COMPRESSED, topic
+def _last_name(topic: str) -> str:
+    return topic.removesuffix("/compressed").rpartition("/")[2]
+
+
+def _preference(bag: BagFile, topic: str) -> tuple[bool, bool, bool, int, str]:
+    name = _last_name(topic)
+    rank = ["image_rect", "image_raw", name].index(name)
+    return not is_rectified_topic(topic), not name.startswith("image"), bag.types[topic] != COMPRESSED, rank, topic
 
 
 def _is_photograph(bag: BagFile, topic: str) -> bool:
     message = bag.first(topic)
     if message is None:
         return False
-    if bag.types[topic] == COMPRESSED:
-        return "compressedDepth" not in message.format
+    if bag.types[topic] == COMPRESSED:  # "rgb8; jpeg compressed bgr8": what it was, and how it is packed
+        return not NO_PHOTOGRAPH.match(message.format)
     return message.encoding in ENCODINGS
 
 
+def _problem(bag: BagFile, topic: str) -> str:
+    """Why images that are no photographs of ours may yet be some; empty for depth images, and where there are none."""
+    message = bag.first(topic)
+    if message is None:
+        return bag.unread(topic)
+    if bag.types[topic] == COMPRESSED or NO_PHOTOGRAPH.match(message.encoding):
+        return ""
+    return f"{topic}: its images have the encoding '{message.encoding}', expected one of {', '.join(ENCODINGS)}"
+
+
 def read_transforms(bag: BagFile) -> TransformTree:
-    """All transforms of a bag, those of a topic ending in ``tf_static`` as fixed ones."""
+    """All transforms of a bag, those of a topic ending in ``tf_static`` as fixed ones.
+
+    One that is no pose, as of a joint whose encoder fails, is left out; ``not_fixed`` says so where it is missed.
+    """
     tree = TransformTree()
-    topics = bag.topics(TF)
-    for topic, data in bag.messages(topics):
+    for topic, data in bag.messages(bag.topics(TF)):
         for stamped in bag.decode(topic, data).transforms:
+            parent, child, stamp = stamped.header.frame_id, stamped.child_frame_id, stamped.header.stamp
             rotation, translation = stamped.transform.rotation, stamped.transform.translation
-            where = f"bag {bag.path}: {topic}: {stamped.header.frame_id} -> {stamped.child_frame_id}"
-            pose = pose_of(rotation, translation, where)
-            if topic.endswith("tf_static"):
-                tree.add_fixed(stamped.header.frame_id, stamped.child_frame_id, pose)
+            try:
+                pose = pose_of(rotation, translation, f"{topic}: {parent} -> {child}")
+            except SourceError as error:
+                tree.refuse(child, str(error))
+                continue
+            if topic.endswith(STATIC):
+                tree.add_fixed(parent, child, pose)
             else:
-                stamp = stamped.header.stamp
-                tree.add_moving(
-                    stamped.header.frame_id, stamped.child_frame_id, pose, stamp.sec * 10**9 + stamp.nanosec
-                )
+                tree.add_moving(parent, child, pose, stamp.sec * 10**9 + stamp.nanosec)
     return tree
+
+
+def not_fixed(bag: BagFile, tree: TransformTree, frame: str, vehicle_frame: str) -> str:
+    """Why the frame of a sensor has no place on the vehicle, for an error that begins with its topic."""
+    beginning = f"its frame '{frame}' is not fixed to the vehicle frame '{vehicle_frame}'"
+    unread = [text for topic in bag.topics(TF) if topic.endswith(STATIC) and (text := bag.unread(topic))]
+    reason = tree.refusal(frame, vehicle_frame) or next(iter(unread), "")
+    if reason:
+        return f"{beginning}: {reason}"
+    moving = ", ".join(tree.joined_frames(moving=True))
+    others = f" (/tf, which is of what moves, has {moving})" if moving else ""
+    return f"{beginning} by /tf_static, which has {', '.join(tree.joined_frames(moving=False)) or 'nothing'}{others}"
 
 
 def pose_of(rotation: Any, translation: Any, where: str) -> NDArray[np.float64]:
@@ -130,7 +179,8 @@ def rig_of_bag(
 
     Raises:
         SourceError: the bag has no CameraInfo, or nothing usable of a camera that is named.
-        RigError: a CameraInfo is not calibrated, or its frame is not fixed to the vehicle frame.
+        RigError: a CameraInfo is not calibrated or contradicts itself, its frame is not fixed to the vehicle frame,
+            or the images beside it cannot be read.
     """
     names = {name.strip("/") for name in cameras}
     known = {name: topics for name, topics in find_cameras(bag).items() if topics.info}
@@ -172,14 +222,17 @@ def rig_of_bag(
 
 def _camera(bag: BagFile, tree: TransformTree, topics: CameraTopics, vehicle_frame: str) -> Camera | None:
     info = bag.first(topics.info)
+    problem = topics.problem or (bag.unread(topics.info) if info is None else "")
+    if problem:
+        raise RigError(f"bag {bag.path}: {problem}")
     if info is None or _is_of_other_images(bag, topics):
         return None
     frame = info.header.frame_id.lstrip("/")
     camera_to_vehicle = tree.lookup(frame, vehicle_frame)
     if camera_to_vehicle is None:
         raise RigError(
-            f"bag {bag.path}: {topics.info}: its frame '{frame}' is not fixed to the vehicle frame '{vehicle_frame}' "
-            f"by /tf_static, which has {', '.join(tree.frames) or 'nothing'}; give --vehicle-frame, or a rig file"
+            f"bag {bag.path}: {topics.info}: {not_fixed(bag, tree, frame, vehicle_frame)}; give --vehicle-frame, or a "
+            "rig file"
         )
     try:
         return _camera_of_info(info, topics, camera_to_vehicle)
@@ -198,6 +251,7 @@ def _camera_of_info(info: Any, topics: CameraTopics, camera_to_vehicle: NDArray[
     model, distortion = distortion_of_info(info.distortion_model, info.d)
     is_pinhole = follows_pinhole(model, distortion)
     rectified = is_rectified_topic(topics.image) if topics.image else is_pinhole
+    check_info(info, topics.name, rectified)
     has_p = rectified and info.p[0] > 0
     intrinsics = np.reshape(info.p, (3, 4))[:, :3] if has_p else np.reshape(info.k, (3, 3))
     if rectified or is_pinhole:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.cloud_layout import colored_points
-from fsmde_ros.errors import SourceError
+from fsmde_ros.depth_image import decode_depth
+from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.images import decode
 from fsmde_ros.picture import Snapshot
 from fsmde_ros.pixel_layout import decode_pixels
@@ -24,7 +26,9 @@ from fsmde_ros.sweep import EncodedImage
 
 POINTS = "/surround_depth/points"
 CLOUD_LIMIT_NS = 60_000_000  # a cloud further off than this is that of another sweep
+_NO_CLOUD = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
 
+Made = TypeVar("Made")
 Key = tuple[str, int]
 """Topic and stamp (ns) of a message."""
 
@@ -62,31 +66,30 @@ def snapshots(
         points: topic of the cloud.
 
     Raises:
-        SourceError: a bag cannot be read, or has no depth of any camera of the rig.
+        SourceError: a bag cannot be read, or has no depth of any camera of the rig; while iterating, a message that
+            cannot be decoded, by its topic and stamp.
     """
     with open_bag(output_bag) as output, open_bag(input_bag) as source:
         topics = {name: f"/{name}/depth/image_rect" for name in rig.names}
         moments = choose(_moments(output, topics, points))
         cameras = find_cameras(source)
         images = {name: cameras[name].image for name in rig.names if name in cameras and cameras[name].image}
-        wanted = {(topics[name], stamp) for moment in moments for name, stamp in moment.depths.items()}
-        wanted |= {(points, moment.cloud) for moment in moments if moment.cloud is not None}
-        results = _Ahead(output, {*topics.values(), points}, wanted)
-        sources = _Ahead(
-            source,
-            set(images.values()),
-            {(images[n], stamp) for moment in moments for n, stamp in moment.depths.items() if n in images},
-        )
+        pictured = {(images[n], stamp) for moment in moments for n, stamp in moment.depths.items() if n in images}
+        pictured &= _keys(source, set(images.values()))
+        wanted = [(topics[name], stamp) for moment in moments for name, stamp in moment.depths.items()]
+        wanted += [(points, moment.cloud) for moment in moments if moment.cloud is not None]
+        results, sources = _Ahead(output, wanted), _Ahead(source, pictured)
         for moment in moments:
-            depths = {name: results.take((topics[name], stamp)) for name, stamp in moment.depths.items()}
-            cloud = results.take((points, moment.cloud)) if moment.cloud is not None else None
-            pictures = {name: sources.take((images[name], s)) for name, s in moment.depths.items() if name in images}
+            depths = {name: results.take((topics[name], stamp), _depth) for name, stamp in moment.depths.items()}
+            cloud = None if moment.cloud is None else results.take((points, moment.cloud), colored_points)
+            pictures = {n: sources.take((images[n], s), _image) for n, s in moment.depths.items() if n in images}
+            placed, colors = _NO_CLOUD if cloud is None else cloud
             yield Snapshot(
                 rig=rig,
-                images={n: _image(m, source.types[images[n]]) for n, m in pictures.items() if m is not None},
-                depths={name: _depth(message) for name, message in depths.items() if message is not None},
-                points=_cloud(cloud)[0],
-                colors=_cloud(cloud)[1],
+                images={name: picture for name, picture in pictures.items() if picture is not None},
+                depths={name: depth for name, depth in depths.items() if depth is not None},
+                points=placed,
+                colors=colors,
                 stamp_ns=moment.stamp_ns,
             )
 
@@ -110,49 +113,58 @@ def _moments(bag: BagFile, topics: Mapping[str, str], points: str) -> list[Momen
     return moments
 
 
+def _keys(bag: BagFile, topics: set[str]) -> set[Key]:
+    """Topic and stamp of everything that a bag has of ``topics``."""
+    return {(topic, bag.stamp_ns(topic, data)) for topic, data in bag.messages(topics)}
+
+
 class _Ahead:
     """Reads a bag on until the wanted message is there, and keeps what will be wanted later."""
 
-    def __init__(self, bag: BagFile, topics: set[str], wanted: set[Key]) -> None:
-        self._bag, self._wanted = bag, wanted
-        self._kept: dict[Key, bytes] = {}
-        self._messages = iter(bag.messages(topics))
+    def __init__(self, bag: BagFile, wanted: Iterable[Key]) -> None:
+        """``wanted``: a key as often as it will be taken, and none that the bag does not have.
 
-    def take(self, key: Key) -> Any:
-        """The message, or None where the bag does not have it."""
+        For such a one the bag would be read to its end, and all that is wanted later be kept on the way.
+        """
+        self._bag, self._open = bag, Counter(wanted)
+        self._kept: dict[Key, bytes] = {}
+        self._messages = bag.messages({topic for topic, _ in self._open})
+
+    def take(self, key: Key, convert: Callable[[Any], Made]) -> Made | None:
+        """What ``convert`` makes of the message; None where it is not wanted (any more).
+
+        Raises SourceError where it cannot.
+        """
+        if not self._open[key]:
+            return None
         while key not in self._kept:
             following = next(self._messages, None)
             if following is None:
                 return None
             topic, data = following
             found = (topic, self._bag.stamp_ns(topic, data))
-            if found in self._wanted:
+            if self._open[found]:
                 self._kept[found] = data
-        return self._bag.decode(key[0], self._kept.pop(key))
+        self._open[key] -= 1
+        data = self._kept[key] if self._open[key] else self._kept.pop(key)
+        topic, stamp_ns = key
+        message = self._bag.decode(topic, data)
+        try:
+            return convert(message)
+        except FsmdeError as error:
+            raise SourceError(f"bag {self._bag.path}: {topic} at {stamp_ns} ns: {error}") from error
 
 
 def _depth(message: Any) -> NDArray[np.float32]:
-    """[H, W] metres; 16UC1 is in millimetres, 0 = no value."""
-    kind = {"32FC1": "<f4", "16UC1": "<u2"}.get(message.encoding)
-    if kind is None:
-        raise SourceError(f"depth has the encoding '{message.encoding}', expected 32FC1 (metres) or 16UC1 (mm)")
-    size = np.dtype(kind).itemsize
-    values = np.frombuffer(message.data, kind).reshape(message.height, message.step // size)[:, : message.width]
-    if kind == "<u2":
-        return np.where(values == 0, np.nan, values / 1000).astype(np.float32)
-    return values.astype(np.float32)
+    """[H, W] metres, NaN = no value."""
+    layout = (message.height, message.width, message.step, bool(message.is_bigendian))
+    return decode_depth(message.encoding, *layout, message.data)
 
 
-def _image(message: Any, msgtype: str) -> NDArray[np.uint8]:
-    if msgtype == COMPRESSED:
+def _image(message: Any) -> NDArray[np.uint8]:
+    """[H, W, 3] RGB of a CompressedImage or an Image."""
+    if message.__msgtype__ == COMPRESSED:
         return decode(EncodedImage(bytes(message.data), message.format))
     return decode_pixels(
         message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), message.data
     )
-
-
-def _cloud(message: Any) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Points [N, 3] metres and colours [N, 3] RGB; none where there is no cloud."""
-    if message is None:
-        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
-    return colored_points(message)

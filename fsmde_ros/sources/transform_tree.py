@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +11,7 @@ from fsmde_ros.geometry import compose, invert
 from fsmde_ros.pose_track import PoseTrack
 
 Array = NDArray[np.float64]
+SAMPLED_STAMPS = 100  # tell which frames a drive is known in as well as all of its thousands
 
 
 class TransformTree:
@@ -22,16 +25,17 @@ class TransformTree:
         self._parents: dict[str, str] = {}
         self._fixed: dict[str, Array] = {}
         self._moving: dict[str, PoseTrack] = {}
+        self._refused: dict[str, str] = {}
 
     @property
     def fixed_frames(self) -> tuple[str, ...]:
         """Frames that are fixed to their parent, in the order in which they were added."""
         return tuple(self._fixed)
 
-    @property
-    def frames(self) -> tuple[str, ...]:
-        """All frames, sorted."""
-        return tuple(sorted({*self._parents, *self._parents.values()}))
+    def joined_frames(self, moving: bool) -> tuple[str, ...]:
+        """Frames that move, or else are fixed, against their parent, and those parents, sorted."""
+        children = self._moving if moving else self._fixed
+        return tuple(sorted({*children, *(self._parents[child] for child in children)}))
 
     def add_fixed(self, parent: str, child: str, child_to_parent: Array) -> None:
         """Add a frame that keeps its place, such as a sensor on a vehicle."""
@@ -49,6 +53,15 @@ class TransformTree:
         self._fixed.pop(child, None)
         self._moving.setdefault(child, PoseTrack()).add(stamp_ns, child_to_parent)
 
+    def refuse(self, child: str, reason: str) -> None:
+        """Remember why a transform of a frame cannot be used; the first reason counts."""
+        self._refused.setdefault(child.lstrip("/"), reason)
+
+    def refusal(self, source: str, target: str) -> str:
+        """Why a transform that ``lookup`` of these frames may lack could not be used; empty where none is known."""
+        frames = (*self._path(source.lstrip("/")), *self._path(target.lstrip("/")))
+        return next((self._refused[frame] for frame in frames if frame in self._refused), "")
+
     def lookup(self, source: str, target: str, stamp_ns: int | None = None) -> Array | None:
         """``source_to_target`` [4, 4]; without a stamp through fixed frames only.
 
@@ -65,9 +78,18 @@ class TransformTree:
             return None
         return compose(invert(target_to_common), source_to_common)
 
-    def root(self, frame: str) -> str:
-        """The frame at the top of the tree that ``frame`` is in."""
-        return self._path(frame.lstrip("/"))[-1]
+    def root(self, frame: str, stamps_ns: Sequence[int]) -> str:
+        """The highest frame in which ``frame`` is known for most of a drive with these stamps (nanoseconds).
+
+        Where it moves in none, the highest that it is fixed to: a link above that was published once, as by a
+        localisation that never got to work, hides nothing below.
+        """
+        above = self._path(frame.lstrip("/"))
+        sampled = stamps_ns[:: max(1, len(stamps_ns) // SAMPLED_STAMPS)]
+        fixed = [top for top in above if self.lookup(frame, top) is not None]
+        known = {top: sum(self.lookup(frame, top, s) is not None for s in sampled) for top in above[len(fixed) :]}
+        most = max(known.values(), default=0)
+        return [top for top in known if known[top] == most][-1] if most else fixed[-1]
 
     def _path(self, frame: str) -> list[str]:
         path = [frame]

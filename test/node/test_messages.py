@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 
+import cv2
 import numpy as np
 import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
@@ -112,6 +113,13 @@ def test_compressed_images_keep_their_bytes():
     encoded = compressed_to_encoded(CompressedImage(format="rgb8; jpeg compressed bgr8", data=array.array("B", data)))
     assert encoded.data == data
     assert decode(encoded).shape == (H, W, 3)
+
+
+def test_compressed_mosaics_keep_their_pattern():
+    grey = np.tile(np.uint8([[200, 100], [100, 20]]), (H // 2, W // 2))
+    data = array.array("B", cv2.imencode(".png", grey)[1].tobytes())
+    encoded = compressed_to_encoded(CompressedImage(format="bayer_rggb8; png compressed ", data=data))
+    np.testing.assert_array_equal(decode(encoded), np.broadcast_to([200, 100, 20], (H, W, 3)))
 
 
 def info(**changes):

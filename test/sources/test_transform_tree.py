@@ -41,7 +41,25 @@ def test_moving_frames_are_interpolated_along_the_chain() -> None:
     back = tree().lookup("map", "base_link", 4)
     assert back is not None
     np.testing.assert_allclose(back, shift(-104))
-    assert tree().root("camera") == "map"
+
+
+def test_the_root_is_known_for_most_of_the_drive() -> None:
+    known = tree()
+    assert known.root("/camera", range(11)) == "map"
+    assert known.root("camera", ()) == "base_link"  # fixed to it
+    known.add_moving("earth", "map", shift(0), 5)  # once: known at this stamp alone
+    assert known.root("camera", range(11)) == "map"
+    assert known.root("camera", [5]) == "earth"
+    assert known.root("camera", [10**12]) == "base_link"
+    assert known.root("nowhere", range(11)) == "nowhere"
+
+
+def test_the_first_reason_why_a_frame_is_missed_is_remembered() -> None:
+    known = tree()
+    known.refuse("/mast", "it shook")
+    known.refuse("mast", "it fell")
+    assert known.refusal("camera", "base_link") == known.refusal("map", "camera") == "it shook"
+    assert known.refusal("lidar", "base_link") == ""
 
 
 def test_unknown_is_none() -> None:
@@ -55,7 +73,9 @@ def test_a_circle_ends() -> None:
     circle.add_fixed("a", "b", shift(1))
     circle.add_fixed("b", "a", shift(1))
     assert circle.lookup("a", "nowhere") is None
-    assert circle.frames == ("a", "b")
+    assert circle.joined_frames(moving=False) == ("a", "b")
+    assert circle.joined_frames(moving=True) == ()
+    assert circle.root("b", (1, 2)) == "a"
 
 
 def test_the_last_word_counts() -> None:
