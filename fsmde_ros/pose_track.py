@@ -19,21 +19,27 @@ VELOCITY_BASE_NS = 50_000_000
 class PoseTrack:
     """Poses of the vehicle in the map, asked for at any stamp.
 
-    Poses may come in any order; the last one given for a stamp counts. With ``limit`` the oldest
-    are dropped, so that a node can feed it for as long as it lives.
+    Poses may come in any order; the last one given for a stamp counts. With ``limit`` or ``span_ns``
+    the oldest are dropped, so that a node can feed it for as long as it lives.
     """
 
-    def __init__(self, limit: int | None = None, extrapolation_ns: int = EXTRAPOLATION_NS) -> None:
+    def __init__(
+        self, limit: int | None = None, extrapolation_ns: int = EXTRAPOLATION_NS, span_ns: int | None = None
+    ) -> None:
         """Make an empty track.
 
         Args:
             limit: most poses to keep, at least 2; None keeps all.
             extrapolation_ns: how far outside the known stamps ``at`` still answers, nanoseconds.
+            span_ns: poses older than the newest by more than this are dropped but for the last two, which are needed
+                to interpolate between, nanoseconds; None keeps all.
         """
         if limit is not None and limit < 2:
             raise ValueError(f"limit must be at least 2 poses, got {limit}")
+        if span_ns is not None and span_ns <= 0:
+            raise ValueError(f"span_ns must be above 0, got {span_ns}")
         self._limit = limit
-        self._extrapolation_ns = extrapolation_ns
+        self._extrapolation_ns, self._span_ns = extrapolation_ns, span_ns
         self._stamps_ns: list[int] = []
         self._poses: list[Array] = []
 
@@ -44,6 +50,11 @@ class PoseTrack:
     def stamps_ns(self) -> tuple[int, ...]:
         """Stamps of the known poses, ascending, nanoseconds."""
         return tuple(self._stamps_ns)
+
+    @property
+    def last_ns(self) -> int | None:
+        """Stamp of the newest pose, nanoseconds; None where there is none."""
+        return self._stamps_ns[-1] if self._stamps_ns else None
 
     def add(self, stamp_ns: int, vehicle_to_map: ArrayLike) -> None:
         """Add the pose ``[4, 4]`` of the vehicle at a stamp (nanoseconds)."""
@@ -56,8 +67,14 @@ class PoseTrack:
             return
         self._stamps_ns.insert(index, stamp_ns)
         self._poses.insert(index, pose)
-        if self._limit is not None and len(self) > self._limit:
+        while len(self) > 2 and self._is_too_old():
             del self._stamps_ns[0], self._poses[0]
+
+    def _is_too_old(self) -> bool:
+        """Whether the oldest pose is one too many."""
+        if self._limit is not None and len(self) > self._limit:
+            return True
+        return self._span_ns is not None and self._stamps_ns[-1] - self._stamps_ns[0] > self._span_ns
 
     def clear(self) -> None:
         """Forget all poses, as after a jump back in time."""

@@ -16,6 +16,7 @@ WIDGET, SEQUENCE, DOCKS, TOOL_BARS, VERSION = 0xFB, 0xFC, 0xFD, 0xFC, 0xFF
 VISIBLE = 1
 SMALLEST, LARGEST = 20, 0xFFFFFF  # pixels; the larger is Qt's QWIDGETSIZE_MAX
 TREE_WIDTH, TIME_HEIGHT, TITLE = 300, 60, 26
+UPPER = 4  # the tree and the 3D view keep at least one part in so many of the window's height
 CORNERS = (4, 4, 8, 8)  # top and bottom area (Qt::DockWidgetArea) go from edge to edge
 
 Item = tuple[int, bytes]
@@ -25,6 +26,8 @@ Item = tuple[int, bytes]
 def dock_state(columns: Sequence[Sequence[str]], window: tuple[int, int]) -> bytes:
     """The tree of displays on the left; below, the image panels in columns, and the time.
 
+    Images are as high as is 16:9 in their column, or lower where that would leave too little above them.
+
     Args:
         columns: names of the panels of each column, from above; columns from left to right.
         window: (width, height) of the window.
@@ -32,7 +35,7 @@ def dock_state(columns: Sequence[Sequence[str]], window: tuple[int, int]) -> byt
     width, height = window
     rows = max((len(column) for column in columns), default=0)
     each = width // max(len(columns), 1)
-    images = rows * (each * 9 // 16 + TITLE)
+    images = min(rows * (each * 9 // 16 + TITLE), height - height // UPPER - TIME_HEIGHT)
     upper = height - images - TIME_HEIGHT
     strip = [(each, _sequence(VERTICAL, [(images // rows, _panel(name)) for name in column])) for column in columns]
     below: list[Item] = [(images, _sequence(HORIZONTAL, strip)), (TIME_HEIGHT, _panel("Time"))]

@@ -63,8 +63,30 @@ def test_keeps_the_newest_and_the_last_given() -> None:
     assert len(track) == 0
 
 
+def test_keeps_by_age_whatever_the_rate() -> None:
+    for step in (1, 250):
+        track = PoseTrack(span_ns=10_000 * MS)
+        assert track.last_ns is None
+        for ms in range(0, 12_001, step):
+            track.add(ms * MS, at_x(ms))
+        assert (track.stamps_ns[0], track.last_ns) == (2_000 * MS, 12_000 * MS)
+        track.add(1_999 * MS, at_x(0))  # too old when it comes
+        assert track.stamps_ns[0] == 2_000 * MS
+
+
+def test_two_poses_stay_however_old_the_first_is() -> None:
+    track = PoseTrack(span_ns=1_000 * MS)
+    for seconds in (0, 5, 10):
+        track.add(seconds * 1_000 * MS, at_x(seconds))
+    pose = track.at(7_500 * MS)
+    assert pose is not None
+    assert pose[0, 3] == pytest.approx(7.5)
+
+
 def test_refuses_what_is_no_pose() -> None:
     with pytest.raises(ValueError, match="finite 4x4"):
         PoseTrack().add(0, np.full((4, 4), np.nan))
     with pytest.raises(ValueError, match="at least 2"):
         PoseTrack(limit=1)
+    with pytest.raises(ValueError, match="span_ns must be above 0"):
+        PoseTrack(span_ns=0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import pytest
+
 from fsmde_ros.rviz_docks import dock_state
 
 # What QMainWindow::saveState of Qt 5.15.19 gave for a window with one tool bar "Tools" and no dock widgets:
@@ -70,6 +72,23 @@ def test_columns_of_panels_fill_the_bottom_from_edge_to_edge() -> None:
     )
     assert reader.take("2i") == (1000 - tree_width, upper), "the 3D view has the rest"
     assert data[reader.at :] == QT_END
+
+
+@pytest.mark.parametrize("cameras", [1, 2, 3])
+def test_few_cameras_leave_room_for_the_cloud(cameras: int) -> None:
+    """At 16:9 one image would be as high as 1680 pixels are wide: higher than the window."""
+    reader = Reader(dock_state([(f"Image {i}", f"Depth {i}") for i in range(cameras)], (1680, 1050)))
+    reader.take("2iBi")
+    _, _, upper = reader.take("3i")
+    assert upper >= 1050 // 4
+    assert reader.sequence() == (2, [("Displays", 0, upper)])
+    _, _, lower = reader.take("3i")
+    assert upper + lower == 1050
+    strip, _, images = reader.sequence()[1][0]
+    assert images > 200 * 2
+    assert isinstance(strip, tuple)
+    for (_, column), *_ in strip[1]:
+        assert sum(height for _, _, height in column) <= images
 
 
 def test_no_cameras_leave_the_tree_and_the_time() -> None:

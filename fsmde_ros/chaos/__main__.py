@@ -29,6 +29,15 @@ def parse_fault(text: str) -> Fault:
     return Fault(kind, **values)  # type: ignore[arg-type]  # the names were checked above
 
 
+def _check_record(path: Path, out: Path) -> None:
+    """Raise ConfigError where the record could not be written, before the bag is, which takes long."""
+    folder = path.absolute().parent
+    if path.is_dir() or (folder != out.absolute() and not folder.is_dir()):
+        raise ConfigError(
+            f"--record {path}: expected a file in a folder that is there; make the folder, or choose another"
+        )
+
+
 def _help() -> str:
     lines = ["kinds of faults, and what amount means:"]
     lines += [
@@ -59,16 +68,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.fault:
             raise ConfigError("no --fault given; --help lists the kinds")
         faults = [parse_fault(text) for text in options.fault]
+        path = options.record or options.out / "chaos.json"
+        _check_record(path, options.out)
         check_target(options.out.absolute(), options.overwrite)
         before = read_messages(options.bag)
         after, events = apply(before, faults, options.seed)
-        write_messages(options.bag, options.out, after, options.overwrite)
-        path = options.record or options.out / "chaos.json"
+        written = write_messages(options.bag, options.out, after, options.overwrite)
         path.write_text(json.dumps(record(faults, options.seed, events, before, after), indent=1) + "\n")
     except FsmdeError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 2
-    print(f"{len(events)} faults in {len(before)} messages, {len(after)} written to {options.out}; record in {path}")
+    except OSError as error:  # of the record; the bag has been written
+        print(f"chaos: {error.filename or path}: cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 2
+    if written.left_out:
+        print(f"left out, as neither the bag nor ROS defines the type: {', '.join(written.left_out)}")
+    count = written.messages
+    print(f"{len(events)} faults in {len(before)} messages, {count} written to {options.out}; record in {path}")
     return 0
 
 

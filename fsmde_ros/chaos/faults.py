@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -209,10 +210,19 @@ def _blank(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Mess
 
 def _swap(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
     """The images of the first two cameras change topics, as with two cables in the wrong sockets."""
-    topics = sorted({x.topic for x in m if x.is_image and (not f.cameras or x.camera in f.cameras)})[:2]
-    if len(topics) < 2:
-        raise ConfigError("fault swap: expected at least two cameras")
-    other = dict(zip(topics, reversed(topics), strict=True))
+    names = [name for name in cameras(m) if not f.cameras or name in f.cameras]
+    topics: dict[str, dict[tuple[str, str], str]] = {name: {} for name in names}
+    for x in m:
+        if x.is_image and x.camera in topics:  # for another of the same type and processing alone
+            topics[x.camera][x.msgtype, x.topic.removeprefix(f"/{x.camera}")] = x.topic
+    pairs = ((topics[a], topics[b], topics[a].keys() & topics[b].keys()) for a, b in combinations(names, 2))
+    first, second, alike = next((pair for pair in pairs if pair[2]), ({}, {}, set[tuple[str, str]]()))
+    if not alike:
+        raise ConfigError(
+            "fault swap: expected at least two cameras whose image topics have the same type and the same name behind "
+            f"that of the camera; of {', '.join(names)} no two have"
+        )
+    other = {first[kind]: second[kind] for kind in alike} | {second[kind]: first[kind] for kind in alike}
     return _each(m, c, f, r, lambda x: [replace(x, topic=other[x.topic])], lambda x: x.is_image and x.topic in other)
 
 
@@ -230,28 +240,25 @@ def _calibration(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[lis
 
 
 def _clock_jump(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
-    """From the start on every stamp, of whatever topic, lies ``amount`` further: the clock was set."""
+    """From the start on every stamp, of a header or of moving transforms, lies ``amount`` further: the clock was set.
+
+    Fixed transforms stay, which are sent once, before the clock is set.
+    """
     begin = first_image_ns(m) + round(f.start * NS)
     result, touched = [], []
     for message in m:
-        stamp = message.stamp_ns
-        if message.time_ns < begin or stamp is None or message.topic == "/tf_static":
+        if message.time_ns < begin or message.topic.endswith("/tf_static"):
             result.append(message)
             continue
         if message.is_image:
             touched.append(message)
-        result.append(message.stamped(max(0, stamp + round(f.size * NS))))
+        result.append(message.shifted(round(f.size * NS)))
     return result, touched
 
 
 def _wrong_clock(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
     """Some cameras have a clock that is not that of the others."""
-
-    def stamped(message: Message) -> list[Message]:
-        stamp = message.stamp_ns
-        return [message if stamp is None else message.stamped(max(0, stamp + round(f.size * NS)))]
-
-    return _each(m, c, f, r, stamped)
+    return _each(m, c, f, r, lambda x: [x.shifted(round(f.size * NS))])
 
 
 def _reorder(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:

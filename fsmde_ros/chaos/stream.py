@@ -1,6 +1,6 @@
 """A recorded drive as a list of messages that faults can be put into.
 
-Nothing but the header stamp and the payload of an image is looked at, in the serialised bytes
+Nothing but stamps and the payload of an image is looked at, in the serialised bytes
 (CDR: 4 bytes of encapsulation, then the fields, aligned to their size from there; OMG DDS-RTPS
 10.2), so that everything else stays as it was recorded.
 """
@@ -13,8 +13,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from rosbags.serde import SerdeError
+
 from fsmde_ros.errors import SourceError
 from fsmde_ros.sources.bag_messages import COMPRESSED, IMAGE_TYPES, TYPESTORE
+from fsmde_ros.sources.bag_rig import TF
+from fsmde_ros.sources.bag_writer import LAST_STAMP_NS
+
+NS = 10**9
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +73,37 @@ class Message:
         struct.pack_into(order + "iI", data, 4, *divmod(stamp_ns, 10**9))
         return replace(self, data=bytes(data))
 
+    def shifted(self, shift_ns: int) -> Message:
+        """The same message with the stamp of its header, or those of its transforms, so much later.
+
+        A stamp that would leave what a ROS time can be is its first or last one. Raises SourceError where the
+        transforms cannot be decoded.
+        """
+        stamp = self.stamp_ns
+        if stamp is not None:
+            return self.stamped(_bounded(stamp + shift_ns))
+        if self.msgtype != TF:
+            return self
+        content = self.decoded()
+        for transform in content.transforms:
+            at = transform.header.stamp
+            at.sec, at.nanosec = divmod(_bounded(at.sec * NS + at.nanosec + shift_ns), NS)
+        return self.encoded(content)
+
     def decoded(self) -> Any:
         """The message with rosbags' own type; raises SourceError where its bytes are no such message."""
         try:
             return TYPESTORE.deserialize_cdr(self.data, self.msgtype)
-        except (AssertionError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
+        except (SerdeError, AssertionError, IndexError, KeyError, TypeError, ValueError, struct.error) as error:
             raise SourceError(f"a message of {self.topic} cannot be decoded: {error!r}") from error
 
     def encoded(self, content: Any) -> Message:
         """The same message with another content of its type."""
         return replace(self, data=bytes(TYPESTORE.serialize_cdr(content, self.msgtype)))
+
+
+def _bounded(stamp_ns: int) -> int:
+    return min(max(0, stamp_ns), LAST_STAMP_NS)
 
 
 @cache

@@ -3,6 +3,7 @@
 check_rig --rig rig.yaml                    the rig from above: rig.png
 check_rig --rig rig.yaml --bag drive        also a LiDAR scan in the images: scan.png
 check_rig --bag drive                       the rig that the bag itself has
+check_rig --bag drive --vehicle-frame chassis     where its vehicle frame is not base_link
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fsmde_ros.check_rig.coverage import Coverage, coverage
 from fsmde_ros.check_rig.drawing import draw_rig
 from fsmde_ros.check_rig.findings import Finding, examine, examine_road
 from fsmde_ros.check_rig.mounting import mountings
-from fsmde_ros.check_rig.scan_overlay import choose_sweep, overlay, road_height
+from fsmde_ros.check_rig.scan_overlay import choose_sweep, decoded, overlay, road_height
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_lidars, read_rig
@@ -30,25 +31,37 @@ from fsmde_ros.sweep import Sweep
 
 DISTANCES = (5.0, 20.0)  # metres at which the ring is looked at
 OVERLAP_SHOWN = 0.02  # of an image
+VEHICLE_FRAME = "base_link"  # of a bag, where no other is given
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit status: 0 nothing looks wrong, 1 there are warnings, 2 it cannot be read."""
     options = _parser().parse_args(argv)
     try:
-        return check(options.rig, options.bag, options.output, options.sweep, options.lidar_topic)
+        frame = options.vehicle_frame
+        return check(options.rig, options.bag, options.output, options.sweep, options.lidar_topic, frame)
     except FsmdeError as error:
         print(f"check_rig: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"check_rig: {options.output}: cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"check_rig: {error.filename or options.output}: cannot be written: {error.strerror}", file=sys.stderr)
     return 2
 
 
-def check(rig_file: Path | None, bag_path: Path | None, output: Path, first: int = 0, lidar_topic: str = "") -> int:
-    """Print the table and the findings, write the pictures into ``output``; returns the exit status."""
+def check(
+    rig_file: Path | None,
+    bag_path: Path | None,
+    output: Path,
+    first: int = 0,
+    lidar_topic: str = "",
+    vehicle_frame: str | None = None,
+) -> int:
+    """Print the table and the findings, write the pictures into ``output``; returns the exit status.
+
+    ``vehicle_frame``: of the rig of a bag, by default "base_link"; a rig file has its own.
+    """
     if first < 0:
         raise ConfigError(f"--sweep must be at least 0, got {first}")
-    rig, lidars = _read(rig_file, bag_path)
+    rig, lidars = _read(rig_file, bag_path, vehicle_frame)
     output.mkdir(parents=True, exist_ok=True)
     findings, pictures = list(examine(rig)), [output / "rig.png"]
     if bag_path is not None:
@@ -64,18 +77,29 @@ def check(rig_file: Path | None, bag_path: Path | None, output: Path, first: int
     return int(any(finding.level == "warning" for finding in findings))
 
 
-def _read(rig_file: Path | None, bag_path: Path | None) -> tuple[Rig, Mapping[str, NDArray[np.float64]]]:
+def _read(
+    rig_file: Path | None, bag_path: Path | None, vehicle_frame: str | None
+) -> tuple[Rig, Mapping[str, NDArray[np.float64]]]:
     if rig_file is not None:
+        if vehicle_frame is not None:
+            raise ConfigError(
+                f"--vehicle-frame {vehicle_frame}: the rig file has its own (vehicle_frame); change it there, or leave "
+                "out --rig for the rig of the bag"
+            )
         return read_rig(rig_file), read_lidars(rig_file)
     if bag_path is not None:
-        return bag.read_rig_of_bag(bag_path)
+        return bag.read_rig_of_bag(bag_path, VEHICLE_FRAME if vehicle_frame is None else vehicle_frame)
     raise ConfigError("nothing to check: give --rig FILE (rig_from_bag writes one), --bag BAG, or both")
 
 
 def _look_at(sweep: Sweep, path: Path) -> list[Finding]:
     """Write the picture of a sweep; what its images and its scan say about the rig."""
-    cv2.imwrite(str(path), cv2.cvtColor(overlay(sweep), cv2.COLOR_RGB2BGR))
     findings = [Finding("note", name, "has no image in this sweep") for name in sweep.missing]
+    sweep, problems = decoded(sweep)
+    findings += [Finding("note", name, f"its image is left out: {problem}") for name, problem in problems.items()]
+    # Not imwrite, which says neither by an exception nor why it could not.
+    picture = cv2.imencode(".png", cv2.cvtColor(overlay(sweep), cv2.COLOR_RGB2BGR))[1]
+    path.write_bytes(picture.tobytes())
     if sweep.lidar is None:
         return [*findings, Finding("note", "", "no LiDAR scan near this sweep: the picture shows the images alone")]
     road = road_height(sweep)
@@ -110,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rig", type=Path, help="rig file (YAML); without it the rig of the bag")
     parser.add_argument("--bag", type=Path, help="bag with images and, where there is one, a LiDAR")
+    parser.add_argument("--vehicle-frame", help=f"frame of the vehicle in the bag, without --rig ({VEHICLE_FRAME})")
     parser.add_argument("--output", type=Path, default=Path("rig_check"), help="folder of the pictures (rig_check)")
     parser.add_argument("--sweep", type=int, default=0, help="first of the sweeps to look at (0)")
     parser.add_argument("--lidar-topic", default="", help="topic of the LiDAR, where the bag has several clouds")

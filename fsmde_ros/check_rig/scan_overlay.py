@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 
 import cv2
@@ -47,6 +48,27 @@ def choose_sweep(sweeps: Iterable[Sweep], first: int = 0) -> Sweep:
 
 def _fullness(sweep: Sweep) -> tuple[bool, int]:
     return sweep.lidar is not None, len(sweep.views)
+
+
+def decoded(sweep: Sweep) -> tuple[Sweep, Mapping[str, str]]:
+    """The sweep with pixels for images, without those that cannot be decoded; and what is wrong with these, by camera.
+
+    Raises ImageError where none can be.
+    """
+    views: dict[str, View] = {}
+    problems: dict[str, str] = {}
+    for name in sweep.present:
+        view = sweep.views[name]
+        try:
+            views[name] = replace(view, image=decode(view.image)) if isinstance(view.image, EncodedImage) else view
+        except ImageError as error:
+            problems[name] = str(error)
+    if not views:
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+        raise ImageError(
+            f"no image of the sweep at {sweep.stamp_ns} ns can be decoded ({listed}); choose another --sweep"
+        )
+    return replace(sweep, views=views), problems
 
 
 def overlay(sweep: Sweep) -> Picture:

@@ -14,13 +14,14 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from fsmde_ros.errors import RigError, SourceError
 from fsmde_ros.node.messages import NS, odometry_to_pose, stamp_ns, stamp_problem
 from fsmde_ros.node.transforms import TfBuffer
-from fsmde_ros.pose_track import PoseTrack
+from fsmde_ros.pose_track import EXTRAPOLATION_NS, VELOCITY_BASE_NS, PoseTrack
 
 Array = NDArray[np.float64]
 
 NO_POSE_S = 2.0  # of sweeps without a pose, after which it is said
 NO_MESSAGE = "no message yet"
-POSES = 500  # some seconds of any odometry
+SPAN_NS = 10 * NS  # of poses that are kept: no sweep that is still under way is older
+POSES = 20_000  # are kept at most, whatever their stamps: 10 s at 2 kHz
 RESTART_NS = 1_000_000_000  # poses that are older than the newest by more than this: the clock was set back
 # A subscription that asks for best effort is served by every publisher.
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -103,7 +104,7 @@ class OdometryMotion:
     def __init__(self, node: Node, topic: str, vehicle_frame: str) -> None:
         self._node, self._topic, self._vehicle_frame = node, topic, vehicle_frame
         self._lock = threading.Lock()  # the executor adds, the worker asks
-        self._track = PoseTrack(limit=POSES)
+        self._track = PoseTrack(limit=POSES, span_ns=SPAN_NS)
         self._problem = NO_MESSAGE
         self._gap, self._behind_s = PoseGap(), 0.0
         self._subscription = node.create_subscription(Odometry, topic, self.take, QOS)
@@ -121,8 +122,8 @@ class OdometryMotion:
             self._problem = problem
             if problem:
                 return
-            stamp, known = stamp_ns(message.header.stamp), self._track.stamps_ns
-            if known and stamp < known[-1] - RESTART_NS:
+            stamp, last = stamp_ns(message.header.stamp), self._track.last_ns
+            if last is not None and stamp < last - RESTART_NS:
                 self._track.clear()
             self._track.add(stamp, pose)
 
@@ -135,8 +136,8 @@ class OdometryMotion:
         """See ``EgoMotion``."""
         with self._lock:
             self._gap.add(stamp_ns, is_known)
-            known = self._track.stamps_ns
-            self._behind_s = (stamp_ns - known[-1]) / NS if known else 0.0
+            last = self._track.last_ns
+            self._behind_s = 0.0 if last is None else (stamp_ns - last) / NS
 
     def problem(self) -> str:
         """See ``EgoMotion``; none before the first message: odometry is optional."""
@@ -163,7 +164,7 @@ class OdometryMotion:
 
 
 class TfMotion:
-    """Poses of the vehicle frame in a fixed frame of TF, such as odom or map."""
+    """Poses of the vehicle frame in a fixed frame of TF, such as odom or map, also a little later than its newest."""
 
     def __init__(self, tf: TfBuffer, fixed_frame: str, vehicle_frame: str) -> None:
         self._tf, self._fixed_frame, self._vehicle_frame = tf, fixed_frame, vehicle_frame
@@ -173,12 +174,31 @@ class TfMotion:
     def pose_at(self, stamp_ns: int) -> Array | None:
         """See ``EgoMotion``."""
         try:
-            pose = self._tf.lookup(self._fixed_frame, self._vehicle_frame, stamp_ns)
+            pose: Array | None = self._tf.lookup(self._fixed_frame, self._vehicle_frame, stamp_ns)
         except RigError as error:
-            self._problem = str(error)
-            return None
+            pose = self._extrapolated(stamp_ns)
+            self._problem = str(error) if pose is None else ""
+            return pose
         self._problem = ""
         return pose
+
+    def _extrapolated(self, stamp_ns: int) -> Array | None:
+        """As ``PoseTrack`` does for an odometry, which TF itself never does: its newest is often just before an image.
+
+        The transforms at its newest stamp and a moment before give the velocity.
+        """
+        track = PoseTrack()
+        try:
+            last = self._tf.last_ns(self._fixed_frame, self._vehicle_frame)
+            if stamp_ns <= last:  # it came after the look in vain, or is older than all that TF keeps
+                return self._tf.lookup(self._fixed_frame, self._vehicle_frame, stamp_ns)
+            if stamp_ns > last + EXTRAPOLATION_NS:
+                return None
+            for known in (last - VELOCITY_BASE_NS, last):
+                track.add(known, self._tf.lookup(self._fixed_frame, self._vehicle_frame, known))
+        except (RigError, ValueError):  # ValueError: a transform that is not finite
+            return None
+        return track.at(stamp_ns)
 
     def served(self, stamp_ns: int, is_known: bool) -> None:
         """See ``EgoMotion``."""

@@ -8,6 +8,7 @@ decoded or encoded. Where ROS is installed ``ros2 bag play`` does the same at th
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -49,8 +50,9 @@ class ReplayOptions:
     Attributes:
         rate: seconds of the bag in a second of the wall, for ``pace`` "clock".
         start: skip this much of the bag; messages of latched topics are kept.
+        duration: play this much of it, None all.
         topics: only these topics of the bag; empty means all.
-        remap: name in the bag to name to publish under.
+        remap: name in the bag, which must be there, to name to publish under.
         pace: "clock", or "node": never more than one sweep under way.
         sweep_timeout: longest wait for a sweep report under ``pace`` "node".
         wait_for: topics of the bag that somebody must listen to before anything is played, of the
@@ -73,9 +75,9 @@ class ReplayOptions:
     wait_for_subscribers: float = 10.0
 
     def __post_init__(self) -> None:
-        if not self.rate > 0:
-            raise ConfigError(f"--rate must be above 0, got {self.rate}")
-        if self.start < 0 or (self.duration is not None and not self.duration > 0):
+        if not 0 < self.rate < math.inf:
+            raise ConfigError(f"--rate must be above 0 and finite, got {self.rate}")
+        if not self.start >= 0 or (self.duration is not None and not self.duration > 0):  # so that NaN is refused
             raise ConfigError(f"--start must be >= 0 and --duration above 0, got {self.start}, {self.duration}")
         if self.pace not in ("clock", "node"):
             raise ConfigError(f"--pace must be 'clock' or 'node', got '{self.pace}'")
@@ -87,6 +89,11 @@ class Player:
     def __init__(self, node: Node, bag: BagFile, options: ReplayOptions, stop: StopSignal) -> None:
         self._node, self._options, self._stop = node, options, stop
         self.sent: dict[str, int] = {}
+        unknown = [name for name in options.remap if name not in bag.types]
+        if unknown:
+            raise SourceError(
+                f"bag {options.bag}: --remap {', '.join(unknown)}: no such topic; it has {', '.join(sorted(bag.types))}"
+            )
         # Two clocks at once would jump to and fro: with ``clock`` that of the bag, of a simulator, stays silent.
         own_clock = (CLOCK,) if options.clock else ()
         self._playlist = Playlist(bag, options.topics, options.start, options.duration, without=own_clock)

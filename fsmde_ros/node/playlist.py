@@ -13,6 +13,8 @@ from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import IMAGE_TYPES
 from fsmde_ros.sources.bag_rig import camera_of
 
+LAST_NS = 2**63 - 1  # of a log time, which is an int64
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -47,11 +49,12 @@ class Playlist:
         Args:
             bag: the open bag.
             topics: only these; empty means all but those ``without``.
-            start_s: seconds of the bag to skip; messages of latched topics are kept.
-            duration_s: seconds to play, all without.
+            start_s: seconds of the bag to skip, 0 or more; messages of latched topics are kept.
+            duration_s: seconds to play, above 0; all without.
 
         Raises:
-            SourceError: a wanted topic is not in the bag, nothing can be played, or the bag is damaged.
+            SourceError: a wanted topic is not in the bag, nothing can be played, also as the bag ends before the
+                start, or it is damaged.
         """
         missing = [topic for topic in topics if topic not in bag.types]
         if missing:
@@ -66,8 +69,25 @@ class Playlist:
             )
         self.claimed = bag.claimed({c.topic for c in self.connections})
         self.images = {c.topic for c in self.connections if c.msgtype in IMAGE_TYPES}
-        self._bag, self._begin = bag, bag.start_ns + round(start_s * NS)
-        self._end = None if duration_s is None else self._begin + round(duration_s * NS)
+        self._bag, self._begin = bag, _later(bag.start_ns, start_s)
+        self._end = None if duration_s is None else _later(self._begin, duration_s)
+        self._check(start_s, duration_s)
+
+    def _check(self, start_s: float, duration_s: float | None) -> None:
+        """Raise SourceError where nothing would be played, or only what latched topics had before a start in vain."""
+        nothing = f"bag {self._bag.path}: nothing to play:"
+        if next(self._bag.logged_messages(self._bag.types, self._begin), None) is None:
+            if start_s:
+                raise SourceError(f"{nothing} it ends before --start {start_s:g} s; choose a lower one")
+            if self.claimed:
+                raise SourceError(f"{nothing} damaged, none of the {self.claimed} messages it should have can be found")
+            raise SourceError(f"{nothing} it has no messages")
+        if next(self.entries(), None) is None:
+            length = "" if duration_s is None else f" for {duration_s:g} s"
+            raise SourceError(
+                f"{nothing} no message of these topics from {start_s:g} s on{length}; choose a lower --start, a longer "
+                "--duration or other --topics"
+            )
 
     def alternatives(self, topics: Sequence[str]) -> list[list[str]]:
         """``topics`` in groups: the images of one camera together, as a node takes one kind; others each alone."""
@@ -98,3 +118,8 @@ class Playlist:
     def _entry(self, topic: str, logged_ns: int, data: bytes) -> Entry:
         stamp_ns = self._bag.stamp_ns(topic, data) if topic in self.images else None
         return Entry(topic, logged_ns, stamp_ns, bytes(data))
+
+
+def _later(log_ns: int, seconds: float) -> int:
+    """A log time so many seconds later, however many they are, infinity included."""
+    return min(log_ns + round(min(seconds, LAST_NS / NS) * NS), LAST_NS)

@@ -96,13 +96,22 @@ def matching_qos(offered: Sequence[QoSProfile]) -> QoSProfile:
 def record(options: RecordOptions, ros_arguments: Sequence[str] = ()) -> dict[str, int]:
     """Record until SIGINT or SIGTERM; returns the number of messages of each topic.
 
-    Raises SourceError where ``options.out`` exists already.
+    Raises SourceError where ``options.out`` exists already or cannot be written.
     """
-    if options.out.exists():
-        raise SourceError(f"bag {options.out}: exists already; remove it or choose another name")
-    writer = Writer(options.out, version=9, storage_plugin=StoragePlugin.MCAP)
-    if options.compress:
-        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    try:
+        if options.out.exists():
+            raise SourceError(f"bag {options.out}: exists already; remove it or choose another name")
+        writer = Writer(options.out, version=9, storage_plugin=StoragePlugin.MCAP)
+        if options.compress:
+            writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+        return _record_into(writer, options, ros_arguments)
+    except OSError as error:  # at the start, or where the disk is full
+        raise SourceError(
+            f"bag {options.out}: cannot be written: {error.strerror or error}; choose another folder"
+        ) from error
+
+
+def _record_into(writer: Writer, options: RecordOptions, ros_arguments: Sequence[str]) -> dict[str, int]:
     with StopSignal() as stop, writer:
         init_ros(ros_arguments)
         try:

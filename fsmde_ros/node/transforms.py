@@ -81,6 +81,16 @@ class TfBuffer:
         except (self._errors, ValueError) as error:  # ValueError: a quaternion of no length
             raise RigError(f"TF has no transform from '{source}' to '{target}': {error}") from error
 
+    def last_ns(self, target: str, source: str) -> int:
+        """Stamp of the newest transform that ``lookup`` has, nanoseconds; 0 where all are fixed.
+
+        Raises RigError where TF has none.
+        """
+        try:
+            return int(self._buffer.get_latest_common_time(target, source).nanoseconds)
+        except self._errors as error:
+            raise RigError(f"TF has no transform from '{source}' to '{target}': {error}") from error
+
     def close(self) -> None:
         """Stop listening."""
         self._listener.unregister()

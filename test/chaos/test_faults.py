@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import Reader
+import yaml
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from fsmde_ros.chaos.__main__ import main, parse_fault
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import KINDS, Fault, apply
 from fsmde_ros.chaos.stream import Message, count_images
-from fsmde_ros.errors import ConfigError, ImageError
+from fsmde_ros.errors import ConfigError, ImageError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.images import decode, encode_jpeg, encoded_size
 from fsmde_ros.rig import Camera, Rig
-from fsmde_ros.sources.bag_messages import COMPRESSED, INFO, TYPESTORE, camera_info, compressed_image
-from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sources.bag_messages import (
+    COMPRESSED,
+    INFO,
+    RAW,
+    TYPESTORE,
+    camera_info,
+    compressed_image,
+    pose_transform,
+)
+from fsmde_ros.sources.bag_rig import TF
+from fsmde_ros.sources.bag_writer import LAST_STAMP_NS, write_bag
 from fsmde_ros.sweep import EncodedImage, Sweep, View
 
 START, PERIOD, STEP = 1_600_000_000_000_000_000, 100_000_000, 10_000_000
@@ -155,6 +167,24 @@ def test_swapped_cameras(drive):
     assert images(out, "b") == images(drive, "b")
 
 
+def test_a_swap_is_between_two_cameras_and_topics_of_one_kind(drive):
+    """Where a bag has images raw and compressed, of a kind that only one camera has, and of another name."""
+    others = [("/a/image_raw", RAW), ("/b/image_raw", RAW), ("/b/image_rect", RAW), ("/c/image_color/compressed", "")]
+    also = [Message(topic, kind or COMPRESSED, START + k, topic.encode(), -1) for k, (topic, kind) in enumerate(others)]
+    out, _ = run([*drive[:6], *also], Fault("swap"))
+    assert {m.topic: m.data for m in out if m.msgtype == RAW} == {
+        "/a/image_raw": b"/b/image_raw",
+        "/b/image_raw": b"/a/image_raw",
+        "/b/image_rect": b"/b/image_rect",
+    }
+    frames = {m.topic: m.decoded().header.frame_id for m in out if m.topic.endswith("image_rect/compressed")}
+    assert frames == {f"/{a}/image_rect/compressed": b for a, b in zip("abc", "bac", strict=True)}
+    with pytest.raises(ConfigError, match=r"fault swap: expected at least two cameras .*; of a no two have"):
+        run(drive, Fault("swap", cameras=("a",)))
+    with pytest.raises(ConfigError, match="of a, b no two have"):
+        run([*images(drive, "a"), *also[1:3]], Fault("swap"))
+
+
 @pytest.mark.parametrize("factor", [0.8, 0.0])
 def test_another_calibration(drive, factor):
     out, _ = run(drive, Fault("calibration", 1.0, 2.0, ("a",), amount=factor))
@@ -170,6 +200,34 @@ def test_clocks(drive):
     out, _ = run(drive, Fault("wrong_clock", cameras=("b",), amount=3600.0))
     assert {m.stamp_ns - m.time_ns for m in images(out, "b")} == {3600 * 10**9}
     assert {m.stamp_ns - m.time_ns for m in images(out, "a")} == {0}
+
+
+def transforms(topic, stamp):
+    message = pose_transform("base_link", np.eye(4), stamp)
+    message.transforms.append(pose_transform("trailer", np.eye(4), stamp + 1).transforms[0])
+    return Message(topic, TF, stamp, bytes(TYPESTORE.serialize_cdr(message, TF)))
+
+
+def test_a_clock_that_jumps_takes_moving_transforms_with_it_and_fixed_ones_not(drive):
+    topics = ("/tf", "/robot/tf", "/tf_static", "/robot/tf_static")
+    moments = (START + 10**9, START + 3 * 10**9)
+    out, _ = run([*drive, *(transforms(t, s) for t in topics for s in moments)], Fault("clock_jump", 2.0, amount=100.0))
+    for topic in topics:
+        found = [[t.header.stamp for t in m.decoded().transforms] for m in out if m.topic == topic]
+        later = 0 if topic.endswith("tf_static") else 100
+        seconds = [moments[0] // 10**9, moments[1] // 10**9 + later]
+        assert [[s.sec for s in stamps] for stamps in found] == [[s, s] for s in seconds]
+        assert [[s.nanosec for s in stamps] for stamps in found] == [[0, 1], [0, 1]]
+    with pytest.raises(SourceError, match="a message of /tf cannot be decoded"):
+        run([*drive, Message("/tf", TF, START, b"\0\1\0\0\xff")], Fault("clock_jump"))
+
+
+def test_stamps_stay_what_a_ros_time_can_be(drive):
+    for kind in ("clock_jump", "wrong_clock"):
+        out, _ = run(drive, Fault(kind, amount=1e9))
+        assert {m.stamp_ns for m in images(out, "a")} == {LAST_STAMP_NS}
+        out, _ = run([m.stamped(5) for m in drive], Fault(kind, amount=-1.0))
+        assert {m.stamp_ns for m in images(out, "a")} == {0}
 
 
 def test_slower_and_in_bursts(drive):
@@ -236,3 +294,64 @@ def test_a_bag_with_faults_keeps_everything_else_and_has_a_record(tmp_path, caps
     assert "exists already" in capsys.readouterr().err
     assert main([str(bag), str(tmp_path / "other")]) == 2
     assert "no --fault given" in capsys.readouterr().err
+
+
+WHEEL = "vehicle_msgs/msg/Wheel"
+WHEEL_TEXT = f"Inner[] turns\n{'=' * 80}\nMSG: vehicle_msgs/Inner\nfloat64 angle\n"
+
+
+def bag_with_wheels(path, drive, storage):
+    store = get_typestore(Stores.ROS2_JAZZY)
+    store.register(get_types_from_msg(WHEEL_TEXT, WHEEL))
+    with Writer(path, version=9, storage_plugin=storage) as writer:
+        image = next(m for m in drive if m.is_image)
+        link = writer.add_connection(image.topic, image.msgtype, typestore=store)
+        writer.write(link, image.time_ns, image.data)
+        inner = store.types["vehicle_msgs/msg/Inner"](angle=0.5)
+        wheel = store.serialize_cdr(store.types[WHEEL](turns=[inner]), WHEEL)
+        writer.write(writer.add_connection("/wheel", WHEEL, typestore=store), START + 1, wheel)
+        return bytes(wheel), store.hash_rihs01(WHEEL)
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+@pytest.mark.parametrize("hashed", [True, False])
+def test_messages_of_a_type_of_their_own_pass_with_their_definition(drive, tmp_path, storage, hashed):
+    """Also where the recording has no hashes, as those before Iron."""
+    wheel, digest = bag_with_wheels(tmp_path / "bag", drive, storage)
+    if not hashed:
+        metadata = tmp_path / "bag" / "metadata.yaml"
+        content = yaml.safe_load(metadata.read_text())
+        for topic in content["rosbag2_bagfile_information"]["topics_with_message_count"]:
+            del topic["topic_metadata"]["type_description_hash"]
+        metadata.write_text(yaml.safe_dump(content))
+    assert main([str(tmp_path / "bag"), str(tmp_path / "out"), "--fault", "duplicate"]) == 0
+    with Reader(tmp_path / "out") as reader:
+        [connection] = [c for c in reader.connections if c.topic == "/wheel"]
+        assert (connection.msgtype, connection.digest) == (WHEEL, digest)
+        assert "float64 angle" in connection.msgdef.data
+        assert [bytes(data) for c, _, data in reader.messages() if c.topic == "/wheel"] == [wheel]
+
+
+def test_what_nobody_defines_is_left_out_and_told(drive, tmp_path, capsys):
+    """A recording in SQLite before Iron has no definitions at all."""
+    bag_with_wheels(tmp_path / "bag", drive, StoragePlugin.SQLITE3)
+    with sqlite3.connect(tmp_path / "bag" / "bag.db3") as storage:
+        storage.execute("DELETE FROM message_definitions")
+    assert main([str(tmp_path / "bag"), str(tmp_path / "out"), "--fault", "duplicate"]) == 0
+    said = capsys.readouterr().out
+    assert "left out, as neither the bag nor ROS defines the type: /wheel (vehicle_msgs/msg/Wheel)" in said
+    assert "1 faults in 2 messages, 2 written" in said
+    assert [m.topic for m in read_messages(tmp_path / "out")] == ["/a/image_rect/compressed"] * 2
+
+
+def test_a_record_that_cannot_be_written_is_told_before_the_bag_is(drive, tmp_path, capsys):
+    bag_with_wheels(tmp_path / "bag", drive, StoragePlugin.MCAP)
+    out = tmp_path / "out"
+    for record in (tmp_path / "missing" / "chaos.json", tmp_path):
+        assert main([str(tmp_path / "bag"), str(out), "--fault", "drop", "--record", str(record)]) == 2
+        assert f"--record {record}: expected a file in a folder that is there" in capsys.readouterr().err
+        assert not out.exists()
+    assert main([str(tmp_path / "bag"), str(out), "--fault", "drop", "--record", "/dev/full"]) == 2
+    assert "chaos: /dev/full: cannot be written: No space left on device" in capsys.readouterr().err
+    assert main([str(tmp_path / "bag"), str(out), "--fault", "drop", "--overwrite", "--record", str(out / "it")]) == 0
+    assert json.loads((out / "it").read_text())["events_by_kind"] == {"drop": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from fsmde_ros.images import encode_jpeg
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_writer import write_bag
-from fsmde_ros.sweep import LidarScan, Sweep, View
+from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
 
 START = 1_600_000_000_000_000_000
 LIDAR_TO_VEHICLE = rigid([1, 0, 0, 0], [0.9, 0, 1.8])
+IMAGE = encode_jpeg(np.full((90, 160, 3), 128, np.uint8))
 
 
 @pytest.fixture
@@ -26,16 +28,17 @@ def small(ring: Rig) -> Rig:
     return ring.resized((90, 160))
 
 
-def write_drive(path: Path, rig: Rig) -> Path:
+def write_drive(path: Path, rig: Rig, first: Mapping[str, EncodedImage] | None = None) -> Path:
+    """Three sweeps of the road; ``first``: other images of the first one."""
     rng = np.random.default_rng(0)
     angle, radius = rng.uniform(-np.pi, np.pi, 2000), rng.uniform(3, 30, 2000)
     road = np.stack([radius * np.cos(angle), radius * np.sin(angle), np.zeros(2000)], axis=-1)
-    image = encode_jpeg(np.full((90, 160, 3), 128, np.uint8))
     sweeps = []
     for i in range(3):
         at = START + i * 83_000_000
         scan = LidarScan(road, at, sensor_to_vehicle=LIDAR_TO_VEHICLE, name="lidar_top")
-        sweeps.append(Sweep(rig, at, {name: View(image, at, np.eye(4)) for name in rig.names}, scan))
+        images = dict.fromkeys(rig.names, IMAGE) | dict(first or {} if i == 0 else {})
+        sweeps.append(Sweep(rig, at, {name: View(image, at, np.eye(4)) for name, image in images.items()}, scan))
     write_bag(path, sweeps)
     return path
 
@@ -61,6 +64,53 @@ def test_the_rig_of_a_bag_alone(small: Rig, tmp_path: Path, capsys: pytest.Captu
     bag = write_drive(tmp_path / "bag", small)
     assert main(["--bag", str(bag), "--output", str(tmp_path)]) == 0
     assert "cam_front_right" in capsys.readouterr().out
+
+
+def test_the_vehicle_frame_of_a_bag_can_be_another(
+    small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_drive(tmp_path / "bag", replace(small, vehicle_frame="chassis"))
+    assert main(["--bag", str(bag), "--output", str(tmp_path)]) == 2
+    assert "is not fixed to the vehicle frame 'base_link'" in capsys.readouterr().err
+    assert main(["--bag", str(bag), "--output", str(tmp_path), "--vehicle-frame", "chassis"]) == 0
+    assert "nothing looks wrong" in capsys.readouterr().out
+    write_rig(small, tmp_path / "rig.yaml")
+    assert main(["--rig", str(tmp_path / "rig.yaml"), "--vehicle-frame", "chassis"]) == 2
+    assert "--vehicle-frame chassis: the rig file has its own" in capsys.readouterr().err
+
+
+def test_a_truncated_image_costs_its_own_view(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bag = write_drive(tmp_path / "bag", small, {"cam_back": EncodedImage(IMAGE.data[:200])})
+    whole = write_drive(tmp_path / "whole", small)
+    assert main(["--bag", str(whole), "--output", str(tmp_path / "whole_pictures")]) == 0
+    capsys.readouterr()
+    assert main(["--bag", str(bag), "--output", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "note: cam_back: its image is left out: the JPEG is truncated" in said
+    assert "cam_front_left 1" in said, "the table"
+    sizes = [cv2.imread(str(folder / "scan.png")).shape for folder in (tmp_path, tmp_path / "whole_pictures")]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_sweep_without_any_image_that_can_be_read(
+    small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_drive(tmp_path / "bag", small, dict.fromkeys(small.names, EncodedImage(b"\xff\xd8")))
+    assert main(["--bag", str(bag), "--output", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"no image of the sweep at {START} ns can be decoded (cam_front: the JPEG is truncated" in said
+    assert "choose another --sweep" in said
+
+
+def test_a_picture_that_cannot_be_written_is_not_announced(
+    small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bag = write_drive(tmp_path / "bag", small)
+    (tmp_path / "scan.png").mkdir()
+    assert main(["--bag", str(bag), "--output", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert f"check_rig: {tmp_path / 'scan.png'}: cannot be written: Is a directory" in said.err
+    assert "picture:" not in said.out
 
 
 def test_a_wrong_rig_ends_with_1_and_says_why(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

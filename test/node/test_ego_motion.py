@@ -8,6 +8,7 @@ from nav_msgs.msg import Odometry
 from std_msgs.msg import Header
 
 from fsmde_ros.errors import RigError
+from fsmde_ros.geometry import rigid
 from fsmde_ros.node.ego_motion import OdometryMotion, TfMotion
 from fsmde_ros.node.messages import stamp_message
 
@@ -82,9 +83,77 @@ def test_a_bag_that_begins_again_is_no_gap_of_its_length(motion):
     assert motion.problem() == ""
 
 
+@pytest.mark.parametrize("hertz", [20, 400, 1000])
+def test_a_late_sweep_has_its_poses_at_any_rate_of_the_odometry(motion, hertz):
+    for k in range(4 * hertz):
+        stamp = START + k * 10**9 // hertz
+        motion.take(odometry(stamp))
+        if k % hertz == 0 and k > 2 * hertz:
+            late = stamp - 1500 * MS
+            assert motion.pose_at(late) is not None
+
+
+def test_odometry_whose_stamps_hardly_advance_does_not_fill_the_memory(motion, monkeypatch):
+    monkeypatch.setattr("fsmde_ros.node.ego_motion.POSES", 100)
+    motion = OdometryMotion(FakeNode(), "/odom", "base_link")
+    for k in range(300):
+        motion.take(odometry(START + k))
+    assert len(motion._track) == 100
+
+
+class MovingTf:
+    """TF whose vehicle moves at 10 m/s along x and turns, known from ``first`` to ``last`` (ms), as a buffer has it."""
+
+    def __init__(self, first, last):
+        self.first, self.last = first, last
+
+    def lookup(self, target, source, stamp_ns=0):
+        ms = (stamp_ns - START) / MS
+        if not self.first <= ms <= self.last:
+            raise RigError(f"TF has no transform from '{source}' to '{target}': extrapolation to {ms} ms")
+        return self.pose(ms)
+
+    def last_ns(self, target, source):
+        return START + self.last * MS
+
+    @staticmethod
+    def pose(ms):
+        return rigid([np.cos(ms / 4000), 0, 0, np.sin(ms / 4000)], [ms / 100, 0, 0])
+
+
+def test_an_image_just_after_the_newest_transform_has_a_pose():
+    motion = TfMotion(MovingTf(0, 1000), "odom", "base_link")
+    for ms in (0, 500, 1000, 1001, 1040, 1100):
+        np.testing.assert_allclose(motion.pose_at(START + ms * MS), MovingTf.pose(ms), atol=1e-9)
+    assert motion.describe() == "TF odom"
+    assert motion.pose_at(START + 1101 * MS) is None
+    assert "extrapolation to 1101" in motion.describe()
+    assert motion.pose_at(START - 1 * MS) is None, "TF keeps no older ones; nothing is guessed back"
+
+
+def test_a_single_transform_gives_no_velocity():
+    motion = TfMotion(MovingTf(1000, 1000), "odom", "base_link")
+    assert motion.pose_at(START + 1010 * MS) is None
+
+
+def test_a_transform_that_comes_between_two_looks_is_taken():
+    tf = MovingTf(0, 1000)
+    looked = tf.lookup
+
+    def late(*arguments):
+        tf.lookup, tf.last = looked, 1020
+        raise RigError("not yet")
+
+    tf.lookup = late
+    np.testing.assert_allclose(TfMotion(tf, "odom", "base_link").pose_at(START + 1010 * MS), MovingTf.pose(1010))
+
+
 def test_a_fixed_frame_that_tf_does_not_have_is_told():
     class NoTf:
         def lookup(self, target, source, stamp_ns):
+            raise RigError("TF has no transform from 'base_link' to 'map'")
+
+        def last_ns(self, target, source):
             raise RigError("TF has no transform from 'base_link' to 'map'")
 
     motion = TfMotion(NoTf(), "map", "base_link")

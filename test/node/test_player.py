@@ -311,7 +311,7 @@ def test_loop_is_ended_by_sigint(bag: Path, listener: Listener, play: Callable[.
         (("no_such_bag",), "no_such_bag: cannot be opened"),
         (("BAG", "--topics", "/cam_top/image"), "no topic /cam_top/image; it has /cam_back/image_rect/compressed"),
         (("BAG", "--wait-for", "/odom"), "--wait-for /odom: not among the topics to play"),
-        (("BAG", "--rate", "0"), "--rate must be above 0, got 0.0"),
+        (("BAG", "--rate", "0"), "--rate must be above 0 and finite, got 0.0"),
     ],
 )
 def test_what_cannot_be_played_is_said(

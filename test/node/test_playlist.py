@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 
@@ -79,6 +80,45 @@ def test_a_part_of_the_bag_keeps_what_is_latched(bag):
         (TOPIC, 500_000_000),
         (TOPIC, 600_000_000),
     ]
+
+
+@pytest.mark.parametrize("duration", [0.65, 1e9, 1e300, float("inf")])
+def test_any_duration_will_do(bag, duration):
+    with open_bag(bag) as opened:
+        entries = list(Playlist(opened, [TOPIC], start_s=0.35, duration_s=duration).entries())
+    assert [e.logged_ns - START for e in entries] == [k * NS // 10 for k in range(4, COUNT)]
+
+
+def test_a_start_beyond_the_end_is_an_error_and_not_an_endless_loop_over_nothing(bag, tmp_path):
+    with open_bag(bag) as opened:
+        for start in (0.91, 1000.0, 1e300, float("inf")):
+            with pytest.raises(
+                SourceError, match=f"it ends before --start {re.escape(f'{start:g}')} s; choose a lower"
+            ):
+                Playlist(opened, start_s=start)
+        with pytest.raises(SourceError, match=r"no message of these topics from 0.35 s on for 0.01 s; choose a lower"):
+            Playlist(opened, [TOPIC], start_s=0.35, duration_s=0.01)
+        assert [e.topic for e in Playlist(opened, ["/map"], start_s=0.5).entries()] == ["/map"], "latched"
+    with Writer(tmp_path / "empty", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection(TOPIC, COMPRESSED, typestore=TYPESTORE)
+    with open_bag(tmp_path / "empty") as opened, pytest.raises(SourceError, match="it has no messages"):
+        Playlist(opened)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--start", "nan"), "--start must be >= 0 and --duration above 0, got nan"),
+        (("--duration", "nan"), "--duration above 0, got 0.0, nan"),
+        (("--start", "-1"), "--start must be >= 0"),
+        (("--rate", "inf"), "--rate must be above 0 and finite, got inf"),
+        (("--start", "1000"), "it ends before --start 1000 s"),
+        (("--remap", "/lft:=/a"), "--remap /lft: no such topic; it has /left/image_rect/compressed, /map, /own"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(bag, given, message, capfd):
+    assert main([str(bag), "--wait-for-subscribers", "0", *given]) == 2
+    assert message in capfd.readouterr().err
 
 
 def test_the_first_stamps(bag):

@@ -95,3 +95,12 @@ def test_an_existing_bag_is_not_overwritten(tmp_path: Path) -> None:
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 2
     assert "exists already; remove it or choose another name" in output
+
+
+def test_a_bag_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = record(tmp_path / "file" / "bag")
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 2
+    assert f"recorder: bag {tmp_path}/file/bag: cannot be written: Not a directory; choose another folder" in output
+    assert "Traceback" not in output

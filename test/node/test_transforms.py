@@ -1,4 +1,4 @@
-"""TF forgets when the clock of the node is set back."""
+"""TF forgets when the clock of the node is set back, and says how far it knows the way."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from rclpy.clock import ROSClock
 from rclpy.clock_type import ClockType
 from rclpy.time import Time
 
+from fsmde_ros.errors import RigError
 from fsmde_ros.node.transforms import TfBuffer
 
 SECOND = 10**9
 
 
 class FakeBuffer:
-    """As that of tf2_ros, which has no wheel: only counts how often it is cleared."""
+    """As that of tf2_ros, which has no wheel: counts how often it is cleared, and knows one frame."""
 
     def __init__(self):
         self.cleared = 0
 
     def clear(self):
         self.cleared += 1
+
+    def get_latest_common_time(self, target, source):
+        if source != "base_link":
+            raise RuntimeError(f'"{source}" passed to lookupTransform argument source_frame does not exist.')
+        return Time(nanoseconds=17)
 
 
 class FakeListener:
@@ -68,3 +74,11 @@ def test_a_bag_that_begins_again_clears_the_buffer_until_it_is_closed():
     tf.close()
     node.tell(50)
     assert tf._buffer.cleared == 1
+
+
+@pytest.mark.usefixtures("tf2")
+def test_the_newest_stamp_between_two_frames():
+    tf = TfBuffer(SimulatedNode(), "set rig_file")
+    assert tf.last_ns("odom", "base_link") == 17
+    with pytest.raises(RigError, match="TF has no transform from 'gps' to 'odom': \"gps\" passed"):
+        tf.last_ns("odom", "gps")
