@@ -1,8 +1,8 @@
 """From depth images, LiDAR scans and sweep reports, in whatever order they come, to one report.
 
-Protocol (SurroundDepth's): the scan nearest in time to a depth image is moved to the pose of the
-vehicle at the image's stamp and projected with the image's own intrinsics; the prediction is
-sampled between its pixels at exactly that place, which is what enlarging it to the original size
+Protocol (SurroundDepth's): the scan nearest in time to a depth image, of several LiDARs that of each, is
+moved to the pose of the vehicle at the image's stamp and projected with the image's own intrinsics; the
+prediction is sampled between its pixels at exactly that place, which is what enlarging it to the original size
 and taking the pixel comes to. Scores are averaged over images, then over cameras (``metrics``).
 """
 
@@ -23,7 +23,7 @@ from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import LidarScan, Sweep, View, lidar_in_view
 
-SCANS_KEPT = 100
+SCANS_KEPT = 100  # of each LiDAR
 IMAGES_WAITING = 60
 POSES_KEPT = 20_000
 
@@ -78,7 +78,7 @@ class ScoredPoints:
 
 @dataclass
 class ReplayScores:
-    """Scores depth images against the scan nearest in time, once that scan must be there.
+    """Scores depth images against the scan nearest in time, of each LiDAR, once these scans must be there.
 
     Attributes:
         ground_z: height of the road in the vehicle frame, metres, for the baseline.
@@ -99,7 +99,7 @@ class ReplayScores:
             "without_pose": 0,
             "pixels_without_prediction": 0,
         }
-        self._scans: deque[LidarScan] = deque(maxlen=SCANS_KEPT)
+        self._scans: dict[str, deque[LidarScan]] = {}
         self._poses = PoseTrack(limit=POSES_KEPT)
         self._newest_pose: int | None = None
         self._waiting: deque[DepthImage] = deque()
@@ -111,10 +111,10 @@ class ReplayScores:
         self._newest_pose = max(stamp_ns, self._newest_pose or stamp_ns)
         self._score_ripe()
 
-    def add_scan(self, stamp_ns: int, points_vehicle: NDArray[np.float64]) -> None:
-        """A LiDAR scan, [N, 3] metres in the vehicle frame at its stamp."""
+    def add_scan(self, stamp_ns: int, points_vehicle: NDArray[np.float64], lidar: str = "lidar") -> None:
+        """A scan of the LiDAR of that name, [N, 3] metres in the vehicle frame at its stamp."""
         self.counts["scans"] += 1
-        self._scans.append(LidarScan(points_vehicle, stamp_ns))
+        self._scans.setdefault(lidar, deque(maxlen=SCANS_KEPT)).append(LidarScan(points_vehicle, stamp_ns))
         self._score_ripe()
 
     def add_depth(self, image: DepthImage) -> None:
@@ -130,7 +130,8 @@ class ReplayScores:
     def _score_ripe(self) -> None:
         """Score the images whose scan and whose poses must be there by now, and those that waited too long.
 
-        Of a drive that has no poses every image waits so long: the first pose may only be late.
+        Of a drive that has no poses every image waits so long, and of one whose second LiDAR went silent: they may only
+        be late.
         """
         while self._waiting and (self._is_ripe(self._waiting[0].stamp_ns) or len(self._waiting) > IMAGES_WAITING):
             self._score(self._waiting.popleft())
@@ -138,17 +139,18 @@ class ReplayScores:
     def _is_ripe(self, stamp_ns: int) -> bool:
         if self._newest_pose is None or not self._scans:
             return False
-        known_until = min(max(scan.stamp_ns for scan in self._scans), self._newest_pose)
+        newest = (max(scan.stamp_ns for scan in scans) for scans in self._scans.values())
+        known_until = min(*newest, self._newest_pose)
         return stamp_ns <= known_until - round(self.config.tolerance_s * 1e9)
 
     def _score(self, image: DepthImage) -> None:
         self.counts["images"] += 1
-        scan = self._nearest_scan(image.stamp_ns)
-        if scan is None:
+        scans = self._nearest_scans(image.stamp_ns)
+        if not scans:
             self.counts["without_scan"] += 1
             return
         config, name = self.config, image.camera.name
-        pixels, truth = self._project(scan, image)
+        pixels, truth = self._project(scans, image)
         valid = (truth >= config.min_depth) & (truth <= config.max_depth)
         pixels, truth = pixels[valid], truth[valid]
         predicted = sample_bilinear(image.depth, pixels)
@@ -168,22 +170,23 @@ class ReplayScores:
             scale = median_scale(np.clip(predicted[~missing], *limits), truth[~missing])
             self.median.add(name, score_depth(predicted * scale, truth, *limits))
 
-    def _nearest_scan(self, stamp_ns: int) -> LidarScan | None:
-        nearest = min(self._scans, key=lambda scan: abs(scan.stamp_ns - stamp_ns), default=None)
-        if nearest is None or abs(nearest.stamp_ns - stamp_ns) > self.config.tolerance_s * 1e9:
-            return None
-        return nearest
+    def _nearest_scans(self, stamp_ns: int) -> list[LidarScan]:
+        """Of each LiDAR the scan nearest in time, where one is near enough."""
+        nearest = [min(scans, key=lambda scan: abs(scan.stamp_ns - stamp_ns)) for scans in self._scans.values()]
+        return [scan for scan in nearest if abs(scan.stamp_ns - stamp_ns) <= self.config.tolerance_s * 1e9]
 
-    def _project(self, scan: LidarScan, image: DepthImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        pose_of_image, pose_of_scan = self._poses.at(image.stamp_ns), self._poses.at(scan.stamp_ns)
-        if pose_of_image is None or pose_of_scan is None:
+    def _project(
+        self, scans: Sequence[LidarScan], image: DepthImage
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Pixels [N, 2] and depth [N] of the points of all scans, each moved to the image's stamp by itself."""
+        pose_of_image = self._poses.at(image.stamp_ns)
+        moved = [replace(scan, vehicle_to_map=self._poses.at(scan.stamp_ns)) for scan in scans]
+        if pose_of_image is None or any(scan.vehicle_to_map is None for scan in moved):
             self.counts["without_pose"] += 1
-        name = image.camera.name
-        view = View(np.zeros((0, 0, 3), np.uint8), image.stamp_ns, pose_of_image)
-        moved = replace(scan, vehicle_to_map=pose_of_scan)
-        return lidar_in_view(
-            Sweep(Rig((image.camera,)), image.stamp_ns, {name: view}, moved), name, self.config.min_depth
-        )
+        rig, name = Rig((image.camera,)), image.camera.name
+        views = {name: View(np.zeros((0, 0, 3), np.uint8), image.stamp_ns, pose_of_image)}
+        found = [lidar_in_view(Sweep(rig, image.stamp_ns, views, scan), name, self.config.min_depth) for scan in moved]
+        return np.concatenate([pixels for pixels, _ in found]), np.concatenate([depth for _, depth in found])
 
 
 @dataclass(frozen=True)
@@ -281,6 +284,12 @@ def format_report(report: Mapping[str, Any]) -> str:
         f"{_number(sweeps['lost'], 0)} lost; {_number(report['rate_hz'], 1)} Hz; latency ms "
         + ", ".join(f"{name} {_number(latency[name], 0)}" for name in ("p50", "p95", "p99"))
     )
+    without_pose, images = report["protocol"]["without_pose"], report["protocol"]["images"]
+    if without_pose:
+        lines.append(
+            f"of {without_pose} of {images} images the LiDAR's points were not moved to the image's stamp: no pose of "
+            "the vehicle there; play its odometry (--odom-topic)"
+        )
     return "\n".join(lines)
 
 

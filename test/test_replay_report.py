@@ -92,6 +92,50 @@ def test_the_scan_moves_with_the_vehicle(rig: Rig) -> None:
     assert scores.counts["without_pose"] == 0
 
 
+def test_every_lidar_has_its_own_nearest_scan(rig: Rig) -> None:
+    """That of the LiDAR at the back is nearer in time, and sees nothing of what is in front."""
+    scores = ReplayScores()
+    for stamp in range(0, 1000, 50):
+        scores.add_pose(stamp * MS, rigid([1, 0, 0, 0], [stamp / 100, 0, 0]))  # 10 m/s
+    for stamp in range(100, 900, 100):
+        scores.add_scan(stamp * MS, wall(10.0, 40), "front")
+        scores.add_scan((stamp + 5) * MS, wall(10.0, 30) * [-1, -1, 1], "back")
+        for name, depth in (("front", 10 - 0.04), ("back", 12 - 0.01)):  # each is moved from its own stamp
+            scores.add_depth(image(rig, depth, (stamp + 4) * MS, name))
+    scores.finish()
+    assert scores.counts["without_scan"] == scores.counts["without_pose"] == 0
+    views = build_report(scores, [], {})["views"]
+    assert (views["front"]["n"], views["back"]["n"]) == (8 * 40, 8 * 30)
+    assert views["front"]["abs_rel"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_lidar_that_went_silent_holds_no_image_back_for_ever(rig: Rig) -> None:
+    scores = ReplayScores()
+    scores.add_scan(0, wall(10.0), "back")
+    for i in range(100):
+        scores.add_pose(i * 100 * MS, np.eye(4))
+        scores.add_scan(i * 100 * MS, wall(10.0), "front")
+        scores.add_depth(image(rig, 10.0, i * 100 * MS))
+    assert scores.counts["images"] == 40
+    scores.finish()
+    assert scores.counts["without_scan"] == 0
+    assert scores.metric.overall().n == 101 * 50  # both LiDARs of the first
+
+
+def test_what_was_not_moved_for_want_of_poses_is_told(rig: Rig) -> None:
+    def said(with_poses: bool) -> str:
+        scores = ReplayScores()
+        for stamp in (0, 100 * MS) if with_poses else ():
+            scores.add_pose(stamp, np.eye(4))
+        scores.add_scan(0, wall(10.0))
+        scores.add_depth(image(rig, 10.0, 40 * MS))
+        scores.finish()
+        return format_report(build_report(scores, [], {}))
+
+    assert "of 1 of 1 images the LiDAR's points were not moved to the image's stamp: no pose" in said(False)
+    assert "pose" not in said(True)
+
+
 def test_an_image_waits_for_the_poses_that_are_behind(rig: Rig) -> None:
     scores = ReplayScores()
     scores.add_pose(-200 * MS, rigid([1, 0, 0, 0], [-3, 0, 0]))

@@ -9,6 +9,7 @@ on where it was; runs that are done are not repeated. After each arm the table a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -83,8 +84,8 @@ class AblationConfig:
     base: DistillConfig = field(default_factory=DistillConfig)  # its seed, work and output are set by run
     arms: tuple[str, ...] = tuple(ARMS)
     seeds: tuple[int, ...] = (0, 1, 2)
-    # What the arms are compared on, where base.val_data is the town. Not base.val: there every run chooses how its bins
-    # are averaged.
+    # What the arms are compared on, whatever base.val_data is: only the town knows the depth of every pixel. Not
+    # base.val: there every run chooses how its bins are averaged.
     scored: TownData = field(
         default_factory=lambda: TownData(drives=16, sweeps_per_drive=2, first_seed=2_500_000, held_out=True)
     )
@@ -146,17 +147,23 @@ def run(config: AblationConfig, name: str, seed: int) -> RunScore:
     chosen = replace(ARMS[name].change(config.base), seed=seed)
     folder = config.work / f"{name}-{seed}-{config_hash(chosen)[:12]}"  # other settings never continue this run
     chosen = replace(chosen, work=folder, output=folder / "student.safetensors")
-    score_file = folder / "score.json"
+    shown = replace(chosen, val=replace(config.scored, size=chosen.input_size), val_data="town")
+    score_file = folder / f"score-{_hash_of_scored(shown)}.json"  # scored on other drives, a run has another score
     if not score_file.exists():
         print(f"arm {name}, seed {seed}: {folder}", file=sys.stderr)
         if not chosen.output.exists():
             distill(chosen)
-        scored = replace(config.scored, size=chosen.input_size)
-        loaders = Loaders(replace(chosen, val=scored), with_training=False)
+        loaders = Loaders(shown, with_training=False)
         loaders.fill(tell=False)
         score = score_checkpoint(chosen.output, loaders.validation.files)
         write(score_file, json.dumps(asdict(score)) + "\n")
     return RunScore(**json.loads(score_file.read_text()))
+
+
+def _hash_of_scored(shown: DistillConfig) -> str:
+    """Twelve digits for the drives that a run with these settings is scored on."""
+    described = {"scored": asdict(shown.val), "val_data": shown.val_data}
+    return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def score_checkpoint(checkpoint: Path, files: Sequence[Path]) -> RunScore:
@@ -237,7 +244,7 @@ def render_table(
         "against the true depth of every pixel, shape AbsRel the same after the best scale and shift in disparity of "
         "each image, stripes as defined in `training/stripes.py` (height of the ripple in step with the scan lines, in "
         "log depth). Power: how the bins are averaged, 1 in metres, 0 in log depth; each run chose it at its end, by "
-        "AbsRel + RMSE log on its validation sweeps.",
+        "AbsRel + RMSE log - δ1 on its validation sweeps.",
         "",
         "| arm | | AbsRel | against LiDAR only | δ1 | median image | dense AbsRel | shape AbsRel | stripes | power |",
         "|---|---|---|---|---|---|---|---|---|---|",

@@ -19,7 +19,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,8 +119,8 @@ def calibrate(
     """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
 
     ``output``: the same student with the fit is written there. ``power``: ``expectation_power`` of the student from
-    now on, or "best"; none leaves it. Raises CheckpointError, BackendError, ConfigError
-    or SourceError for what cannot be used.
+    now on, or "best"; none leaves it. With another power the depth is another, and the card's metrics go. Raises
+    CheckpointError, BackendError, ConfigError or SourceError for what cannot be used.
     """
     student, card = load_checkpoint(checkpoint)
     report: dict[str, Any] = {"weights_sha256": card.weights_sha256}
@@ -128,8 +128,9 @@ def calibrate(
         scores = score_powers(student, batches_of(fit, card.input_size))
         report["powers"] = {f"{tried:g}": asdict(score) for tried, score in scores.items()}
         power = best_power(scores)
-    if power is not None:
+    if power is not None and power != student.config.expectation_power:
         student = with_config(student, expectation_power=power)
+        card = replace(card, metrics={})
     report["power"] = student.config.expectation_power
     estimator = Estimator(build_backend("torch", student, device, card.input_size), card)
     published = SigmaPower(*student.config.stddev_power)
@@ -137,7 +138,10 @@ def calibrate(
     sigma = fit_power(error, published.undo(stddev))
     report |= asdict(sigma)
     report["expected"] = {f"{k:g}": expected_inside(k) for k in KS}
-    for kind, (e, s) in {"fit": (error, stddev), "check": errors_of(estimator, [check])}.items():
+    checked = errors_of(estimator, [check])
+    if not len(checked[0]):
+        raise SourceError(f"{check}: has no LiDAR point in any view to check the fit on; give --check another drive")
+    for kind, (e, s) in {"fit": (error, stddev), "check": checked}.items():
         after = sigma(published.undo(s))
         report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, after)}
     if output is not None:

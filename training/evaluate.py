@@ -86,7 +86,6 @@ def evaluate(
     book, digest = PictureBook(pictures, len(data.sweeps), limits), DataHash()
     skipped: list[str] = []
     for index, sweep in enumerate(tqdm(data.sweeps, desc="evaluating", unit="sweep")):
-        digest.add(sweep)
         try:
             prepared = estimator.prepare(sweep)
         except ImageError as error:
@@ -95,13 +94,11 @@ def evaluate(
         told = replace(prepared, rig=mounting_error.told(prepared.rig))
         estimate = replace(estimator.infer(told), rig=prepared.rig)
         said = None if teacher is None else teacher_disparity(teacher.network, prepared)
-        book.add(index, prepared, estimate, tally.add(sweep, estimate, said))
-    if not tally.images:
-        reason = (
-            skipped[0] if skipped else f"no LiDAR point between {limits.min:g} and {limits.max:g} m fell into a view"
-        )
-        raise SourceError(f"{data.name}: nothing could be scored: {reason}; give a drive with images and LiDAR")
-    figures = tally.report()
+        points = tally.add(sweep, estimate, said)
+        book.add(index, prepared, estimate, points)
+        if points:
+            digest.add(sweep)
+    figures = _figures(tally, data, skipped)
     name = without_folders(str(data.name))
     report = {
         "format": FORMAT,
@@ -117,6 +114,21 @@ def evaluate(
         network = teacher.network
         report["made"]["teacher"] = {"name": teacher.name, "kind": network.kind, "identity": network.identity}
     return Evaluation(report, book.chosen())
+
+
+def _figures(tally: Tally, data: DataSource, skipped: Sequence[str]) -> dict[str, Any]:
+    """The figures of a tally; raises SourceError where there are none."""
+    if not tally.images:
+        low, high = tally.limits.min, tally.limits.max
+        reason = skipped[0] if skipped else f"no LiDAR point between {low:g} and {high:g} m fell into a view"
+        raise SourceError(f"{data.name}: nothing could be scored: {reason}; give a drive with images and LiDAR")
+    figures = tally.report()
+    if not figures["rows"]["metric"]["overall"]["n"]:
+        raise SourceError(
+            f"{data.name}: nothing could be scored: the depth has no value (NaN) at any LiDAR point; try another "
+            "backend or device, or check the checkpoint"
+        )
+    return figures
 
 
 def teacher_disparity(teacher: Teacher, prepared: PreparedSweep) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ConfigError, FsmdeError
 from training.data_source import open_data
 from training.evaluate import Evaluation, evaluate, write_report
+from training.evaluation.confidence import COVERAGE
 from training.evaluation.page import COLUMNS, format_number
 from training.evaluation.pictures import draw_sweep
 
@@ -33,7 +34,7 @@ HELD_OUT_SEED = "7"  # training draws its drives from seed 1,000,000 on
 PICTURE_WIDTH = 640  # pixels
 REAL = ("nuscenes", "ddad")
 KEPT = ("verdict", "made", "sweeps", "images", "missing_views", "skipped_sweeps", "range_m", "interval_of", "rows")
-KEPT_TOO = ("view_disagreement", "sigma")
+KEPT_TOO = ("view_disagreement", "sigma", "sweeps_without_lidar", "images_without_pose")
 
 
 def make_scorecard(checkpoint: Path, drives: Mapping[str, str], docs: Path, out: Path, device: str = "auto") -> None:
@@ -97,7 +98,9 @@ def render_scorecard(cards: Mapping[str, Any], looks: Sequence[Mapping[str, str]
         keep_trailing_newline=True,
     )
     environment.filters["number"] = format_number
-    return environment.get_template("scorecard.md.j2").render(cards=cards, looks=looks, columns=COLUMNS)
+    return environment.get_template("scorecard.md.j2").render(
+        cards=cards, looks=looks, columns=COLUMNS, coverage=COVERAGE
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections import OrderedDict
@@ -27,7 +28,7 @@ from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from fsmde_ros.cloud_layout import cloud_columns, points_of
-from fsmde_ros.errors import FsmdeError, ImageError, SourceError
+from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
 from fsmde_ros.geometry import transform
 from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.connections import Connections
@@ -98,7 +99,7 @@ class Evaluator:
         for name in placement.cameras:
             self._listen_to_camera(name)
         self._sensors = [
-            *(SensorSubscription(node, PointCloud2, topic, self._take_cloud, KEPT) for topic in self._lidar_topics),
+            *(self._listen_to_lidar(topic) for topic in self._lidar_topics),
             SensorSubscription(node, Odometry, options.odom_topic, self._take_pose, KEPT),
         ]
         self._listen_to_node(DiagnosticArray, options.sweep_topic, self._take_sweep)
@@ -117,6 +118,14 @@ class Evaluator:
         self._listen_to_node(Image, f"{name}/depth/image_rect", take_depth)
         self._node.create_subscription(CameraInfo, f"{name}/depth/camera_info", take_info, QUEUE)
         SensorSubscription(self._node, CameraInfo, f"{name}/camera_info", count_frame, KEPT)
+
+    def _listen_to_lidar(self, topic: str) -> SensorSubscription:
+        """Scans are told apart by topic and frame: a driver may give several LiDARs one topic, or one frame."""
+
+        def take_cloud(message: PointCloud2) -> None:
+            self._take_cloud(topic, message)
+
+        return SensorSubscription(self._node, PointCloud2, topic, take_cloud, KEPT)
 
     def _listen_to_node(self, kind: type, topic: str, take: Callable[[Any], None]) -> None:
         self._node.create_subscription(kind, topic, take, QUEUE, event_callbacks=self.connections.events(topic))
@@ -144,7 +153,7 @@ class Evaluator:
         self.scores.add_depth(DepthImage(camera, stamp, depth))
         self._errors.publish()
 
-    def _take_cloud(self, message: PointCloud2) -> None:
+    def _take_cloud(self, topic: str, message: PointCloud2) -> None:
         self.messages += 1
         try:
             lidar_to_vehicle = self._placement.lidar_to_vehicle(message.header.frame_id)
@@ -152,7 +161,8 @@ class Evaluator:
         except FsmdeError as error:
             self._complain(f"LiDAR: {error}")
             return
-        self.scores.add_scan(stamp_ns(message.header.stamp), transform(lidar_to_vehicle, points))
+        lidar = f"{topic} {message.header.frame_id}"
+        self.scores.add_scan(stamp_ns(message.header.stamp), transform(lidar_to_vehicle, points), lidar)
         self._errors.publish()
 
     def _take_pose(self, message: Odometry) -> None:
@@ -199,17 +209,21 @@ class Evaluator:
 
 
 def _milliseconds(text: str) -> float | None:
-    """A time of a report; None where it is none, as anybody may publish on the topic."""
+    """A time of a report; None where it is none or not finite, as anybody may publish on the topic."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if math.isfinite(value) else None
 
 
 def cloud_points(message: PointCloud2) -> NDArray[np.float64]:
-    """Finite points [N, 3] of a cloud, in its frame, metres. Raises SourceError for a malformed one."""
+    """Returns [N, 3] of a cloud, in its frame, metres. Raises SourceError for a malformed one.
+
+    Some drivers write NaN where a beam came back from nothing, others zeros.
+    """
     points = points_of(cloud_columns(message))
-    return points[np.isfinite(points).all(axis=-1)]
+    return points[np.isfinite(points).all(axis=-1) & points.any(axis=-1)]
 
 
 def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> int:
@@ -232,10 +246,15 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
             try_shutdown()
     report = build_report(evaluator.scores, evaluator.reports, evaluator.frames_in)
     report |= about
+    print(format_report(report), flush=True)  # first: what was measured is not lost with a file that cannot be written
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
-    print(format_report(report), flush=True)
+        try:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+        except OSError as error:
+            raise ConfigError(
+                f"--out {options.out}: cannot be written ({error.strerror}); give another file"
+            ) from error
     if not report["overall"]["n"]:
         reason = "".join(f"; {text}" for text in evaluator.unheard())
         print(f"evaluate_replay: nothing to compare: {report['protocol']}{reason}", file=sys.stderr)
@@ -273,7 +292,7 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status: 0 measured, 1 nothing to compare, 2 cannot start."""
+    """Entry point. Exit status: 0 measured, 1 nothing to compare, 2 cannot start, or cannot write the report."""
     arguments, ros_arguments = split_ros_arguments(sys.argv[1:] if argv is None else argv)
     try:
         return evaluate(parse_arguments(arguments), ros_arguments)

@@ -23,7 +23,7 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 
 from fsmde_ros.cloud_layout import pack_cloud
 from fsmde_ros.geometry import invert, rigid, transform
-from fsmde_ros.node.evaluator_node import cloud_points
+from fsmde_ros.node.evaluator_node import _milliseconds, cloud_points
 from fsmde_ros.replay_settings import own_domain
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import write_rig
@@ -50,8 +50,15 @@ def cloud(points: np.ndarray, frame: str) -> PointCloud2:
 
 
 def test_points_without_a_return_are_left_out() -> None:
-    points = np.array([[1.0, 2, 3], [np.nan, 0, 0], [4, 5, 6]])
-    np.testing.assert_array_equal(cloud_points(cloud(points, "lidar_top")), points[[0, 2]])
+    points = np.array([[1.0, 2, 3], [np.nan, 0, 0], [4, 5, 6], [0, 0, 0], [0, 0, -1]])
+    np.testing.assert_array_equal(cloud_points(cloud(points, "lidar_top")), points[[0, 2, 4]])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("41.5", 41.5), ("soon", None), ("nan", None), ("inf", None), ("-inf", None), ("", None)]
+)
+def test_only_a_finite_time_is_one(text: str, expected: float | None) -> None:
+    assert _milliseconds(text) == expected
 
 
 @pytest.fixture
@@ -213,6 +220,37 @@ def test_a_drive_with_known_errors(node: Node, rig_file: Path, tmp_path: Path, e
     assert report["machine"]["cores"] >= 1
     assert "connected to the node: depth of cam_front" in output
     assert "cam_front" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.ros
+def test_two_lidars_are_both_compared_and_the_table_is_not_lost_with_its_file(node: Node, tmp_path: Path) -> None:
+    intrinsics = [[100.0, 0, 55.5], [0, 100.0, 31.5], [0, 0, 1]]
+    rig = Rig((Camera("cam_front", (64, 112), intrinsics, CAMERA_TO_VEHICLE),))
+    write_rig(rig, tmp_path / "rig.yaml", {"lidar_rear": np.eye(4), "lidar_top": LIDAR_TO_VEHICLE})
+    (tmp_path / "file").touch()
+    process = evaluate("--rig", tmp_path / "rig.yaml", "--out", tmp_path / "file" / "report.json")
+    try:
+        drive = Drive(node)
+        rear = node.create_publisher(PointCloud2, "/lidar_rear", 10)
+        drive.wait_for_listener(process)
+        while not rear.get_subscription_count():
+            time.sleep(0.02)
+        for index in range(3):
+            behind = cloud(np.array([[-9.0, 0.0, 1.5], [-9.0, 1.0, 1.5]]), "lidar_rear")
+            behind.header.stamp = Time(nanoseconds=START + index * NS // 10).to_msg()
+            drive.step(index, depth=12.0, wall=10.0)
+            rear.publish(behind)
+        drive.wait_for_delivery()
+        assert rear.wait_for_all_acked(Duration(seconds=60))
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 2
+    [front] = [line for line in output.splitlines() if line.startswith("cam_front ")]
+    assert front.split()[-1] == "120"
+    assert "report.json: cannot be written (" in output
     assert "Traceback" not in output
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from fsmde_ros.errors import ConfigError
-from training.ablate import ARMS, TEACHER_TERMS, AblationConfig, RunScore, main, read_command_line, score_shape, summary
+from training.ablate import (
+    ARMS,
+    TEACHER_TERMS,
+    AblationConfig,
+    RunScore,
+    ablate,
+    main,
+    read_command_line,
+    score_shape,
+    summary,
+)
 from training.batch import Sample
 from training.configuration import DistillConfig
+from training.datasets import TownData
 from training.sample_file import save_sample
 from training.teachers.teacher import TeacherSettings
 
@@ -67,6 +79,39 @@ def test_mean_and_spread_by_hand() -> None:
     assert row["seeds"] == [4, 5]
     assert row["expectation_power_mean"] == pytest.approx(0.75)
     assert summary(scores[:1], AblationConfig(seeds=(4,)))["abs_rel_std"] is None
+
+
+def test_other_drives_to_score_on_are_scored_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is the same, and not repeated; always the town is scored on, whatever the runs validate with."""
+    trained: list[Path] = []
+
+    def distil(config: DistillConfig) -> None:
+        trained.append(config.output)
+        config.output.parent.mkdir(parents=True)
+        config.output.touch()
+
+    class LoadersOfNames:
+        def __init__(self, config: DistillConfig, with_training: bool) -> None:
+            assert config.val_data == "town"
+            self.validation = SimpleNamespace(files=[config.val])
+
+        def fill(self, tell: bool) -> None:
+            pass
+
+    def score(checkpoint: Path, files: list[TownData]) -> RunScore:
+        return RunScore(float(files[0].first_seed), 0.5, 0.1, 0.1, 0.1, None, 1.0)
+
+    monkeypatch.setattr("training.ablate.distill", distil)
+    monkeypatch.setattr("training.ablate.Loaders", LoadersOfNames)
+    monkeypatch.setattr("training.ablate.score_checkpoint", score)
+    places = {"work": tmp_path / "work", "results": tmp_path / "r.json", "table": tmp_path / "t.md"}
+    first = AblationConfig(DistillConfig(val_data="bag:/data/drive"), ("supervised",), (0,), **places)
+    second = replace(first, scored=replace(first.scored, first_seed=9_000_000))
+    for config in (first, second, first):
+        [row] = ablate(config).values()
+        assert row["abs_rel_mean"] == config.scored.first_seed
+    assert len(trained) == 1
+    assert "by AbsRel + RMSE log - δ1 on its validation sweeps" in (tmp_path / "t.md").read_text()
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("ablation*.yaml")), ids=lambda path: path.stem)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import SourceError
-from training.calibrate import MIN_POINTS, SigmaPower, fit_power, main, shares_inside
+from training.calibrate import MIN_POINTS, SigmaPower, calibrate, fit_power, main, shares_inside
 
 
 @pytest.mark.parametrize(("scale", "exponent"), [(0.3, 1.0), (0.2, 1.4), (2.0, 0.8)])
@@ -68,10 +69,38 @@ def test_the_command_tells_the_shares_and_writes_the_calibrated_student(
     assert card.student.stddev_power == after.config.stddev_power == (report["scale"], report["exponent"])
     assert before.config.expectation_power < 1
     assert after.config.expectation_power == report["power"]
-    errors = {power: score["abs_rel"] + score["rmse_log"] for power, score in report["powers"].items()}
+    errors = {power: score["abs_rel"] + score["rmse_log"] - score["d1"] for power, score in report["powers"].items()}
     assert float(min(errors, key=errors.__getitem__)) == report["power"]
     for name, weight in before.state_dict().items():
         assert torch.equal(weight, after.state_dict()[name]), name
+
+
+def _checkpoint_with_metrics(folder: Path) -> Path:
+    student, card = load_checkpoint(default_checkpoint())
+    save_checkpoint(folder / "given.safetensors", student, replace(card, metrics={"held_out_town/abs_rel": 0.1}))
+    return folder / "given.safetensors"
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_metrics_of_another_power_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: bool) -> None:
+    rng = np.random.default_rng(3)
+    monkeypatch.setattr("training.calibrate.errors_of", lambda *_: (rng.normal(0, 1, 2000), rng.uniform(1, 2, 2000)))
+    given = _checkpoint_with_metrics(tmp_path)
+    power = load_checkpoint(given)[1].student.expectation_power
+    calibrate(given, ["a"], "b", "cpu", tmp_path / "out.safetensors", power=1.0 if changes else power)
+    card = load_checkpoint(tmp_path / "out.safetensors")[1]
+    assert power < 1
+    assert card.metrics == ({} if changes else {"held_out_town/abs_rel": 0.1})
+
+
+def test_a_drive_to_check_on_without_points_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = {"a": np.random.default_rng(3).normal(0, 1, 2000), "bag:dark": np.zeros(0)}
+    monkeypatch.setattr("training.calibrate.errors_of", lambda _, names: (errors[names[0]], errors[names[0]] ** 2 + 1))
+    with pytest.raises(SourceError, match=r"bag:dark: has no LiDAR point in any view .* give --check another drive"):
+        calibrate(default_checkpoint(), ["a"], "bag:dark", "cpu", tmp_path / "out.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_mistake_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,9 @@ def test_the_verdict_says_who_is_better(student: tuple[float, float], words: str
         }
         for name, (abs_rel, d1) in (("metric", student), ("ground_plane", (0.3, 0.5)))
     }
-    said = verdict({"rows": rows, "sweeps": 1}, "town:7")
+    counts = {"sweeps": 1, "images": 6, "sweeps_without_lidar": 0, "images_without_pose": 0}
+    said = verdict({"rows": rows, **counts}, "town:7")
     assert words in said
     assert f"({student[0] - 0.01:.3f} to {student[0] + 0.01:.3f})" in said
     assert "on 1 sweep of town:7" in said
+    assert said.count(". ") == 0

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import pytest
 
+from training.evaluation.confidence import COVERAGE
 from training.scorecard import ROOT, drives_of, log_look, main, render_scorecard
 
 TOWN = "7,seconds=0.5,rate=2,size=48x80"
@@ -41,6 +42,33 @@ def test_the_card_has_rows_cameras_ranges_and_the_baseline(folder: Path) -> None
     for line in text.splitlines():
         if line.startswith("|"):
             assert line.endswith("|"), line
+
+
+def test_the_card_tells_what_each_student_was_trained_on_and_what_was_left_out(folder: Path) -> None:
+    card = card_of(folder / "docs")
+    assert "town alone" not in render_scorecard(card, [])
+    town = card["checkpoints"]["small"]["drives"]["town"]
+    assert (town["sweeps_without_lidar"], town["images_without_pose"]) == (0, 0)
+    town["made"]["checkpoint"]["training_data"] = "28130 sweeps of nuscenes:train"
+    town |= {"skipped_sweeps": 500, "missing_views": {"cam_front": 3000}, "sweeps_without_lidar": 70}
+    town |= {"images_without_pose": 40}
+    text = render_scorecard(card, [])
+    assert "trained on: 28130 sweeps of nuscenes:train.\n" in text
+    assert (
+        "Left out: 500 sweeps without a readable image, 70 without LiDAR points; missing views: cam_front 3000.\n"
+    ) in text
+    assert "Of 40 images the LiDAR's points were not moved" in text
+    assert COVERAGE in text
+
+
+def test_figures_of_an_earlier_version_are_still_shown(folder: Path) -> None:
+    card = card_of(folder / "docs")
+    town = card["checkpoints"]["small"]["drives"]["town"]
+    del town["sweeps_without_lidar"], town["images_without_pose"]
+    town["interval_of"]["unit"] = "images"
+    text = render_scorecard(card, [])
+    assert "Left out: 0 sweeps without a readable image; missing views: none.\n" in text
+    assert "intervals over images, of an earlier version and too narrow.\n" in text
 
 
 def test_pictures_of_the_town_stand_in_the_card_and_are_small(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fsmde_ros.metrics import align_affine, median_scale
 from training.evaluation.points import DepthRange, ImagePoints
-from training.teachers.alignment import align_to_lidar
+from training.teachers.alignment import align_to_lidar, teacher_depth
 
 Array = NDArray[np.float64]
 
@@ -31,17 +32,20 @@ def rows_of_sweep(
 ) -> dict[str, list[Array]]:
     """Depth [N] in metres of each image, by row of ``ROWS``; the teacher's rows where the points have one.
 
-    Predictions are clamped to the range before anything is fitted to them; where there is none (NaN) there
-    is none in any row.
+    Predictions are scaled by their median first and clamped to the range then, as SurroundDepth does: clamped first,
+    what is 1.6 times too far everywhere would not be right when scaled. What is out of range (+inf) stays so. In
+    disparity clamped predictions are fitted. Where there is none (NaN) there is none in any row.
     """
-    predicted = [np.clip(image.predicted, limits.min, limits.max) for image in images]
+    predicted = [image.predicted for image in images]
+    clamped = [np.clip(p, limits.min, limits.max) for p in predicted]
     truth = [image.truth for image in images]
-    sweep_scale = _median_scale(np.concatenate(predicted), np.concatenate(truth)) if images else 1.0
+    scales = [_median_scale(p, g, limits) for p, g in zip(predicted, truth, strict=True)]
+    sweep_scale = _median_scale(np.concatenate(predicted), np.concatenate(truth), limits) if images else 1.0
     rows = {
-        "metric": predicted,
-        "median": [p * _median_scale(p, g) for p, g in zip(predicted, truth, strict=True)],
-        "median_sweep": [p * sweep_scale for p in predicted],
-        "affine": [fit_disparity(1.0 / p, g) for p, g in zip(predicted, truth, strict=True)],
+        "metric": clamped,
+        "median": [np.clip(p * s, limits.min, limits.max) for p, s in zip(predicted, scales, strict=True)],
+        "median_sweep": [np.clip(p * sweep_scale, limits.min, limits.max) for p in predicted],
+        "affine": [fit_disparity(1.0 / p, g) for p, g in zip(clamped, truth, strict=True)],
         "ground_plane": [image.ground_plane for image in images],
     }
     disparities = [image.teacher for image in images if image.teacher is not None]
@@ -65,8 +69,9 @@ def fit_disparity(disparity: Array, truth: Array) -> Array:
 def _fit_sweep(disparities: list[Array], truth: list[Array]) -> list[Array]:
     """Depth [N] of each image by the alignment that training uses; NaN where no fit is possible."""
     x, y = (torch.from_numpy(np.concatenate(values))[None, None, None] for values in (disparities, truth))
-    scale, shift = (float(value) for value in align_to_lidar(x, y))
-    return [_depth_of(scale * d + shift) for d in disparities]
+    depth, _ = teacher_depth(x, *align_to_lidar(x, y), max_depth=math.inf)
+    together: Array = depth[0, 0, 0].double().numpy()
+    return np.split(together, np.cumsum([len(d) for d in disparities])[:-1])
 
 
 def _depth_of(disparity: Array) -> Array:
@@ -75,6 +80,7 @@ def _depth_of(disparity: Array) -> Array:
     return np.where(np.isnan(disparity), np.nan, np.where(disparity > 0, 1.0 / safe, np.inf))
 
 
-def _median_scale(predicted: Array, truth: Array) -> float:
+def _median_scale(predicted: Array, truth: Array, limits: DepthRange) -> float:
     known = ~np.isnan(predicted)
-    return median_scale(predicted[known], truth[known]) if known.any() else float("nan")
+    bounded = np.where(np.isposinf(predicted), limits.max, predicted)  # half of an image may be out of range
+    return median_scale(bounded[known], truth[known]) if known.any() else float("nan")

@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from training.evaluation.alignment import ROWS
+from training.evaluation.confidence import COVERAGE
 from training.evaluation.figures import (
     data_uri,
     figure_cameras,
@@ -51,6 +52,7 @@ def render_page(report: Mapping[str, Any], pictures: Sequence[tuple[str, SweepPi
         made=report["made"],
         descriptions=ROWS,
         columns=COLUMNS,
+        coverage=COVERAGE,
         figures=figures,
         legend=data_uri(png_of_figure(figure_legend(max_depth))),
         pictures=[(title, data_uri(png_of_picture(draw_sweep(p, max_depth))), p.abs_rel) for title, p in pictures],

@@ -34,7 +34,7 @@ class SweepPicture:
         images: [V, H, W, 3] RGB.
         depth: [V, H, W] metres, +inf = out of range.
         points: what the LiDAR says, of the views that have any.
-        abs_rel: mean over the images.
+        abs_rel: mean over the images; none where the depth has no value at any point.
     """
 
     index: int
@@ -42,7 +42,7 @@ class SweepPicture:
     images: Picture
     depth: NDArray[np.float32]
     points: tuple[ImagePoints, ...]
-    abs_rel: float
+    abs_rel: float | None
 
 
 class PictureBook:
@@ -54,20 +54,24 @@ class PictureBook:
         self._wanted = set(np.linspace(0, sweeps - 1, count + 2).round().astype(int)[1:-1].tolist())
         self._kept: dict[int, SweepPicture] = {}
         self._worst: SweepPicture | None = None
+        self._largest = -1.0  # error of the worst
 
     def add(self, index: int, prepared: PreparedSweep, estimate: SurroundDepth, points: Sequence[ImagePoints]) -> None:
-        """Offer a sweep."""
-        scores = [score_depth(p.predicted, p.truth, self.limits.min, self.limits.max).abs_rel for p in points]
-        abs_rel = float(np.mean(scores)) if scores else float("nan")
-        is_worst = scores and (self._worst is None or abs_rel > self._worst.abs_rel)
+        """Offer a sweep; one without LiDAR points shows nothing of how good it is."""
+        if not points:
+            return
+        scores = [score_depth(p.predicted, p.truth, self.limits.min, self.limits.max) for p in points]
+        known = [score.abs_rel for score in scores if score.n]
+        abs_rel = float(np.mean(known)) if known else None
+        is_worst = abs_rel is not None and abs_rel > self._largest
         if index not in self._wanted and not is_worst:
             return
         images = np.ascontiguousarray(prepared.images.transpose(0, 2, 3, 1))
         picture = SweepPicture(index, estimate.rig, images, estimate.depth, tuple(points), abs_rel)
         if index in self._wanted:
             self._kept[index] = picture
-        if is_worst:
-            self._worst = picture
+        if abs_rel is not None and is_worst:
+            self._worst, self._largest = picture, abs_rel
 
     def chosen(self) -> list[tuple[str, SweepPicture]]:
         """Title and picture of each sweep that was kept, the worst last."""

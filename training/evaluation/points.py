@@ -56,6 +56,14 @@ def at_size_of(sweep: Sweep, estimate: SurroundDepth) -> Sweep:
     return Sweep(estimate.rig, sweep.stamp_ns, {name: sweep.views[name] for name in names}, sweep.lidar)
 
 
+def is_motion_compensated(sweep: Sweep, name: str) -> bool:
+    """Whether the LiDAR's points are moved to the exposure of a view, by the poses of both, or need not be."""
+    view, scan = sweep.views[name], sweep.lidar
+    if scan is None or view.stamp_ns == scan.stamp_ns:
+        return scan is not None
+    return view.vehicle_to_map is not None and scan.vehicle_to_map is not None
+
+
 def points_of_sweep(
     sweep: Sweep, estimate: SurroundDepth, limits: DepthRange, teacher: NDArray[np.float32] | None = None
 ) -> tuple[ImagePoints, ...]:

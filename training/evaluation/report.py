@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import fsmde_ros
 from fsmde_ros.model_card import ModelCard
@@ -21,20 +22,29 @@ COLUMNS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 
 
 class DataHash:
-    """SHA-256 over the images, stamps and LiDAR points of the sweeps that were scored, in order."""
+    """SHA-256 over the sweeps that were scored, in order: images, stamps, points, the rig and the vehicle's poses."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, sweep: Sweep) -> None:
         """Take in one sweep."""
+        self._add(f"sweep, road at {sweep.rig.ground_z!r}")
         for name in sweep.present:
-            view = sweep.views[name]
+            view, camera = sweep.views[name], sweep.rig[name]
             data = view.image.data if isinstance(view.image, EncodedImage) else view.image.tobytes()
-            self._digest.update(f"{name} {view.stamp_ns} ".encode())
-            self._digest.update(data)
+            self._add(f"{name} {camera.size} {camera.distortion_model} {view.stamp_ns}")
+            self._add(camera.intrinsics, camera.distortion, camera.camera_to_vehicle, view.vehicle_to_map, data)
         if sweep.lidar is not None:
-            self._digest.update(sweep.lidar.points_vehicle.astype(np.float64).tobytes())
+            self._add(f"lidar {sweep.lidar.stamp_ns}", sweep.lidar.vehicle_to_map, sweep.lidar.points_vehicle)
+
+    def _add(self, *parts: str | bytes | NDArray[np.float64] | None) -> None:
+        """Each part with its length in front, so that none can be taken for the end of another."""
+        for part in parts:
+            if isinstance(part, np.ndarray):
+                part = part.astype("<f8").tobytes()
+            data = part.encode() if isinstance(part, str) else part or b""
+            self._digest.update(len(data).to_bytes(8, "little") + data)
 
     def hex(self) -> str:
         """The hash."""
@@ -72,7 +82,7 @@ def without_folders(data: str) -> str:
 
 
 def verdict(report: Mapping[str, Any], data: str) -> str:
-    """One sentence: how good, how sure, and whether that beats no network at all."""
+    """One sentence: how good, how sure, and whether that beats no network at all; and the ``reservations``."""
     rows = report["rows"]
     metric, plane = rows["metric"]["overall"], rows["ground_plane"]["overall"]
     wins = [metric["abs_rel"] < plane["abs_rel"], metric["d1"] > plane["d1"]]
@@ -86,8 +96,24 @@ def verdict(report: Mapping[str, Any], data: str) -> str:
         f"AbsRel {metric['abs_rel']:.3f}{_between(rows['metric'], 'abs_rel')}, "
         f"delta1 {metric['d1']:.3f}{_between(rows['metric'], 'd1')}, without any scaling, on {report['sweeps']} "
         f"{'sweep' if report['sweeps'] == 1 else 'sweeps'} of {data}: {judgement} "
-        f"({plane['abs_rel']:.3f}, {plane['d1']:.3f})."
+        f"({plane['abs_rel']:.3f}, {plane['d1']:.3f}).{''.join(f' {words}.' for words in reservations(report))}"
     )
+
+
+def reservations(report: Mapping[str, Any]) -> list[str]:
+    """What a reader of the figures must know of the sweeps behind them, a sentence each without its full stop."""
+    said = []
+    if report["images_without_pose"]:
+        said.append(
+            f"Of {report['images_without_pose']} of {report['images']} images the LiDAR's points were not moved to the "
+            "image's stamp: the vehicle's pose is not known there"
+        )
+    if report["sweeps_without_lidar"]:
+        without = report["sweeps_without_lidar"]
+        said.append(
+            f"Of {report['sweeps'] + without} sweeps {without} are without LiDAR points in any view, and not scored"
+        )
+    return said
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -100,7 +126,7 @@ def table(report: Mapping[str, Any]) -> str:
         for name, score in parts.items():
             figures = "".join(f"{score[c]:>10.4f}" if score[c] is not None else f"{'-':>10}" for c in COLUMNS)
             lines.append(f"{row:<14}{name:<18}{figures}{score['n']:>10}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *reservations(report)])
 
 
 def _between(row: Mapping[str, Any], error: str) -> str:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
 from fsmde_ros.sweep import SurroundDepth, Sweep
 from training.evaluation.alignment import rows_of_sweep
-from training.evaluation.confidence import LEVEL, bootstrap_unit, interval, score_table
+from training.evaluation.confidence import LEVEL, Unit, bootstrap_unit, interval, score_table
 from training.evaluation.overlap import Disagreement, disagreement
-from training.evaluation.points import DepthRange, ImagePoints, at_size_of, points_of_sweep
+from training.evaluation.points import DepthRange, ImagePoints, at_size_of, is_motion_compensated, points_of_sweep
 from training.evaluation.range_error import RangeError
 from training.evaluation.sigma import SigmaCalibration
 
@@ -50,7 +50,7 @@ class Scores:
             "views": {name: score.as_dict() for name, score in cameras.items()},
         }
 
-    def intervals(self, unit: str) -> dict[str, list[float] | None]:
+    def intervals(self, unit: Unit | None) -> dict[str, list[float] | None]:
         """[low, high] of each error of ``overall``."""
         found: dict[str, list[float] | None] = {}
         for error in ERRORS:
@@ -64,10 +64,11 @@ class Tally:
     """Collects sweeps and what was estimated for them."""
 
     def __init__(self, limits: DepthRange, teacher_is_metric: bool = False) -> None:
+        """``limits``: the true depth that counts. Only sweeps with LiDAR points count, the rest by their number."""
         self.limits = limits
         self.teacher_is_metric = teacher_is_metric
         self.bands = tuple((low, min(high, limits.max)) for low, high in BANDS if low < limits.max)
-        self.sweeps = self.images = 0
+        self.sweeps = self.images = self.sweeps_without_lidar = self.images_without_pose = 0
         self.missing: dict[str, int] = {}
         self.scores: dict[str, dict[str, Scores]] = {}
         self.sigma = SigmaCalibration(self.bands)
@@ -79,6 +80,11 @@ class Tally:
     ) -> tuple[ImagePoints, ...]:
         """Score one sweep; returns the points it was scored at. ``teacher``: its disparity [V, H, W]."""
         images = points_of_sweep(sweep, estimate, self.limits, teacher)
+        # between the views the estimates can be compared without any LiDAR
+        self._compare_views(disagreement(at_size_of(sweep, estimate), estimate, self.limits.min, self.limits.max))
+        if not images:
+            self.sweeps_without_lidar += 1
+            return images
         for name in set(sweep.rig.names) - set(estimate.rig.names):
             self.missing[name] = self.missing.get(name, 0) + 1
         rows = rows_of_sweep(images, self.limits, self.teacher_is_metric)
@@ -87,7 +93,7 @@ class Tally:
                 self._score(row, image, depth)
         for image in images:
             self.sigma.add(image)
-        self._compare_views(disagreement(at_size_of(sweep, estimate), estimate, self.limits.min, self.limits.max))
+        self.images_without_pose += sum(not is_motion_compensated(sweep, image.camera) for image in images)
         self.sweeps += 1
         self.images += len(images)
         return images
@@ -127,7 +133,9 @@ class Tally:
             }
         return {
             "sweeps": self.sweeps,
+            "sweeps_without_lidar": self.sweeps_without_lidar,
             "images": self.images,
+            "images_without_pose": self.images_without_pose,
             "missing_views": self.missing,
             "range_m": [self.limits.min, self.limits.max],
             "interval_of": {"unit": unit, "level": LEVEL},

@@ -40,6 +40,10 @@ def align_to_lidar(disparity: Tensor, lidar_depth: Tensor, iterations: int = 10)
 def teacher_depth(disparity: Tensor, scale: Tensor, shift: Tensor, max_depth: Tensor | float) -> tuple[Tensor, Tensor]:
     """Metric depth of an aligned teacher.
 
+    A disparity of exactly 0 is beyond any range, whatever the shift: so a checkpoint and the last ReLU of a relative
+    teacher say "sky", and a shift above 1 / ``max_depth`` would make a wall of it. To a teacher whose disparity has
+    a shift of its own 0 means nothing, but it says it nowhere.
+
     Args:
         disparity: [B, V, H, W], NaN = no value. scale, shift: [B], from ``align_to_lidar``.
         max_depth: metres, [B] or one for all.
@@ -51,7 +55,7 @@ def teacher_depth(disparity: Tensor, scale: Tensor, shift: Tensor, max_depth: Te
     aligned = disparity.float() * scale[:, None, None, None] + shift[:, None, None, None]
     limit = torch.as_tensor(max_depth, dtype=torch.float32, device=disparity.device).reshape(-1, 1, 1, 1)
     known = torch.isfinite(aligned)
-    beyond = aligned * limit < 1
+    beyond = (aligned * limit < 1) | (disparity == 0)
     depth = torch.where(beyond, torch.inf, 1.0 / torch.where(beyond | ~known, 1.0, aligned))
     return torch.where(known, depth, torch.nan), known
 

@@ -19,6 +19,8 @@ from fsmde_ros.network.student import Student
 from training.batch import SweepBatch
 from training.teachers.teacher import TeacherSettings, TeacherView
 
+OUT_OF_RANGE = 0.5  # probability, as ``fsmde_ros.estimator`` takes it
+
 
 class CheckpointTeacher:
     """A frozen student; see ``load_checkpoint_teacher``."""
@@ -40,7 +42,7 @@ class CheckpointTeacher:
 
     @torch.no_grad()
     def view(self, batch: SweepBatch, size: tuple[int, int]) -> TeacherView:
-        """What it says of a batch: disparity in 1 / metres, features at ``size`` (h, w)."""
+        """What it says of a batch: disparity in 1 / metres, 0 where out of range; features at ``size`` (h, w)."""
         batch_size, views, _, *size_of_images = batch.images.shape
         image_size = (size_of_images[0], size_of_images[1])
         device = next(self.student.parameters()).device
@@ -53,7 +55,9 @@ class CheckpointTeacher:
                 batch.ground_z.to(device),
                 batch.present.to(device),
             )
-            disparity = _resized(1 / output.depth, image_size)
+            # the depth of its sky is a number, too: taught as such, it would undo what the student knows of the sky
+            inverse = torch.where(output.out_of_range > OUT_OF_RANGE, 0.0, 1 / output.depth)
+            disparity = _resized(inverse, image_size)
             features = _resized(output.features.flatten(0, 1), size).reshape(batch_size, views, -1, *size)
         known = batch.present[..., None, None].to(device)
         disparity = torch.where(known, disparity, torch.nan).to(batch.images.device)

@@ -114,13 +114,18 @@ class HubTeacher:
         """
         weight = next(self.model.parameters())
         taken: list[Tensor] = []
-        hook = self._head().register_forward_pre_hook(lambda _, given: taken.append(self._decoder_features(given[0])))
+
+        def take(_: nn.Module, given: tuple[Any, ...]) -> None:
+            taken.append(self._decoder_features(given[0]))
+
+        hook = self._head().register_forward_pre_hook(take) if with_features else None
         try:
             with torch.autocast(weight.device.type, enabled=False):  # its own precision, whatever the student's
                 pixels = self.preprocessing(images.to(weight.device)).to(weight.dtype)
                 predicted = self.model(pixel_values=pixels).predicted_depth.float()
         finally:
-            hook.remove()
+            if hook is not None:
+                hook.remove()
         if self.kind == "depth":
             predicted = 1 / predicted.clamp(min=MIN_DEPTH)
         size = images.shape[-2:]
@@ -128,7 +133,8 @@ class HubTeacher:
         return TeacherOutput(disparity.to(images.device), taken[-1].float() if with_features else None)
 
     def _head(self) -> nn.Module:
-        for name in ("head", "relative_head"):  # ZoeDepth has two; the metric one refines the relative one's
+        # ZoeDepth has two, and the metric one refines the relative one's; TIPSv2's head is called its decoder
+        for name in ("head", "relative_head", "decoder"):
             head = getattr(self.model, name, None)
             if isinstance(head, nn.Module):
                 return head

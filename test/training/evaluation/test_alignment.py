@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,28 @@ def test_a_metric_teacher_has_its_own_metres_and_no_value_stays_none() -> None:
     assert np.isinf(depth[1])
     np.testing.assert_allclose(depth[2:], 1.2 * truth[2:])
     assert all(np.isnan(rows[row][0][0]) for row in ("teacher_affine", "teacher_sweep"))
+
+
+def test_what_is_too_far_everywhere_is_right_when_scaled() -> None:
+    """Clamped first, the far end of it would stay at the end of the range and then come too near."""
+    truth = np.geomspace(2, 75, 51)
+    points = image("a", truth, None)
+    too_far = 1.6 * truth
+    too_far[-3:] = np.inf
+    rows = rows_of_sweep([replace(points, predicted=too_far)], DepthRange())
+    for row in ("median", "median_sweep"):
+        np.testing.assert_allclose(rows[row][0][:-3], truth[:-3])
+        assert (rows[row][0][-3:] == 80.0).all()  # out of range stays out of range
+    mostly_sky = np.where(np.arange(51) < 30, np.inf, truth)
+    assert np.isfinite(rows_of_sweep([replace(points, predicted=mostly_sky)], DepthRange())["median"][0]).all()
+
+
+def test_the_sky_of_a_teacher_is_sky_whatever_the_shift() -> None:
+    truth = np.geomspace(2, 60, 50)
+    disparity = 5 / truth - 0.3
+    disparity[-2:] = 0.0
+    rows = rows_of_sweep([image("a", truth, disparity)], DepthRange())
+    assert np.isinf(rows["teacher_sweep"][0][-2:]).all()
 
 
 def test_without_a_teacher_there_are_no_rows_of_one() -> None:

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,9 +15,11 @@ import pytest
 import torch
 
 from fsmde_ros.errors import SourceError
-from fsmde_ros.sweep import EncodedImage, Sweep, View
+from fsmde_ros.estimator import Estimator, PreparedSweep
+from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
 from training.data_source import DataName, DataSource, open_data
 from training.evaluate import Evaluation, NamedTeacher, evaluate, write_report
+from training.evaluation.confidence import COVERAGE
 from training.evaluation.page import render_page
 from training.teachers.teacher import TeacherOutput
 
@@ -99,11 +102,61 @@ def test_the_verdict_and_the_numbers_of_the_json_are_on_the_page(folder: Path) -
         assert digest in page.text
 
 
+def metric_interval(report: dict[str, Any]) -> list[float] | None:
+    limits: list[float] | None = report["rows"]["metric"]["interval"]["abs_rel"]
+    return limits
+
+
+def test_the_page_tells_what_stands_behind_an_interval_and_what_is_not_scored(
+    small_student: Path, town: DataSource, evaluation: Evaluation
+) -> None:
+    def without_poses(sweep: Sweep) -> Sweep:
+        assert sweep.lidar is not None
+        views = {name: replace(view, vehicle_to_map=None) for name, view in sweep.views.items()}
+        return Sweep(sweep.rig, sweep.stamp_ns, views, replace(sweep.lidar, vehicle_to_map=None))
+
+    unlit = Sweep(town.sweeps[1].rig, 0, town.sweeps[1].views)
+    source = replace(town, sweeps=[unlit, without_poses(town.sweeps[0]), unlit])
+    done = evaluate(small_student, source, device="cpu")
+    assert (done.report["sweeps"], done.report["sweeps_without_lidar"]) == (1, 2)
+    assert 0 < done.report["images_without_pose"] <= done.report["images"] == 6
+    assert metric_interval(done.report) is not None
+    assert [picture.index for _, picture in done.pictures] == [1]
+    text = Page(render_page(done.report, done.pictures)).text
+    assert "0 sweeps without a readable image, 2 without LiDAR points" in text
+    assert "not moved" in text
+    assert "over images of one sweep, taken as independent" in text
+    assert COVERAGE in text
+    alone = evaluate(small_student, replace(town, sweeps=town.sweeps[:1]), device="cpu").report["made"]["data"]
+    assert alone["sha256"] != done.report["made"]["data"]["sha256"]  # the poses count
+    whole = Page(render_page(evaluation.report, evaluation.pictures)).text
+    assert "Two sweeps are too few for an interval." in whole
+    assert "not moved" not in whole
+
+
+def test_a_depth_without_any_value_is_refused(
+    small_student: Path, town: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer = Estimator.infer
+
+    def broken(estimator: Estimator, prepared: PreparedSweep) -> SurroundDepth:
+        estimate = infer(estimator, prepared)
+        nothing = np.full_like(estimate.depth, np.nan)
+        return replace(estimate, depth=nothing, stddev=nothing)
+
+    monkeypatch.setattr(Estimator, "infer", broken)
+    with pytest.raises(
+        SourceError, match=r"nothing could be scored: the depth has no value \(NaN\) at any LiDAR point"
+    ):
+        evaluate(small_student, replace(town, sweeps=town.sweeps[:1]), device="cpu")
+
+
 def test_the_json_has_every_figure_under_its_name(evaluation: Evaluation) -> None:
     report = json.loads(json.dumps(evaluation.report, allow_nan=False))
     assert set(report["rows"]) == {"metric", "median", "median_sweep", "affine", "ground_plane"}
     assert report["sweeps"] == 2
-    assert report["interval_of"] == {"unit": "images", "level": 0.95}
+    assert report["interval_of"] == {"unit": None, "level": 0.95}
+    assert metric_interval(report) is None
     metric = report["rows"]["metric"]
     assert set(metric) == {"overall", "spread", "views", "interval", "ranges", "overlap"}
     assert set(metric["ranges"]) == {"0-20", "20-40", "40-80"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from fsmde_ros.geometry import ground_plane_depth_at
 from fsmde_ros.rig import Camera
 from fsmde_ros.sweep import SurroundDepth, Sweep
 from training.evaluation.points import DepthRange
+from training.evaluation.report import table, verdict
 from training.evaluation.tally import Tally
 
 LOW, HIGH = 0.1, 80.0
@@ -78,7 +80,7 @@ def clamp(value: float) -> float:
 
 
 def median_ratio(points: Points) -> float:
-    known = [(clamp(p), g) for p, g, _, _ in points if not math.isnan(p)]
+    known = [(HIGH if math.isinf(p) else p, g) for p, g, _, _ in points if not math.isnan(p)]
     return statistics.median(g for _, g in known) / statistics.median(p for p, _ in known)
 
 
@@ -99,8 +101,8 @@ def depths_by_row(images: dict[str, Points]) -> dict[str, dict[str, list[float]]
     for name, points in images.items():
         ratio, fitted = median_ratio(points), line_fit(points)
         rows.setdefault("metric", {})[name] = [p for p, _, _, _ in points]
-        rows.setdefault("median", {})[name] = [clamp(p) * ratio for p, _, _, _ in points]
-        rows.setdefault("median_sweep", {})[name] = [clamp(p) * sweep_ratio for p, _, _, _ in points]
+        rows.setdefault("median", {})[name] = [p * ratio for p, _, _, _ in points]
+        rows.setdefault("median_sweep", {})[name] = [p * sweep_ratio for p, _, _, _ in points]
         rows.setdefault("affine", {})[name] = [fitted(p) for p, _, _, _ in points]
         rows.setdefault("ground_plane", {})[name] = [plane for _, _, plane, _ in points]
     return rows
@@ -163,7 +165,7 @@ def test_every_row_and_scope_equals_the_reference(make_sweep: Callable[..., Swee
 def test_spread_is_the_standard_deviation_over_the_cameras(make_sweep: Callable[..., Sweep]) -> None:
     rng = np.random.default_rng(3)
     tally = Tally(DepthRange())
-    for _ in range(2):
+    for _ in range(3):
         sweep = make_sweep(rng)
         tally.add(sweep, estimate_for(sweep, rng))
     metric = tally.report()["rows"]["metric"]
@@ -177,9 +179,46 @@ def test_bands_end_with_the_range_that_counts() -> None:
     assert Tally(DepthRange(0.1, 60.0)).bands == ((0.0, 20.0), (20.0, 40.0), (40.0, 60.0))
 
 
-def test_a_sweep_without_points_counts_but_has_no_score(make_sweep: Callable[..., Sweep]) -> None:
+def test_sweeps_without_points_do_not_count_as_scored(make_sweep: Callable[..., Sweep]) -> None:
+    """Nor do they decide what the bootstrap draws: of twelve sweeps one has LiDAR."""
     rng = np.random.default_rng(4)
-    sweep = make_sweep(rng)
+    sweep = make_sweep(rng, absent=("cam_1",))
     tally = Tally(DepthRange())
-    assert tally.add(Sweep(sweep.rig, 0, sweep.views), estimate_for(sweep, rng)) == ()
-    assert (tally.sweeps, tally.images) == (1, 0)
+    without = Sweep(sweep.rig, 0, sweep.views)
+    assert [tally.add(without, estimate_for(sweep, rng)) for _ in range(11)] == [()] * 11
+    tally.add(sweep, estimate_for(sweep, rng))
+    report = tally.report()
+    assert (report["sweeps"], report["sweeps_without_lidar"], report["images"]) == (1, 11, 4)
+    assert report["interval_of"]["unit"] == "images of one sweep"
+    assert report["missing_views"] == {"cam_1": 1}
+    assert report["view_disagreement"]["dense"]["overall"]["n"] > 0
+    said = verdict(report, "bag:drive")
+    assert "on 1 sweep of bag:drive" in said
+    assert said.endswith("Of 12 sweeps 11 are without LiDAR points in any view, and not scored.")
+    assert table(report).endswith("Of 12 sweeps 11 are without LiDAR points in any view, and not scored")
+
+
+@pytest.mark.parametrize(
+    ("poses", "stamps", "expected"),
+    [
+        ((True, True), (60, 100), 0),
+        ((False, True), (60, 100), 5),
+        ((True, False), (60, 100), 5),
+        ((False, False), (100, 100), 0),  # there is nothing to move
+    ],
+)
+def test_points_that_could_not_be_moved_to_their_image_are_told(
+    make_sweep: Callable[..., Sweep], poses: tuple[bool, bool], stamps: tuple[int, int], expected: int
+) -> None:
+    rng = np.random.default_rng(5)
+    sweep = make_sweep(rng)
+    assert sweep.lidar is not None
+    view_pose, scan_pose = (np.eye(4) if known else None for known in poses)
+    views = {name: replace(view, stamp_ns=stamps[0], vehicle_to_map=view_pose) for name, view in sweep.views.items()}
+    moved = Sweep(sweep.rig, 0, views, replace(sweep.lidar, stamp_ns=stamps[1], vehicle_to_map=scan_pose))
+    tally = Tally(DepthRange())
+    tally.add(moved, estimate_for(sweep, rng))
+    report = tally.report()
+    assert report["images_without_pose"] == expected
+    words = "Of 5 of 5 images the LiDAR's points were not moved to the image's stamp"
+    assert (words in verdict(report, "bag:drive")) == (words in table(report)) == bool(expected)

@@ -21,6 +21,8 @@ from transformers import (
     Dinov2Config,
     DPTConfig,
     DPTForDepthEstimation,
+    Tipsv2DptConfig,
+    Tipsv2DptForDepthEstimation,
     ZoeDepthConfig,
     ZoeDepthForDepthEstimation,
 )
@@ -150,6 +152,23 @@ def save_dpt(folder: Path) -> Path:
     return _save(DPTForDepthEstimation(config), folder, processor)
 
 
+def save_tipsv2(folder: Path) -> Path:
+    torch.manual_seed(0)
+    backbone = {
+        "model_type": "tipsv2_vision_model",
+        "image_size": 56,
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "out_indices": [1, 2, 3, 4],
+        "apply_layernorm": True,
+        "reshape_hidden_states": False,
+    }
+    config = Tipsv2DptConfig(backbone_config=backbone, num_depth_bins=16, **NECK)
+    return _save(Tipsv2DptForDepthEstimation(config), folder, None)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
@@ -168,6 +187,7 @@ def save() -> dict[str, Callable[..., Path]]:
         "zoedepth": save_zoedepth,
         "depth_pro": save_depth_pro,
         "dpt": save_dpt,
+        "tipsv2": save_tipsv2,
     }
 
 

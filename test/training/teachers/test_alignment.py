@@ -75,6 +75,20 @@ def test_sky_and_missing_views_keep_their_meaning() -> None:
     torch.testing.assert_close(aligned[0, 1], truth[0, 1], rtol=1e-3, atol=0)
 
 
+def test_a_disparity_of_zero_is_sky_whatever_the_shift() -> None:
+    depth, lidar = _sweep()
+    disparity = 1 / depth - 0.02  # a shift of 0.02: taken as any other number, 0 would be 50 m away
+    disparity[..., :8, :], lidar[..., :8, :] = 0.0, torch.nan
+    disparity[0, 0, 0, 0] = torch.nan
+    scale, shift = align_to_lidar(disparity, lidar)
+    torch.testing.assert_close(shift, torch.full((2,), 0.02), rtol=1e-3, atol=0)
+    aligned, known = teacher_depth(disparity, scale, shift, 200.0)
+    assert torch.isinf(aligned[..., :8, :][known[..., :8, :]]).all()
+    assert not known[0, 0, 0, 0]
+    assert known.sum() == known.numel() - 1
+    torch.testing.assert_close(aligned[..., 8:, :], depth[..., 8:, :], rtol=1e-3, atol=0)
+
+
 def test_town_teacher_is_repeatable_blurred_and_relative() -> None:
     depth = np.full((1, 16, 24), 4.0, dtype=np.float32)
     depth[..., 12:] = 40.0

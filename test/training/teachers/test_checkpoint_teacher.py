@@ -17,6 +17,7 @@ from training.loaders import ask_teacher as ask_about_files
 from training.module import run_student
 from training.sample_file import save_sample
 from training.shared_bins import ask_teacher
+from training.teachers.alignment import align_to_lidar, teacher_depth
 from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
 from training.teachers.teacher import TeacherSettings
 
@@ -28,12 +29,32 @@ def test_it_says_what_the_student_says(checkpoint: Path, sample: Sample) -> None
     batch = collate([sample, sample])._replace(present=torch.tensor([[True] * 5, [True, False, True, True, True]]))
     output = run_student(teacher.student, batch)
     view = ask_teacher(teacher, batch, (16, 24))
-    torch.testing.assert_close(view.disparity[batch.present], 1 / output.depth[batch.present])
+    said = torch.where(output.out_of_range > 0.5, 0.0, 1 / output.depth)
+    torch.testing.assert_close(view.disparity[batch.present], said[batch.present])
     assert torch.isnan(view.disparity[1, 1]).all()
     torch.testing.assert_close(view.features, output.features)
     assert teacher.feature_channels == view.features.shape[2] == 16
     assert not any(parameter.requires_grad for parameter in teacher.student.parameters())
     assert ask_teacher(teacher, batch, (8, 12)).features.shape == (2, 5, 16, 8, 12)
+
+
+def test_its_sky_is_taught_as_sky(checkpoint: Path, sample: Sample) -> None:
+    """The depth of a student is a number in its sky, too; the shift that is fitted must not bring the sky nearer."""
+    teacher = load_checkpoint_teacher(TeacherSettings(str(checkpoint), device="cpu"))
+    bias = teacher.student.bin_logits.to_logits.bias
+    assert bias is not None
+    bias[-1] = 12.0  # the ground prior weighs about as much: sky above the horizon
+    batch = collate([sample])
+    output = run_student(teacher.student, batch)
+    sky = output.out_of_range > 0.5
+    assert 0.1 < sky.float().mean() < 0.9
+    assert (output.depth[sky] < teacher.student.config.d_max).all()
+    disparity = ask_teacher(teacher, batch, (16, 24)).disparity
+    assert (disparity[sky] == 0).all()
+    lidar = torch.where(sky, torch.nan, 1 / (0.5 / output.depth + 0.01))  # it is off by a scale and a shift
+    depth, _ = teacher_depth(disparity, *align_to_lidar(disparity, lidar), teacher.student.config.d_max)
+    assert torch.isinf(depth[sky]).all()
+    torch.testing.assert_close(depth[~sky], lidar[~sky], rtol=1e-3, atol=0)
 
 
 def test_images_of_another_size_keep_their_geometry(checkpoint: Path, sample: Sample) -> None:

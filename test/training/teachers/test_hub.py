@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,13 @@ from fsmde_ros.errors import ConfigError, TeacherError
 from training.teachers.hub import HubTeacher, Preprocessing, load_teacher
 from training.teachers.teacher import TeacherSettings, metric_scale
 
-KINDS = {"depth_anything": "disparity", "zoedepth": "depth", "depth_pro": "canonical", "dpt": "disparity"}
+KINDS = {
+    "depth_anything": "disparity",
+    "zoedepth": "depth",
+    "depth_pro": "canonical",
+    "dpt": "disparity",
+    "tipsv2": "depth",
+}
 Save = dict[str, Callable[..., Path]]
 
 
@@ -52,6 +59,24 @@ def test_every_family_loads_and_gives_a_map_of_the_images_size(name: str, save: 
     assert torch.equal(teacher.predict(images).disparity, output.disparity)
     # each image by itself
     torch.testing.assert_close(teacher.predict(images[1:]).disparity[0], output.disparity[1], rtol=1e-3, atol=1e-4)
+
+
+class Headless(torch.nn.Module):
+    """Depth from pixels at once: there are no features of a decoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(predicted_depth=self.scale + pixel_values.mean(1))
+
+
+def test_a_model_without_a_head_gives_its_depth_and_no_features() -> None:
+    teacher = HubTeacher(Headless(), "disparity", Preprocessing((48, 80), False, 1), "id", 6, "plain")
+    assert teacher.predict(_images()).disparity.shape == (2, 48, 80)
+    with pytest.raises(TeacherError, match=r"plain \(Headless\) has no depth head .* method b"):
+        teacher.predict(_images(), with_features=True)
 
 
 def test_depth_anything_sees_what_its_own_recipe_says(depth_anything: Path) -> None:
