@@ -1,7 +1,9 @@
 # The node on ROS 2 Jazzy, without a GPU. Not yet run by us: there was no Docker where this was written.
 #   docker build -t fsmde_ros .
-#   docker run --rm --net=host -v "$PWD:/data" fsmde_ros \
+#   docker run --rm --net=host --ipc=host -v "$PWD:/data" fsmde_ros \
 #       ros2 launch fsmde_ros surround_depth.launch.py rig_file:=/data/rig.yaml
+# --ipc=host: Fast DDS finds the drivers of the host over the network, and then sends through shared memory. Where user or
+# permissions differ: -e FASTDDS_BUILTIN_TRANSPORTS=UDPv4 on both sides.
 # With an NVIDIA GPU: docker/Dockerfile.cuda.
 # The official image sources ROS in its entry point, has colcon and rosdep, and has no apt lists.
 ARG BASE=ros:jazzy-ros-base

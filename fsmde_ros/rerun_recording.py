@@ -144,5 +144,6 @@ def _rerun() -> Any:
     except ImportError as error:
         raise ConfigError(
             "the viewer Rerun and its recordings (.rrd) need rerun-sdk, which is not installed: "
-            "pip install -r requirements/viewer.txt"
+            "pip install -r requirements/viewer.txt (installed with ROS 2: pip install --break-system-packages "
+            "--ignore-installed -r $(ros2 pkg prefix --share fsmde_ros)/requirements/viewer.txt)"
         ) from error

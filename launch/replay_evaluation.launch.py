@@ -24,6 +24,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from fsmde_ros.launch_settings import image_topic_of
 from fsmde_ros.replay_settings import heard_topics, loopback, lossless, patience
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.rviz_layout import RvizView, write_layout
@@ -41,8 +42,12 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "checkpoint", default_value="", description="Checkpoint (.safetensors), or base, small or nano; empty: small."
     ),
-    DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
-    DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),
+    DeclareLaunchArgument(
+        "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: what the parameters say."
+    ),
+    DeclareLaunchArgument(
+        "backend", default_value="", description="Inference backend, auto: the best; empty: what the parameters say."
+    ),
     DeclareLaunchArgument(
         "transport", default_value="", description="compressed or raw images; empty: what the parameters say."
     ),
@@ -76,10 +81,8 @@ def is_true(context: LaunchContext, name: str) -> bool:
 
 def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[str, Any]:
     """Parameters of the node that were given as launch arguments, and the QoS that loses nothing."""
-    given: dict[str, Any] = {"rig_file": value(context, "rig_file")}
-    if value(context, "checkpoint"):
-        given["checkpoint"] = value(context, "checkpoint")
-    given.update({name: value(context, name) for name in ("device", "backend") if value(context, name) != "auto"})
+    names = ("rig_file", "checkpoint", "device", "backend")
+    given: dict[str, Any] = {name: value(context, name) for name in names if value(context, name)}
     if value(context, "transport"):
         given["input.transport"] = value(context, "transport")
     if value(context, "rectified"):
@@ -131,7 +134,9 @@ def nodes(context: LaunchContext) -> list[Any]:
         player,
     ]
     if is_true(context, "rviz"):
-        view = RvizView(rig.names, vehicle_frame=rig.vehicle_frame, lidars=lidars, errors=True)
+        params_file = Path(value(context, "params_file"))
+        images = image_topic_of(params_file, value(context, "transport"), value(context, "rectified"))
+        view = RvizView(rig.names, vehicle_frame=rig.vehicle_frame, image=images, lidars=lidars, errors=True)
         layout = write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "replay_evaluation.rviz")
         actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(layout)]))
     return actions

@@ -20,6 +20,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.launch_settings import image_topic_of, remappings
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.rviz_layout import NUSCENES, RvizView, write_layout
 
@@ -37,8 +38,12 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "checkpoint", default_value="", description="Checkpoint (.safetensors), or base, small or nano; empty: small."
     ),
-    DeclareLaunchArgument("device", default_value="auto", description="auto, cpu, cuda or cuda:N."),
-    DeclareLaunchArgument("backend", default_value="auto", description="Inference backend; auto takes the best."),
+    DeclareLaunchArgument(
+        "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: what the parameters say."
+    ),
+    DeclareLaunchArgument(
+        "backend", default_value="", description="Inference backend, auto: the best; empty: what the parameters say."
+    ),
     DeclareLaunchArgument(
         "cameras", default_value="", description="Names of the cameras, comma separated; empty: those of the rig file."
     ),
@@ -49,6 +54,11 @@ ARGUMENTS = [
         "rectified",
         default_value="",
         description="true: image_rect; false: image_raw, rectified by the node; empty: what the parameters say.",
+    ),
+    DeclareLaunchArgument(
+        "remap",
+        default_value="",
+        description="Other names of topics: /front/image_raw:=/cam0/image,/front/camera_info:=/cam0/info.",
     ),
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, its topics and cameras."),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
@@ -90,8 +100,8 @@ def camera_names(context: LaunchContext) -> list[str]:
 
 def overrides(context: LaunchContext) -> dict[str, Any]:
     """Parameters of the node that were given as launch arguments; the others keep their file's values."""
-    given: dict[str, Any] = {name: value(context, name) for name in ("rig_file", "checkpoint") if value(context, name)}
-    given.update({name: value(context, name) for name in ("device", "backend") if value(context, name) != "auto"})
+    names = ("rig_file", "checkpoint", "device", "backend")
+    given: dict[str, Any] = {name: value(context, name) for name in names if value(context, name)}
     if camera_names(context):
         given["cameras"] = camera_names(context)
     if value(context, "transport"):
@@ -104,12 +114,18 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
     return given
 
 
+def images(context: LaunchContext) -> str:
+    """Topic of the images, after the name of a camera."""
+    params_file = Path(value(context, "params_file"))
+    return image_topic_of(params_file, value(context, "transport"), value(context, "rectified"))
+
+
 def rviz_layout(context: LaunchContext) -> Path:
     """The shipped layout, or one for the cameras and the namespace that were given."""
     rig = read_rig(value(context, "rig_file")) if value(context, "rig_file") else None
     cameras = camera_names(context) or (list(rig.names) if rig else list(NUSCENES))
     frame = rig.vehicle_frame if rig else "base_link"
-    view = RvizView(cameras, value(context, "namespace"), frame)
+    view = RvizView(cameras, value(context, "namespace"), frame, images(context))
     return write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "surround_depth.rviz")
 
 
@@ -141,6 +157,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             output="screen",
             parameters=[LaunchConfiguration("params_file"), parameters],
             ros_arguments=log_level,
+            remappings=remappings(value(context, "remap")),
             respawn=is_true(context, "respawn"),
             respawn_delay=2.0,
             sigterm_timeout="20",  # it lets the sweep in hand out and frees the model
@@ -167,7 +184,8 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
                 executable="rerun_view",
                 name="rerun_view",
                 output="screen",
-                arguments=[*named, *viewer_arguments(context)],
+                arguments=[*named, "--image", images(context), *viewer_arguments(context)],
+                remappings=remappings(value(context, "remap")),
                 parameters=[sim_time | rig],
                 ros_arguments=log_level,
                 sigterm_timeout="20",  # it writes out what is still queued

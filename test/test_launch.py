@@ -30,6 +30,7 @@ LAUNCH_OWN = {
     "pace",
     "transport",  # input.transport, whose dot no launch argument has
     "rectified",
+    "remap",
 }
 BUILT_IN = {"use_sim_time"}  # declared by rclpy in every node
 
@@ -73,8 +74,8 @@ def test_every_argument_is_described_and_used(path: Path) -> None:
     [
         (
             "surround_depth",
-            "params_file rig_file checkpoint device backend cameras transport rectified namespace use_sim_time bag "
-            "rviz viewer evaluate report lidar_topic log_level respawn",
+            "params_file rig_file checkpoint device backend cameras transport rectified remap namespace use_sim_time "
+            "bag rviz viewer evaluate report lidar_topic log_level respawn",
         ),
         (
             "replay_evaluation",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("fsmde_ros", "launch", "config", "rviz", "resource", "training")
+ROOMS = ("fsmde_ros", "launch", "config", "rviz", "resource", "training", "security", "requirements")
 FILES = ("package.xml", "setup.py", "setup.cfg")
 COMMANDS = (
     "surround_depth",
@@ -27,6 +27,7 @@ COMMANDS = (
     "bag_to_video",
     "chaos",
     "rerun_view",
+    "security_policy",
 )
 
 
@@ -64,7 +65,8 @@ def test_ros_finds_the_package(installed: Path) -> None:
     share = installed / "share"
     assert (share / "ament_index/resource_index/packages/fsmde_ros").is_file()
     assert (share / "fsmde_ros/package.xml").is_file()
-    for folder, pattern in (("launch", "*.launch.py"), ("config", "*"), ("rviz", "*.rviz")):
+    shared = (("launch", "*.launch.py"), ("config", "*"), ("rviz", "*.rviz"), ("security", "*"))
+    for folder, pattern in (*shared, ("requirements", "[cv]*.txt")):
         shipped = {path.name for path in (ROOT / folder).glob(pattern)}
         assert {path.name for path in (share / "fsmde_ros" / folder).iterdir()} == shipped
 

@@ -340,7 +340,7 @@ def _judge(
     if counters.out_of_order > record.told.out_of_order:
         return warn, "out of order", "out of order: images came after newer ones; look at the driver and its network"
     if not has_info:
-        return warn, "no CameraInfo", "no CameraInfo: the intrinsics of the rig file are used"
+        return warn, "no CameraInfo", "no CameraInfo, or an uncalibrated one: the intrinsics of the rig file are used"
     return DiagnosticStatus.OK, "OK", f"OK, {rate:.1f} Hz"
 
 

@@ -17,8 +17,9 @@ from fsmde_ros.rig import Camera, Rig
 class LiveRig:
     """The cameras that can be used now, and why the others cannot.
 
-    A camera of the rig file is used with the intrinsics given there until its CameraInfo arrives;
-    a CameraInfo that cannot be used makes the camera unusable, because the driver says so.
+    A camera of the rig file is used with the intrinsics given there until its CameraInfo arrives, and beside one
+    that says that the driver knows none (``K[0] == 0``). Another CameraInfo that cannot be used makes the camera
+    unusable, because the driver says so.
     """
 
     def __init__(self, names: tuple[str, ...], extrinsics: Extrinsics, fallback: Rig | None, rectified: bool) -> None:
@@ -29,6 +30,7 @@ class LiveRig:
         self._mountings: dict[str, NDArray[np.float64] | None] = {}
         self._cameras: dict[str, Camera] = {}
         self._rig: Rig | None = None
+        self._in_file = set() if fallback is None else set(names).intersection(fallback.names)
         for name in names:
             if fallback is not None and name in fallback:
                 self._cameras[name] = _without_distortion(fallback[name]) if rectified else fallback[name]
@@ -38,6 +40,8 @@ class LiveRig:
 
     def take(self, name: str, message: CameraInfo) -> None:
         """Use a CameraInfo, if it says something new."""
+        if message.k[0] == 0 and name in self._in_file:
+            return
         key = (
             message.header.frame_id,
             message.height,
@@ -74,7 +78,7 @@ class LiveRig:
         return self._problems.get(name, "")
 
     def has_info(self, name: str) -> bool:
-        """Whether a CameraInfo of the camera has arrived."""
+        """Whether a CameraInfo of the camera has arrived that does not leave the intrinsics to the rig file."""
         return name in self._infos
 
     def _build(self, name: str, message: CameraInfo, only_mounting: bool = False) -> None:

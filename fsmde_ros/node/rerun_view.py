@@ -24,14 +24,16 @@ from std_msgs.msg import Header
 
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import FsmdeError
+from fsmde_ros.launch_settings import image_topic
 from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, image_to_rgb, stamp_ns
 from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
 from fsmde_ros.rerun_recording import DEPTH, IMAGE, Recording
 from fsmde_ros.rig import Camera
+from fsmde_ros.sources.bag_rig import is_rectified_topic
 
 POINTS = "surround_depth/points"
-IMAGES = "image_rect/compressed"
+IMAGES = image_topic(is_rectified=True, is_compressed=True)
 # Longer queues than the node's: a recording wants every message, and is not late by waiting for one.
 INPUTS = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
 OUTPUTS = QoSProfile(depth=20)
@@ -71,11 +73,16 @@ class RerunView:
         node.create_subscription(PointCloud2, options.points, self._take_cloud, OUTPUTS)
 
     def _listen_to_camera(self, name: str, image: str) -> None:
+        is_rectified = is_rectified_topic(f"/{image}")
+
         def take_camera(message: CameraInfo) -> None:
-            self._take(f"{name}/camera_info", message.header, lambda: self._show_camera(name, IMAGE, message))
+            show = self._show_camera
+            self._take(f"{name}/camera_info", message.header, lambda: show(name, IMAGE, message, is_rectified))
 
         def take_depth_camera(message: CameraInfo) -> None:
-            self._take(f"{name}/depth/camera_info", message.header, lambda: self._show_camera(name, DEPTH, message))
+            self._take(
+                f"{name}/depth/camera_info", message.header, lambda: self._show_camera(name, DEPTH, message, True)
+            )
 
         def take_encoded(message: CompressedImage) -> None:
             show = self._recording.encoded_image
@@ -112,10 +119,10 @@ class RerunView:
                 self._complaints.add(text)
                 self._node.get_logger().error(text)
 
-    def _show_camera(self, name: str, what: str, message: CameraInfo) -> None:
+    def _show_camera(self, name: str, what: str, message: CameraInfo, is_rectified: bool) -> None:
         """Where a camera is and how it sees, when that is new."""
         place = self._placement.extrinsics.camera_to_vehicle(name, message.header.frame_id)
-        camera = camera_from_info(message, name, place)
+        camera = camera_from_info(message, name, place, is_rectified)
         if self._shown.get((name, what)) != _identity(camera):
             self._recording.camera(camera, what)
             self._shown[name, what] = _identity(camera)

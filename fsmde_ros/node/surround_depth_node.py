@@ -33,6 +33,7 @@ from std_msgs.msg import Header
 import fsmde_ros
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
+from fsmde_ros.launch_settings import image_topic
 from fsmde_ros.node import parameters
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
 from fsmde_ros.node.diagnostics import Monitor
@@ -248,8 +249,8 @@ class SurroundDepthNode(LifecycleNode):
         return topic
 
     def _topic(self, name: str) -> str:
-        base = f"{name}/image_rect" if self.settings.input_rectified else f"{name}/image_raw"
-        return f"{base}/compressed" if self.settings.input_transport == "compressed" else base
+        settings = self.settings
+        return f"{name}/{image_topic(settings.input_rectified, settings.input_transport == 'compressed')}"
 
     def _subscribe(self, name: str) -> None:
         assert self._live_rig is not None

@@ -48,7 +48,22 @@ def test_a_camera_info_takes_over_and_only_a_change_makes_a_new_rig(live, file_r
     assert live.rig()["a"].size == (90, 160)
 
 
-def test_an_uncalibrated_camera_leaves_the_rig_and_returns(live, file_rig):
+def test_an_uncalibrated_camera_info_leaves_the_rig_file_in_force(live, file_rig):
+    """Drivers send an empty one until they are calibrated; the rig file is how their users help themselves."""
+    live.take("a", CameraInfo(height=90, width=160))
+    assert live.problem("a") == ""
+    assert not live.has_info("a")
+    np.testing.assert_array_equal(live.rig()["a"].intrinsics, file_rig["a"].intrinsics)
+    live.take("a", camera_to_info(file_rig["a"].resized((45, 64)), Header()))
+    assert live.has_info("a")
+    live.take("a", CameraInfo(height=90, width=160))
+    assert live.rig()["a"].size == (45, 64)
+
+
+def test_an_uncalibrated_camera_leaves_the_rig_and_returns(file_rig):
+    """Where only the extrinsics are known: cameras of TF."""
+    live = LiveRig(("a", "b"), RigFileExtrinsics(file_rig, "TF"), None, rectified=True)
+    live.take("b", camera_to_info(file_rig["b"], Header()))
     live.take("a", CameraInfo(height=90, width=160))
     assert "uncalibrated" in live.problem("a")
     assert live.rig().names == ("b",)

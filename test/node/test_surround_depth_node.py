@@ -391,18 +391,28 @@ def test_a_bad_image_costs_only_its_view_and_says_why(start, bad, state, reason)
     assert client.status_in_use("middle", is_ok)
 
 
-def test_an_uncalibrated_camera_is_refused_and_comes_back_with_its_calibration(start):
+def test_a_camera_info_that_cannot_be_used_costs_its_camera_until_a_better_one_comes(start):
     _, client = start(THREE)
-    zero = CameraInfo(height=SIZE[0], width=SIZE[1], header=Header(frame_id="left_optical"))
+    binned = camera_to_info(client.rig["left"], Header(frame_id="left_optical"))
+    binned.binning_x = binned.binning_y = 2
     for sweep in range(3):
-        client.send(sweep, only=["left"], infos={"left": zero})
+        client.send(sweep, only=["left"], infos={"left": binned})
         client.spin_for(0.05)
         status = client.send_and_wait(sweep, only=["middle", "right"])
     assert values(status)["views"] == "middle,right"
-    assert client.status_in_use("left", is_("uncalibrated"), infos={"left": zero})
+    assert client.status_in_use("left", is_("bad CameraInfo"), infos={"left": binned})
     client.send_and_wait(client.newest + 1)
     status = client.send_and_wait(client.newest + 1)
     assert values(status)["views"] == "left,middle,right"
+
+
+def test_an_uncalibrated_camera_info_leaves_the_rig_file_in_force(start):
+    _, client = start(THREE)
+    zero = CameraInfo(height=SIZE[0], width=SIZE[1], header=Header(frame_id="left_optical"))
+    for sweep in range(3):
+        status = client.send_and_wait(sweep, infos={"left": zero})
+    assert values(status)["views"] == "left,middle,right"
+    assert client.status_in_use("left", is_("no CameraInfo"), infos={"left": zero}).level == DiagnosticStatus.WARN
 
 
 def test_a_changed_camera_info_changes_the_rig(start):

@@ -1,0 +1,63 @@
+"""What the launch files have to know of the node: where it takes its images, and other names for topics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fsmde_ros.errors import ConfigError
+
+
+def image_topic(is_rectified: bool, is_compressed: bool) -> str:
+    """Topic of the images of a camera, after its name."""
+    return ("image_rect" if is_rectified else "image_raw") + ("/compressed" if is_compressed else "")
+
+
+def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:
+    """The topic as launch arguments say, which may be empty, or else the parameters of the node in a file.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    known = _node_parameters(params_file)
+    given = {"input.transport": transport, "input.rectified": rectified}
+    wanted = {name: text or str(known.get(name, "")) for name, text in given.items()}
+    is_rectified = wanted["input.rectified"].lower() not in ("false", "0")
+    return image_topic(is_rectified, wanted["input.transport"] != "raw")
+
+
+def remappings(text: str) -> list[tuple[str, str]]:
+    """Pairs of topics of ``/node's/name:=/other/name,...``; raises ConfigError for what is none."""
+    pairs = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        ours, sign, theirs = (part.strip() for part in item.partition(":="))
+        if not (ours and sign and theirs):
+            raise ConfigError(
+                f"remap:={text}: expected FROM:=TO, several by commas, such as "
+                f"/front/image_raw:=/camera_1/image,/front/camera_info:=/camera_1/info, got '{item}'"
+            )
+        pairs.append((ours, theirs))
+    return pairs
+
+
+def _node_parameters(path: Path) -> Mapping[str, Any]:
+    """Parameters by their full name, of whatever node the file names."""
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"params_file {path} cannot be read: {error}") from error
+    flat: dict[str, Any] = {}
+    for node in content.values() if isinstance(content, dict) else ():
+        if isinstance(node, dict) and isinstance(node.get("ros__parameters"), dict):
+            _flatten("", node["ros__parameters"], flat)
+    return flat
+
+
+def _flatten(prefix: str, tree: Mapping[str, Any], into: dict[str, Any]) -> None:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            _flatten(f"{prefix}{name}.", value, into)
+        else:
+            into[f"{prefix}{name}"] = value

@@ -1,0 +1,55 @@
+"""What the launch files learn from their arguments and the file of parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.launch_settings import image_topic_of, remappings
+
+SHIPPED = Path(__file__).parent.parent / "config" / "surround_depth.yaml"
+NESTED = "/**:\n  ros__parameters:\n    input: {transport: raw, rectified: false}\n"
+FLAT = "surround_depth:\n  ros__parameters:\n    input.transport: raw\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "transport", "rectified", "expected"),
+    [
+        (None, "", "", "image_rect/compressed"),
+        (None, "raw", "", "image_rect"),
+        (None, "", "false", "image_raw/compressed"),
+        (NESTED, "", "", "image_raw"),
+        (NESTED, "compressed", "true", "image_rect/compressed"),
+        (FLAT, "", "", "image_rect"),
+        ("", "", "", "image_rect/compressed"),
+        ("other: 3\n", "", "", "image_rect/compressed"),
+    ],
+)
+def test_the_images_that_are_shown_are_those_the_node_takes(
+    tmp_path: Path, file: str | None, transport: str, rectified: str, expected: str
+) -> None:
+    path = SHIPPED
+    if file is not None:
+        path = tmp_path / "params.yaml"
+        path.write_text(file)
+    assert image_topic_of(path, transport, rectified) == expected
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: [")
+    for name in ("a.yaml", "none.yaml"):
+        with pytest.raises(ConfigError, match=name):
+            image_topic_of(tmp_path / name, "", "")
+
+
+def test_remappings() -> None:
+    assert remappings("") == []
+    assert remappings("/a/image_raw:=/b/c, /a/camera_info:=/b/d") == [
+        ("/a/image_raw", "/b/c"),
+        ("/a/camera_info", "/b/d"),
+    ]
+    for wrong in ("/a", "/a:=", ":=/b", "/a:=/b,/c=/d"):
+        with pytest.raises(ConfigError, match="expected FROM:=TO"):
+            remappings(wrong)
