@@ -12,6 +12,7 @@ import numpy as np
 from fsmde_ros.check_rig.coverage import coverage
 from fsmde_ros.check_rig.mounting import Mounting, mounting, mountings
 from fsmde_ros.geometry import invert
+from fsmde_ros.rectify import undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 
 FAR = 20.0  # metres, where the ring is looked at for gaps
@@ -23,6 +24,7 @@ NARROWEST, WIDEST = 10.0, 150.0  # degrees that a pinhole camera can have in the
 OFF_CENTRE = 0.15  # of the image's side, between its middle and the principal point
 SQUARE = 1.25  # ratio of the focal lengths; pixels are square in nearly all cameras
 ROAD_ERROR = 0.3  # metres
+MUCH_LOST = 0.75  # of the width or height of a lens's image that is left after rectifying
 SAME_PLACE, SAME_DIRECTION = 0.02, 2.0  # metres, degrees
 
 NAMED = 60.0  # degrees between the direction of a camera and what its name says
@@ -132,8 +134,26 @@ def _lens(camera: Camera, at: Mounting) -> Iterator[str]:
             f"its principal point ({k[0, 2]:.0f}, {k[1, 2]:.0f}) is far from the middle of its image of "
             f"{width}x{height} pixels; do the intrinsics belong to this image size?"
         )
+    kept = _kept_by_rectifying(camera)
+    if min(kept) < MUCH_LOST:
+        yield (
+            f"the node uses the middle {100 * kept[0]:.0f} x {100 * kept[1]:.0f} % of this lens's image, "
+            f"{at.horizontal_fov:.0f} x {at.vertical_fov:.0f} degrees: rectified to a pinhole of the same intrinsics, "
+            "a fisheye loses its rim, where there will be no depth"
+        )
     if not 1 / SQUARE < k[0, 0] / k[1, 1] < SQUARE:
         yield f"its focal lengths differ ({k[0, 0]:.0f}, {k[1, 1]:.0f} pixels); were the images stretched?"
+
+
+def _kept_by_rectifying(camera: Camera) -> tuple[float, float]:
+    """Shares of the width and height of the raw image, through its middle, that the rectified one shows."""
+    if camera.is_rectified:
+        return 1.0, 1.0
+    x, y = undistortion_maps(camera)
+    (height, width), (column, row) = camera.size, camera.intrinsics[:2, 2]
+    along = x[int(np.clip(row, 0, height - 1))].clip(0, width - 1)
+    down = y[:, int(np.clip(column, 0, width - 1))].clip(0, height - 1)
+    return float(np.ptp(along) + 1) / width, float(np.ptp(down) + 1) / height
 
 
 def _name(at: Mounting) -> Iterator[str]:

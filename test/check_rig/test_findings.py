@@ -88,6 +88,20 @@ def test_suspicious_values_are_reported(ring: Rig, edit: Callable[[Camera], Came
     assert any(expected in text for text in found), found
 
 
+def test_what_a_fisheye_loses_is_told(ring: Rig) -> None:
+    """r = f theta, 560 pixels: a pinhole of 1920x1536 ends at tan theta = 960 / 560 and 768 / 560."""
+    intrinsics = np.array([[560.0, 0, 959.5], [0, 560.0, 767.5], [0, 0, 1]])
+    size = {"size": (1536, 1920), "intrinsics": intrinsics}
+    lens = {"distortion_model": "equidistant", "distortion": np.zeros(4)}
+    rig = change(ring, "cam_front", lambda camera: replace(camera, **size, **lens))
+    (text,) = warnings(rig)
+    expected = [100 * np.arctan(side / 560) * 560 / side for side in (960, 768)]
+    assert f"uses the middle {expected[0]:.0f} x {expected[1]:.0f} % of this lens's image" in text
+    assert warnings(change(ring, "cam_front", lambda camera: replace(camera, **size))) == []
+    slight = {"distortion_model": "plumb_bob", "distortion": np.array([-0.3, 0.1, 0, 0, 0])}
+    assert warnings(change(ring, "cam_front", lambda camera: replace(camera, **slight))) == []
+
+
 def test_a_finding_of_one_camera_hides_none_of_another(ring: Rig) -> None:
     tilted = change(ring, "cam_front", lambda c: turned(c, "roll", 20))
     sunk = change(tilted, "cam_back", lambda c: moved(c, z=-1.5))
