@@ -21,19 +21,17 @@ from numpy.typing import NDArray
 
 from fsmde_ros.cloud_layout import cloud_columns, points_of
 from fsmde_ros.errors import FsmdeError, SourceError
-from fsmde_ros.geometry import compose, transform
+from fsmde_ros.geometry import transform
 from fsmde_ros.pixel_layout import decode_pixels
-from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED
+from fsmde_ros.sources.bag_poses import poses
 from fsmde_ros.sources.bag_rig import (
-    ODOMETRY,
     find_cameras,
     is_rectified_topic,
     lidars_of_bag,
     not_fixed,
-    pose_of,
     read_transforms,
     rig_of_bag,
 )
@@ -199,7 +197,7 @@ def _plan(
             needed[lidar] = scan_order[scan]
         planned.append((group.stamp_ns, needed))
     mount = _mount(bag, tree, rig, lidars, lidar) if scan_stamps else None
-    pose_at = _poses(bag, tree, rig.vehicle_frame, [group.stamp_ns for group in groups])
+    pose_at = poses(bag, tree, rig.vehicle_frame, [group.stamp_ns for group in groups])
     return _Plan(rig, images, lidar, mount, pose_at, tuple(planned), logged)
 
 
@@ -251,43 +249,6 @@ def _mount(bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Arr
             "file (lidars)"
         )
     return mount
-
-
-def _poses(
-    bag: BagFile, tree: TransformTree, vehicle_frame: str, stamps_ns: Sequence[int]
-) -> Callable[[int], Array | None]:
-    """``vehicle_to_map`` at a stamp: by an odometry of the root of the vehicle's transforms, or else by these alone.
-
-    With an odometry the root is on the vehicle, such as a base_footprint under a base_link that is fixed to it or
-    rocks on its springs. Without, it is the map if the vehicle moves in it. ``stamps_ns``: those of the drive.
-    """
-    root = tree.root(vehicle_frame, stamps_ns)
-    for topic in bag.topics(ODOMETRY):
-        track = _odometry(bag, tree, topic, root)
-        if len(track):
-            return lambda stamp_ns: _chain(track.at(stamp_ns), tree.lookup(vehicle_frame, root, stamp_ns))
-    if tree.lookup(vehicle_frame, root) is not None:
-        return lambda stamp_ns: None
-    return lambda stamp_ns: tree.lookup(vehicle_frame, root, stamp_ns)
-
-
-def _odometry(bag: BagFile, tree: TransformTree, topic: str, root: str) -> PoseTrack:
-    """``root_to_map`` by an odometry; empty where that is of no frame on the root."""
-    track = PoseTrack()
-    for _, data in bag.messages([topic]):
-        message = bag.decode(topic, data)
-        root_to_child = tree.lookup(root, message.child_frame_id)
-        if root_to_child is not None:
-            pose = message.pose.pose
-            child_to_map = pose_of(pose.orientation, pose.position, f"bag {bag.path}: {topic}")
-            track.add(bag.stamp_ns(topic, data), compose(child_to_map, root_to_child))
-    return track
-
-
-def _chain(root_to_map: Array | None, vehicle_to_root: Array | None) -> Array | None:
-    if root_to_map is None or vehicle_to_root is None:
-        return None
-    return compose(root_to_map, vehicle_to_root)
 
 
 def _read(bag: BagFile, plan: _Plan) -> Iterator[Sweep]:
