@@ -147,6 +147,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     rig = {name: parameters[name] for name in ("rig_file",) if name in parameters}
     named = ["--cameras", *camera_names(context)] if camera_names(context) else []
     lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []
+    renamed = remappings(value(context, "remap"))
     report = ["--out", value(context, "report")] if value(context, "report") else []
     actions: list[Any] = [
         PushRosNamespace(LaunchConfiguration("namespace")),
@@ -157,7 +158,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             output="screen",
             parameters=[LaunchConfiguration("params_file"), parameters],
             ros_arguments=log_level,
-            remappings=remappings(value(context, "remap")),
+            remappings=renamed,
             respawn=is_true(context, "respawn"),
             respawn_delay=2.0,
             sigterm_timeout="20",  # it lets the sweep in hand out and frees the model
@@ -169,6 +170,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             output="screen",
             arguments=[*named, *lidar, *report],
             parameters=[sim_time | rig],
+            remappings=renamed,
             ros_arguments=log_level,
             condition=IfCondition(LaunchConfiguration("evaluate")),
             sigterm_timeout="30",  # it scores what is still queued before it prints its table
@@ -176,7 +178,14 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     ]
     if is_true(context, "rviz"):
         layout = str(rviz_layout(context))
-        actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", layout], parameters=[sim_time]))
+        rviz = Node(
+            package="rviz2",
+            executable="rviz2",
+            arguments=["-d", layout],
+            parameters=[sim_time],
+            remappings=renamed,
+        )
+        actions.append(rviz)
     if value(context, "viewer") != "none":
         actions.append(
             Node(
@@ -185,7 +194,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
                 name="rerun_view",
                 output="screen",
                 arguments=[*named, "--image", images(context), *viewer_arguments(context)],
-                remappings=remappings(value(context, "remap")),
+                remappings=renamed,
                 parameters=[sim_time | rig],
                 ros_arguments=log_level,
                 sigterm_timeout="20",  # it writes out what is still queued
