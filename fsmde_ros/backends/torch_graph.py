@@ -26,6 +26,12 @@ WARM_UP_RUNS = 3  # libraries choose their kernels and allocate before anything 
 Inputs = dict[str, Tensor]
 
 
+def dtype_of(device: torch.device) -> torch.dtype:
+    """In which precision the student runs there; before Ampere GPUs emulate bfloat16."""
+    is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if is_fast else torch.float32
+
+
 class TorchGraphBackend(PaddedBackend):
     """The student in bfloat16 on CUDA (float32 on the CPU and old GPUs), by ``torch.compile`` or as it is."""
 
@@ -36,10 +42,7 @@ class TorchGraphBackend(PaddedBackend):
         is_cuda = self.device.type == "cuda"
         if not compiled and not is_cuda:
             raise BackendError("backend cuda_graph needs a CUDA device; use backend: torch or auto")
-        # before Ampere bfloat16 is emulated
-        is_fast = is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-        dtype = torch.bfloat16 if is_fast else torch.float32
-        self._student = place(freeze(student), self.device, dtype)
+        self._student = place(freeze(student), self.device, dtype_of(self.device))
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from fsmde_ros.backends import Backend, Prediction, build_backend
 from fsmde_ros.backends.folding import freeze, place
 from fsmde_ros.backends.padded import empty_feed
-from fsmde_ros.backends.torch_graph import TorchGraphBackend, replay
+from fsmde_ros.backends.torch_graph import TorchGraphBackend, dtype_of, replay
 from fsmde_ros.benchmark.apart import apart
 from fsmde_ros.benchmark.counts import Ceiling, Work, count_work, finished
 from fsmde_ros.benchmark.timing import Timing, interleave
@@ -115,9 +115,9 @@ def network_subjects(
 
 def precision_of(backend: str, device: str) -> str:
     """In which precision a backend multiplies; what int8 could reach is not measured, and counts as float32."""
-    if backend == "openvino_bf16" or (device != "cpu" and backend in ("cuda_graph", "torch_compile")):
-        return "bfloat16"
-    return "float32"
+    if backend in ("cuda_graph", "torch_compile"):
+        return str(dtype_of(torch.device(device))).removeprefix("torch.")
+    return "bfloat16" if backend == "openvino_bf16" else "float32"
 
 
 def run(backend: Backend, sweep: PreparedSweep) -> Prediction:
