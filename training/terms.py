@@ -23,7 +23,6 @@ class LossWeights:
     """Weights of the terms of ``method.md``; a weight of 0 switches a term off and skips its work."""
 
     silog: float = 2.0  # against the sparse LiDAR: the metric scale
-    log_l1: float = 0.0  # against it too, for rims: silog asks for a depth between near and far
     ckd: float = 0.5  # towards the teacher's bin probabilities
     vrkd: float = 0.2  # towards the teacher's relations between adjacent views
     bins: float = 1.0  # a bin near every true depth: without it, CKD drives the centres out of range
@@ -81,8 +80,6 @@ def distillation_terms(
     terms: dict[str, Tensor] = {}
     if weights.silog > 0:
         terms["silog"] = losses.silog(output.depth, lidar, lidar_known, weights.silog_lam)
-    if weights.log_l1 > 0:
-        terms["log_l1"] = losses.log_l1(output.depth, lidar, lidar_known)
     if weights.bins > 0:
         terms["bins"] = losses.bin_coverage(output.centers, lidar, lidar_known)
     if shared is not None and weights.cross > 0:

@@ -9,7 +9,7 @@ is reconstructed in ``method.md`` from the abstract of Hwang et al., RA-L 2026.
 from __future__ import annotations
 
 from training.losses.bins import bin_coverage, ckd, out_of_range_loss, soft_bins
-from training.losses.depth import edge_aware_smoothness, gradient_matching, log_l1, silog
+from training.losses.depth import edge_aware_smoothness, gradient_matching, silog
 from training.losses.masked import masked_mean
 from training.losses.relations import centred, relation, vrkd
 from training.losses.views import Reprojection, overlap_consistency, photometric, reproject, view_to_view
@@ -21,7 +21,6 @@ __all__ = [
     "ckd",
     "edge_aware_smoothness",
     "gradient_matching",
-    "log_l1",
     "masked_mean",
     "out_of_range_loss",
     "overlap_consistency",

@@ -28,17 +28,6 @@ def silog(pred: Tensor, gt: Tensor, mask: Tensor, lam: float = 0.85) -> Tensor:
     return (variance + (1 - lam) * mean.square() + TINY).sqrt() - TINY**0.5
 
 
-def log_l1(pred: Tensor, gt: Tensor, mask: Tensor) -> Tensor:
-    """Mean of ``|ln pred - ln gt|``: where a pixel may be near or far it asks for the likelier of the two.
-
-    The least of ``silog`` is a depth between them, at every rim of a thing.
-
-    Args:
-        pred, gt: [...] metres, above 0 where ``mask``; gt anything, NaN too, elsewhere. mask: [...] bool.
-    """
-    return masked_mean(log_ratio(pred, gt, mask).abs(), mask)
-
-
 def gradient_matching(pred: Tensor, target: Tensor, mask: Tensor, scales: int = 4) -> Tensor:
     """Multi-scale gradient matching in log depth, which keeps edges sharp (Ranftl et al., MiDaS, 2020).
 
