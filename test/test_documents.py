@@ -43,7 +43,16 @@ COMMANDS = {
     "python -m fsmde_ros.bag_to_video": "test/test_bag_to_video.py::test_a_video",
 }
 # Need an installation of ROS 2 or Docker, which the README says were not at hand.
-NOT_RUN = ("cd ~/ws/src", "sudo apt", "rosdep", "pip install --break", "colcon build", "ros2 ", "launch_test", "docker ")
+NOT_RUN = (
+    "cd ~/ws/src",
+    "sudo apt",
+    "rosdep",
+    "pip install --break",
+    "colcon build",
+    "ros2 ",
+    "launch_test",
+    "docker ",
+)
 
 
 def commands() -> list[str]:
