@@ -17,6 +17,7 @@ from fsmde_ros.backends import Backend, build_backend
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ImageError
 from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.student import OUT_OF_RANGE
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
@@ -131,7 +132,7 @@ class Estimator:
         depth, stddev, out_of_range = self.backend(
             prepared.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, np.ones(len(rig), dtype=np.bool_)
         )
-        is_out = out_of_range > 0.5
+        is_out = out_of_range > OUT_OF_RANGE
         np.copyto(depth, np.float32(np.inf), where=is_out)
         np.copyto(stddev, np.float32(np.nan), where=is_out)
         return SurroundDepth(rig, prepared.stamp_ns, depth, stddev, prepared.cameras)

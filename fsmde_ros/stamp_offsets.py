@@ -89,7 +89,7 @@ class StampOffsets:
         if after < len(stamps):
             has_lost = stamps[after] - stamps[after - 1] > UNLIKE * _median_step(stamps)
             return not has_lost and stamps[after] - moment > self.window_ns
-        steps = sorted(b - a for a, b in itertools.pairwise(stamps))
+        steps = _steps(stamps)
         return stamps[-1] + steps[len(steps) // 8] - moment > self.window_ns
 
     @property
@@ -228,7 +228,12 @@ class StampOffsets:
         return found
 
 
+def _steps(stamps: list[int]) -> list[int]:
+    """The times between stamps that follow one another, the shortest first."""
+    return sorted(b - a for a, b in itertools.pairwise(stamps))
+
+
 def _median_step(stamps: list[int]) -> int:
     """0 where there are not two."""
-    steps = sorted(b - a for a, b in itertools.pairwise(stamps))
+    steps = _steps(stamps)
     return steps[len(steps) // 2] if steps else 0

@@ -308,21 +308,23 @@ class SweepAssembler(Generic[Payload]):
         wanted = set(self.config.cameras).difference(self.silent())
         due = 0
         for index, group in enumerate(groups):
-            is_full = not self._to_come(group, wanted)
-            if is_full or now - min(a.arrived for a in group) >= self.config.deadline_s:
+            if self._is_full(group, wanted) or now - min(a.arrived for a in group) >= self.config.deadline_s:
                 due = index + 1
         if len(self._pending) > PENDING_PER_CAMERA * len(self.config.cameras):
             due = max(due, 1)
         return [self._emit(group) for group in groups[:due]]
 
-    def _to_come(self, group: list[Arrival[Payload]], wanted: set[str]) -> set[str]:
-        """Which of the cameras a group still waits for: not slow ones that have no frame at its moment."""
+    def _is_full(self, group: list[Arrival[Payload]], wanted: set[str]) -> bool:
+        """Whether a group has all it can get: slow cameras may have no frame at its moment."""
         missing = wanted.difference(arrival.camera for arrival in group)
-        return {name for name in missing if not self._offsets.sends_nothing_at(name, self._reference(group))}
+        if not missing:
+            return True
+        reference = self._reference(group)
+        return all(self._offsets.sends_nothing_at(name, reference) for name in missing)
 
     def _emit(self, group: list[Arrival[Payload]]) -> AssembledSweep[Payload]:
         self._pending = [arrival for arrival in self._pending if all(arrival is not used for used in group)]
-        stamp = self._reference(group)
+        stamp = reference = self._reference(group)
         if self._last_stamp is not None:  # an anchor that was only estimated may have been put too late
             stamp = max(stamp, self._last_stamp + 1)
         self._last_stamp, self._last_group = stamp, group
@@ -330,7 +332,7 @@ class SweepAssembler(Generic[Payload]):
         for name in self.config.cameras:
             if name in by_camera:
                 self._missed[name] = 0
-            elif not self._offsets.sends_nothing_at(name, self._reference(group)):
+            elif not self._offsets.sends_nothing_at(name, reference):
                 self._missed[name] += 1
         self._last_out.update({name: arrival.stamp_ns for name, arrival in by_camera.items()})
         views = {name: by_camera[name] for name in self.config.cameras if name in by_camera}

@@ -25,9 +25,10 @@ from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.geometry import transform, unproject
 from fsmde_ros.metrics import DepthScore, score_depth
-from fsmde_ros.network.student import BIN_STRIDE, Student
+from fsmde_ros.network.student import BIN_STRIDE, OUT_OF_RANGE, Student
 from training.batch import Sample, collate
 from training.datasets import TownData, town_sample
+from training.hidden_points import Pixels, is_behind, lidar_pixels
 from training.module import run_student
 
 Array = NDArray[np.float64]
@@ -35,11 +36,9 @@ Depth = NDArray[np.float32]
 
 PLACES = ("hidden", "rim", "road", "thing")
 LIMITS = (1.0, 80.0)  # metres
-BEHIND = 1.05  # of the farthest rendered depth in the nine pixels about a point
 RIM, RIM_PX = 1.4, 3  # ratio of the farthest to the nearest depth, within so many pixels
 ROAD_M = 0.3  # from the plane of the wheels
 SKY_M = 300.0  # counts as so far where depths are compared
-OUT_OF_RANGE = 0.5  # probability, as ``fsmde_ros.estimator`` takes it
 
 Predict = Callable[[Sample], Depth]
 
@@ -64,7 +63,7 @@ class Points:
 
 def points_of(samples: Sequence[Sample], predict: Predict) -> Points:
     """The LiDAR points of samples with dense depth, and what ``predict`` says of them, [V, H, W] metres."""
-    parts = [(_pixels(sample), sample, predict(sample)) for sample in samples]
+    parts = [(lidar_pixels(sample), sample, predict(sample)) for sample in samples]
     truth = np.concatenate([sample.lidar[:, 3] for _, sample, _ in parts]).astype(np.float64)
     counted = (truth >= LIMITS[0]) & (truth <= LIMITS[1])
     predicted = np.concatenate([depth[pixels] for pixels, _, depth in parts]).astype(np.float64)
@@ -99,24 +98,17 @@ def depth_of_cells(side: int) -> Predict:
     return predict
 
 
-def _pixels(sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    view, x, y = np.rint(sample.lidar[:, :3]).astype(np.int64).T
-    height, width = sample.size
-    return view, y.clip(0, height - 1), x.clip(0, width - 1)
-
-
-def _places(sample: Sample, pixels: tuple[NDArray[np.int64], ...]) -> NDArray[np.int64]:
+def _places(sample: Sample, pixels: Pixels) -> NDArray[np.int64]:
     """[N] into ``PLACES``; the first that fits."""
     finite = np.minimum(sample.dense_depth, np.float32(SKY_M))
     around = np.ones((2 * RIM_PX + 1,) * 2, np.uint8)
-    farthest = np.stack([cv2.dilate(depth, np.ones((3, 3), np.uint8)) for depth in finite])[pixels]
     ratio = np.stack([cv2.dilate(depth, around) / cv2.erode(depth, around) for depth in finite])[pixels]
     heights = np.empty(len(sample.lidar))
     for view, camera in enumerate(sample.rig.cameras):
         own = sample.lidar[:, 0] == view
         seen = unproject(camera.intrinsics, sample.lidar[own, 1:3], sample.lidar[own, 3])
         heights[own] = transform(camera.camera_to_vehicle, seen)[:, 2] - sample.rig.ground_z
-    conditions = [sample.lidar[:, 3] > BEHIND * farthest, ratio > RIM, np.abs(heights) < ROAD_M]
+    conditions = [is_behind(sample, pixels), ratio > RIM, np.abs(heights) < ROAD_M]
     return np.select(conditions, [0, 1, 2], default=3)
 
 

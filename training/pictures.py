@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import nn
 
+from fsmde_ros.network.student import OUT_OF_RANGE
 from training.batch import SweepBatch
 from training.module import run_student
 
@@ -45,7 +46,7 @@ def depth_picture(student: nn.Module, batch: SweepBatch) -> NDArray[np.uint8]:
     first = SweepBatch(*(value[:1] for value in batch))
     with torch.no_grad():
         output = run_student(student, first)
-    sky = output.out_of_range[0] > 0.5
+    sky = output.out_of_range[0] > OUT_OF_RANGE
     depth = torch.where(sky, torch.inf, output.depth[0]).float().cpu().numpy()
     images = first.images[0].permute(0, 2, 3, 1).cpu().numpy()
     truth = first.dense_depth[0].cpu().numpy()

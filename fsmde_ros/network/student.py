@@ -20,6 +20,7 @@ STRIDE = 32  # of the tokens, to what the encoder sees; the last row and column 
 SIZE_STEP = 16  # what the encoder sees must be a multiple of it
 BIN_STRIDE = 4  # of the bins, to what the encoder sees
 REDUCTIONS = (1, 2)
+OUT_OF_RANGE = 0.5  # probability from which a pixel counts as sky, or beyond d_max
 ADDED_LATER = "added later"  # metadata of a field that older checkpoints lack: they are what its default says
 
 

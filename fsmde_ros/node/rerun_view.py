@@ -73,7 +73,7 @@ class RerunView:
         node.create_subscription(PointCloud2, options.points, self._take_cloud, OUTPUTS)
 
     def _listen_to_camera(self, name: str, image: str) -> None:
-        is_rectified = is_rectified_topic(f"/{image}")
+        is_rectified = is_rectified_topic(image)
 
         def take_camera(message: CameraInfo) -> None:
             show = self._show_camera

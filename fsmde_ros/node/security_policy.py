@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.launch_settings import image_topic
 from fsmde_ros.node.outputs import STAGES
 from fsmde_ros.node.parameters import Settings, check_camera_name
 from fsmde_ros.rig_file import read_rig
@@ -64,11 +65,10 @@ def grants(settings: Settings, namespace: str = "/", tf: bool = False, sim_time:
     subscribe = [settings.motion_odometry] if settings.motion_odometry and not settings.motion_fixed_frame else []
     subscribe += ["/tf", "/tf_static"] if tf or settings.motion_fixed_frame else []
     subscribe += ["/clock"] if sim_time else []
-    end = "/compressed" if settings.input_transport == "compressed" else ""
+    image = image_topic(settings.input_rectified, settings.input_transport == "compressed")
     for camera in settings.cameras:
         publish += [f"{camera}/depth/{what}" for what in ("image_rect", "camera_info", "stddev")]
-        image = "image_rect" if settings.input_rectified else "image_raw"
-        subscribe += [f"{camera}/{image}{end}", f"{camera}/camera_info"]
+        subscribe += [f"{camera}/{image}", f"{camera}/camera_info"]
     reply = [f"~/{service}" for service in (*_PARAMETER_SERVICES, *_LIFECYCLE_SERVICES, "get_type_description")]
     return Grants(*(tuple(sorted(map(full, names))) for names in (publish, subscribe, reply)))
 

@@ -15,11 +15,9 @@ from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, shipped_checkpoints
 from fsmde_ros.errors import BackendError, ConfigError, TeacherError
 from fsmde_ros.geometry import scale_intrinsics
-from fsmde_ros.network.student import Student
+from fsmde_ros.network.student import OUT_OF_RANGE, Student
 from training.batch import SweepBatch
 from training.teachers.teacher import TeacherSettings, TeacherView
-
-OUT_OF_RANGE = 0.5  # probability, as ``fsmde_ros.estimator`` takes it
 
 
 class CheckpointTeacher:
