@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ImageError
 from fsmde_ros.sweep import EncodedImage
 
@@ -56,6 +57,7 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1
     image_transport compresses the mosaic of a Bayer sensor as it is, and names its pattern before a ";" of the
     format ("bayer_rggb8; jpeg compressed "). A picture of one channel under such a name is decoded at full size,
     demosaiced, and only then reduced, by means. A JPEG has blurred the mosaic: its colours are right but weak.
+    So is a PNG of 16 bits, which become 8 by ``BitDepth``.
 
     Raises:
         ImageError: the data is empty, truncated, neither JPEG nor PNG, larger than
@@ -72,7 +74,11 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1
     if pattern is not None:
         mosaic = _imdecode(image, cv2.IMREAD_UNCHANGED, (height, width))
         if mosaic.ndim == 2:
-            return resize(_demosaic(mosaic, pattern), reduced)
+            return resize(_demosaic(_to_8_bits(mosaic, image.depth), pattern), reduced)
+    if _has_16_bits(image):
+        deep = _imdecode(image, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION, (height, width))
+        whole: NDArray[np.uint8] = cv2.cvtColor(_to_8_bits(deep, image.depth), cv2.COLOR_BGR2RGB).astype(np.uint8)
+        return resize(whole, reduced)
     decoded = _imdecode(image, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION, reduced)
     rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
     return rgb
@@ -150,13 +156,21 @@ def _imdecode(image: EncodedImage, flags: int, size: tuple[int, int]) -> NDArray
     return decoded
 
 
-def _demosaic(mosaic: NDArray[Any], pattern: int) -> NDArray[np.uint8]:
-    """RGB [H, W, 3] of a mosaic [H, W] of 8 or 16 bits, of which the upper 8 count."""
+def _has_16_bits(image: EncodedImage) -> bool:
+    """Whether the header, already checked, is that of a PNG of 16 bits."""
+    return image.data[:4] == _PNG_START[:4] and image.data[24] == 16
+
+
+def _to_8_bits(values: NDArray[Any], depth: BitDepth) -> NDArray[np.uint8]:
+    return values if values.dtype == np.uint8 else depth.to_8_bits(values)
+
+
+def _demosaic(mosaic: NDArray[np.uint8], pattern: int) -> NDArray[np.uint8]:
+    """RGB [H, W, 3] of a mosaic [H, W]."""
     height, width = mosaic.shape
     if min(height, width) < MIN_BAYER_SIDE:
         raise ImageError(f"a Bayer mosaic cannot be {width}x{height} pixels, expected at least 3x3")
-    values = mosaic if mosaic.dtype == np.uint8 else (mosaic >> 8).astype(np.uint8)
-    return np.asarray(cv2.cvtColor(values, pattern), dtype=np.uint8)
+    return np.asarray(cv2.cvtColor(mosaic, pattern), dtype=np.uint8)
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ImageError
 from fsmde_ros.images import BAYER, MAX_PIXELS, MIN_BAYER_SIDE
 
@@ -53,12 +54,20 @@ def check_layout(encoding: str, height: int, width: int, step: int, size: int, m
 
 
 def decode_pixels(
-    encoding: str, height: int, width: int, step: int, is_bigendian: bool, data: Any, max_pixels: int = MAX_PIXELS
+    encoding: str,
+    height: int,
+    width: int,
+    step: int,
+    is_bigendian: bool,
+    data: Any,
+    max_pixels: int = MAX_PIXELS,
+    depth: BitDepth | None = None,
 ) -> NDArray[np.uint8]:
     """Decode a raw image to RGB, [H, W, 3] uint8.
 
-    ``step`` is the length of a row in bytes, padding included; ``data`` anything with a buffer. 16
-    bits are cut to the upper 8. The result does not share memory with ``data``.
+    ``step`` is the length of a row in bytes, padding included; ``data`` anything with a buffer. Values of 16 bits
+    become 8 by ``depth``, what is known of their camera; by default only this image tells. The result does not share
+    memory with ``data``.
 
     Raises:
         ImageError: the encoding is unknown, the image is empty or larger than ``max_pixels``, or
@@ -70,6 +79,6 @@ def decode_pixels(
     rows = np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False)
     pixels = np.ascontiguousarray(rows)
     if code == "u2":
-        pixels = (pixels.view(">u2" if is_bigendian else "<u2") >> 8).astype(np.uint8)
+        pixels = (depth or BitDepth()).to_8_bits(pixels.view(">u2" if is_bigendian else "<u2"))
     pixels = pixels.reshape((height, width) if values == 1 else (height, width, values))
     return pixels.copy() if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion), dtype=np.uint8)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import RigError
 from fsmde_ros.geometry import compose, invert, project, transform
 from fsmde_ros.rig import Rig
@@ -15,10 +16,17 @@ from fsmde_ros.rig import Rig
 
 @dataclass(frozen=True, eq=False)
 class EncodedImage:
-    """A compressed image (JPEG or PNG bytes) that nobody has decoded yet."""
+    """A compressed image (JPEG or PNG bytes) that nobody has decoded yet.
+
+    Attributes:
+        data: the bytes.
+        format: as in CompressedImage; may name a Bayer pattern.
+        depth: what is known of the bits of its camera, for a PNG of 16 bits; by default only this image tells.
+    """
 
     data: bytes
     format: str = "jpeg"
+    depth: BitDepth = field(default_factory=BitDepth)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ImageError
 from fsmde_ros.images import MAX_SCANS, decode, encode_jpeg, encoded_size, largest_reduction, resize
 from fsmde_ros.pixel_layout import decode_pixels
@@ -188,6 +189,24 @@ def test_a_compressed_mosaic_gets_its_colours_back(pattern: str) -> None:
     difference = decode(EncodedImage(lossy, f"bayer_{pattern}8; jpeg compressed ")).astype(int) - image
     assert np.abs(difference.mean(axis=(0, 1))).max() < 4  # grey instead would be off by tens
     assert np.abs(difference).mean() < 12
+
+
+@pytest.mark.parametrize("name", ["bayer_rggb16", "mono16", "rgb16"])
+@pytest.mark.parametrize("reduction", [1, 2])
+def test_pngs_of_a_12_bit_sensor_are_as_bright_as_those_of_8_bits(name: str, reduction: int) -> None:
+    image = smooth_image()
+    stored = {"bayer_rggb16": mosaic("rggb", image), "mono16": image[..., 1], "rgb16": image}[name]
+    data = cv2.imencode(".png", stored.astype(np.uint16) << 4 | 0x5)[1].tobytes()
+    decoded = decode(EncodedImage(data, f"{name}; png compressed "), reduction=reduction)
+    plain = EncodedImage(cv2.imencode(".png", stored)[1].tobytes(), f"{name.replace('16', '8')}; png compressed ")
+    np.testing.assert_array_equal(decoded, resize(decode(plain), decoded.shape[:2]))
+
+
+def test_a_dark_png_is_dark_where_its_camera_has_sent_a_bright_one() -> None:
+    depth = BitDepth()
+    for value, shown in ((0xFFF, 255), (0x0F0, 15)):
+        data = cv2.imencode(".png", np.full((4, 6), value, np.uint16))[1].tobytes()
+        assert (decode(EncodedImage(data, "mono16; png compressed ", depth)) == shown).all()
 
 
 @pytest.mark.parametrize("reduction", [2, 4, 8])

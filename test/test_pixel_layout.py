@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ImageError
 from fsmde_ros.pixel_layout import ENCODINGS, decode_pixels
 
@@ -52,6 +53,14 @@ def test_bayer_patterns_of_one_colour(pattern: str) -> None:
     for big, order in ((False, "<u2"), (True, ">u2")):
         deeper = decode_pixels(f"bayer_{pattern}16", 8, 10, 20, big, deep.astype(order).tobytes())
         np.testing.assert_array_equal(deeper, decoded)
+
+
+@pytest.mark.parametrize("encoding", ["mono16", "bayer_rggb16"])
+def test_values_of_a_12_bit_sensor_are_scaled_by_what_its_camera_has_sent(encoding: str) -> None:
+    depth = BitDepth()
+    for value, shown in ((0xFFF, 255), (0x0F0, 15)):
+        data = np.full((H, W), value, "<u2").tobytes()
+        assert (decode_pixels(encoding, H, W, 2 * W, False, data, depth=depth) == shown).all()
 
 
 @pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("uyvy", 1), ("yuv422_yuy2", 0), ("yuyv", 0)])

@@ -19,6 +19,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import pack_cloud
 from fsmde_ros.depth_image import decode_depth
 from fsmde_ros.errors import ConfigError, ImageError, SourceError
@@ -99,9 +100,12 @@ def stamp_message(nanoseconds: int) -> Time:
     return Time(sec=nanoseconds // NS, nanosec=nanoseconds % NS)
 
 
-def compressed_to_encoded(message: CompressedImage) -> EncodedImage:
-    """The bytes of a CompressedImage, undecoded and unchecked, with its format, which may name a Bayer pattern."""
-    return EncodedImage(bytes(message.data), message.format)
+def compressed_to_encoded(message: CompressedImage, depth: BitDepth | None = None) -> EncodedImage:
+    """The bytes of a CompressedImage, undecoded and unchecked, with its format, which may name a Bayer pattern.
+
+    ``depth``: what is known of the bits of its camera, for images of 16; by default only this one tells.
+    """
+    return EncodedImage(bytes(message.data), message.format, depth or BitDepth())
 
 
 def check_image(message: Image, max_pixels: int = MAX_PIXELS) -> None:
@@ -115,18 +119,19 @@ def check_image(message: Image, max_pixels: int = MAX_PIXELS) -> None:
     check_layout(message.encoding, height, width, int(message.step), len(message.data), max_pixels)
 
 
-def image_to_rgb(message: Image) -> NDArray[np.uint8]:
+def image_to_rgb(message: Image, depth: BitDepth | None = None) -> NDArray[np.uint8]:
     """RGB [H, W, 3] uint8 of an Image, honouring its step.
 
-    Encodings outside ``pixel_layout.ENCODINGS`` go through cv_bridge where it is installed. Raises
-    ImageError as ``check_image``.
+    ``depth``: what is known of the bits of its camera, for images of 16; by default only this one tells. Encodings
+    outside ``pixel_layout.ENCODINGS`` go through cv_bridge where it is installed. Raises ImageError as
+    ``check_image``.
     """
     check_image(message)
     if message.encoding not in ENCODINGS:
         converted: NDArray[np.uint8] = _cv_bridge(message.encoding)(message)
         return converted
     size = (int(message.height), int(message.width), int(message.step))
-    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data)
+    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data, depth=depth)
 
 
 def camera_from_info(

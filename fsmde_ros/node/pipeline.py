@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.ego_motion import largest_move_m, rig_at_reference
 from fsmde_ros.errors import ImageError
 from fsmde_ros.estimator import Estimator, PreparedSweep
@@ -36,6 +37,7 @@ class ReceivedImage:
         header: of the message.
         image: what it will be decoded from; None where it cannot be used.
         size: (H, W) in pixels; None where it cannot be read.
+        depth: what is known of the bits of its camera.
         problem: why it cannot be used; empty where it can.
         loading: its pixels at the network's input size, where work on it has begun.
         camera: that ``loading`` is for.
@@ -44,6 +46,7 @@ class ReceivedImage:
     header: Header
     image: EncodedImage | Image | None
     size: tuple[int, int] | None
+    depth: BitDepth
     problem: str = ""
     loading: Future[NDArray[np.uint8]] | None = None
     camera: Camera | None = None
@@ -75,25 +78,26 @@ class Job:
         return SweepReport(stamp_message(self.stamp_ns), (), missing, reason, dropped=True)
 
 
-def receive(message: CompressedImage | Image) -> ReceivedImage:
+def receive(message: CompressedImage | Image, depth: BitDepth) -> ReceivedImage:
     """Look at the header of an image; what cannot be used keeps its place in the sweep, with the reason.
 
-    So a camera that sends garbage neither makes its sweeps wait for it, nor is taken for silent.
+    So a camera that sends garbage neither makes its sweeps wait for it, nor is taken for silent. ``depth`` is what is
+    known of its bits.
     """
     try:
         if isinstance(message, CompressedImage):
-            encoded = compressed_to_encoded(message)
+            encoded = compressed_to_encoded(message, depth)
             height, width = encoded_size(encoded)
             if height * width > MAX_PIXELS:
                 raise ImageError(
                     f"the image is {width}x{height} by its header, expected at most {MAX_PIXELS} pixels; "
                     "check the camera driver"
                 )
-            return ReceivedImage(message.header, encoded, (height, width))
+            return ReceivedImage(message.header, encoded, (height, width), depth)
         check_image(message)
     except ImageError as error:
-        return ReceivedImage(message.header, None, None, str(error))
-    return ReceivedImage(message.header, message, (message.height, message.width))
+        return ReceivedImage(message.header, None, None, depth, str(error))
+    return ReceivedImage(message.header, message, (message.height, message.width), depth)
 
 
 def load(estimator: Estimator, received: ReceivedImage, camera: Camera) -> Future[NDArray[np.uint8]]:
@@ -102,7 +106,8 @@ def load(estimator: Estimator, received: ReceivedImage, camera: Camera) -> Futur
         return received.loading
     image = received.image
     assert image is not None, "a job has only images without a problem"
-    return estimator.load(partial(image_to_rgb, image) if isinstance(image, Image) else lambda: image, camera)
+    pixels = partial(image_to_rgb, image, received.depth) if isinstance(image, Image) else lambda: image
+    return estimator.load(pixels, camera)
 
 
 def begin(estimator: Estimator, received: ReceivedImage, camera: Camera) -> ReceivedImage:

@@ -22,6 +22,7 @@ from rclpy.utilities import try_shutdown
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.launch_settings import image_topic
@@ -73,7 +74,7 @@ class RerunView:
         node.create_subscription(PointCloud2, options.points, self._take_cloud, OUTPUTS)
 
     def _listen_to_camera(self, name: str, image: str) -> None:
-        is_rectified = is_rectified_topic(image)
+        is_rectified, bits = is_rectified_topic(image), BitDepth()
 
         def take_camera(message: CameraInfo) -> None:
             show = self._show_camera
@@ -89,7 +90,8 @@ class RerunView:
             self._take(f"{name}/{image}", message.header, lambda: show(name, bytes(message.data)))
 
         def take_raw(message: Image) -> None:
-            self._take(f"{name}/{image}", message.header, lambda: self._recording.image(name, image_to_rgb(message)))
+            show = self._recording.image
+            self._take(f"{name}/{image}", message.header, lambda: show(name, image_to_rgb(message, bits)))
 
         def take_depth(message: Image) -> None:
             show = self._recording.depth

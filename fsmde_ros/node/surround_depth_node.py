@@ -31,6 +31,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
 import fsmde_ros
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.launch_settings import image_topic
@@ -86,6 +87,7 @@ class SurroundDepthNode(LifecycleNode):
         self._tf: TfBuffer | None = None
         self._motion: EgoMotion = NoMotion()
         self._live_rig: LiveRig | None = None
+        self._depths: dict[str, BitDepth] = {}
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
         self._synchroniser: Synchroniser[ReceivedImage] | None = None
@@ -201,6 +203,7 @@ class SurroundDepthNode(LifecycleNode):
             self._tf = TfBuffer(self, f"parameters: set {instead}")
         extrinsics = self._build_extrinsics(rig)
         self._live_rig = LiveRig(self._cameras, extrinsics, rig, settings.input_rectified)
+        self._depths = {name: BitDepth(partial(self._tell_bits, name)) for name in self._cameras}
         self._monitor = Monitor(self._cameras, self._full_name)
         with warnings_to(self._log.warning):
             self._estimator = self._build_estimator(settings)
@@ -272,7 +275,7 @@ class SurroundDepthNode(LifecycleNode):
         assert self._worker is not None
         assert self._estimator is not None
         now = time.monotonic()
-        received = receive(message)
+        received = receive(message, self._depths[name])
         bad_stamp = stamp_problem(message.header.stamp)
         problem, rig = bad_stamp or received.problem, self._live_rig.rig()
         if not problem and rig is not None and name in rig:
@@ -286,6 +289,10 @@ class SurroundDepthNode(LifecycleNode):
             received = begin(self._estimator, received, rig[name])
         self._submit(self._synchroniser.add(name, stamp, received, now))
         self._set_deadline()
+
+    def _tell_bits(self, name: str, bits: int) -> None:
+        """Say once what the images of a camera were found to hold; a thread that decodes calls it."""
+        self._log.info(f"{name}: of the 16 bits of its images {bits} are in use; they are scaled by these from here on")
 
     def _tick(self) -> None:
         assert self._synchroniser is not None

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import cloud_columns, points_of
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.geometry import transform
@@ -50,7 +51,8 @@ class _Plan:
     """What the second reading needs: topics, mounts, poses, and which messages are of which sweep.
 
     ``sweeps`` holds (stamp_ns, index of the message by topic); ``images`` the camera by topic;
-    ``logged_ns`` the log times of the messages of each topic, ascending.
+    ``logged_ns`` the log times of the messages of each topic, ascending; ``depths`` what the images of a topic
+    that were read so far tell of the bits of their camera.
     """
 
     rig: Rig
@@ -60,6 +62,7 @@ class _Plan:
     pose_at: Callable[[int], Array | None]
     sweeps: tuple[tuple[int, Mapping[str, int]], ...]
     logged_ns: Mapping[str, Sequence[int]]
+    depths: Mapping[str, BitDepth]
 
 
 def read_rig_of_bag(
@@ -198,7 +201,7 @@ def _plan(
         planned.append((group.stamp_ns, needed))
     mount = _mount(bag, tree, rig, lidars, lidar) if scan_stamps else None
     pose_at = poses(bag, tree, rig.vehicle_frame, [group.stamp_ns for group in groups])
-    return _Plan(rig, images, lidar, mount, pose_at, tuple(planned), logged)
+    return _Plan(rig, images, lidar, mount, pose_at, tuple(planned), logged, {t: BitDepth() for t in images})
 
 
 def _stamp_ns(bag: BagFile, topic: str, data: bytes) -> int:
@@ -289,17 +292,16 @@ def _convert(bag: BagFile, plan: _Plan, topic: str, data: bytes) -> View | Lidar
     try:
         if topic == plan.lidar:
             return _scan(message, stamp_ns, plan)
-        return View(_image(message, bag.types[topic]), stamp_ns, plan.pose_at(stamp_ns))
+        return View(_image(message, plan.depths[topic]), stamp_ns, plan.pose_at(stamp_ns))
     except FsmdeError as error:
         raise SourceError(f"bag {bag.path}: {topic} at {stamp_ns} ns: {error}") from error
 
 
-def _image(message: Any, msgtype: str) -> EncodedImage | NDArray[np.uint8]:
-    if msgtype == COMPRESSED:
-        return EncodedImage(message.data.tobytes(), message.format)  # which may name a Bayer pattern
-    return decode_pixels(
-        message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), message.data
-    )
+def _image(message: Any, depth: BitDepth) -> EncodedImage | NDArray[np.uint8]:
+    if message.__msgtype__ == COMPRESSED:
+        return EncodedImage(message.data.tobytes(), message.format, depth)  # the format may name a Bayer pattern
+    size = message.height, message.width, message.step
+    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data, depth=depth)
 
 
 def _scan(message: Any, stamp_ns: int, plan: _Plan) -> LidarScan:

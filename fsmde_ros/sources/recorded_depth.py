@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.depth_image import decode_depth
 from fsmde_ros.errors import FsmdeError, SourceError
@@ -79,10 +81,11 @@ def snapshots(
         wanted = [(topics[name], stamp) for moment in moments for name, stamp in moment.depths.items()]
         wanted += [(points, moment.cloud) for moment in moments if moment.cloud is not None]
         results, sources = _Ahead(output, wanted), _Ahead(source, pictured)
+        to_rgb = {name: partial(_image, depth=BitDepth()) for name in images}
         for moment in moments:
             depths = {name: results.take((topics[name], stamp), _depth) for name, stamp in moment.depths.items()}
             cloud = None if moment.cloud is None else results.take((points, moment.cloud), colored_points)
-            pictures = {n: sources.take((images[n], s), _image) for n, s in moment.depths.items() if n in images}
+            pictures = {n: sources.take((images[n], s), to_rgb[n]) for n, s in moment.depths.items() if n in images}
             placed, colors = _NO_CLOUD if cloud is None else cloud
             yield Snapshot(
                 rig=rig,
@@ -161,10 +164,9 @@ def _depth(message: Any) -> NDArray[np.float32]:
     return decode_depth(message.encoding, *layout, message.data)
 
 
-def _image(message: Any) -> NDArray[np.uint8]:
+def _image(message: Any, depth: BitDepth) -> NDArray[np.uint8]:
     """[H, W, 3] RGB of a CompressedImage or an Image."""
     if message.__msgtype__ == COMPRESSED:
-        return decode(EncodedImage(bytes(message.data), message.format))
-    return decode_pixels(
-        message.encoding, message.height, message.width, message.step, bool(message.is_bigendian), message.data
-    )
+        return decode(EncodedImage(bytes(message.data), message.format, depth))
+    size = message.height, message.width, message.step
+    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data, depth=depth)

@@ -11,6 +11,7 @@ import pytest
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import pack_cloud, unpack_cloud
 from fsmde_ros.errors import ImageError
 from fsmde_ros.images import decode, encode_jpeg, encoded_size
@@ -40,9 +41,11 @@ def test_compressed_images(fuzzer, mutate):
         return EncodedImage(mutate(pick(random, (JPEG, PNG)), random), pick(random, ("jpeg", "png", "", "\0" * 99)))
 
     fuzzer.run("CompressedImage, decoded", decode, case)
-    fuzzer.run(
-        "CompressedImage, received", lambda i: receive(CompressedImage(format="x", data=array.array("B", i.data))), case
-    )
+
+    def received(image):
+        return receive(CompressedImage(format="x", data=array.array("B", image.data)), BitDepth())
+
+    fuzzer.run("CompressedImage, received", received, case)
 
 
 @pytest.mark.parametrize(("height", "width"), [(100_000, 100_000), (2**31, 2**31), (1, 2**32 - 1), (0, 5)])
@@ -51,7 +54,7 @@ def test_a_png_that_says_it_is_huge(height, width):
     data[16:24] = struct.pack(">II", width, height)
     with pytest.raises(ImageError, match="pixels by its header"):
         decode(EncodedImage(bytes(data)))
-    received = receive(CompressedImage(data=array.array("B", data)))
+    received = receive(CompressedImage(data=array.array("B", data)), BitDepth())
     assert received.image is None
     assert "by its header" in received.problem
 
@@ -81,7 +84,7 @@ def image(random, encodings):
 def test_raw_images(fuzzer):
     encodings = (*ENCODINGS, "", "32FC1", "16UC1", "64FC9", "rgb8; drop table", "\n")
     fuzzer.run("Image to RGB", image_to_rgb, lambda random: image(random, encodings))
-    fuzzer.run("Image, received", receive, lambda random: image(random, encodings))
+    fuzzer.run("Image, received", lambda i: receive(i, BitDepth()), lambda random: image(random, encodings))
     fuzzer.run("Image to depth", image_to_depth, lambda random: image(random, ("32FC1", "16UC1", "rgb8")))
 
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from sensor_msgs.msg import CompressedImage
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import KINDS, Event, Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
@@ -244,7 +245,9 @@ def rehearse(drive, names):
         if message.msgtype == INFO:
             focal[message.camera] = message.decoded().k[0]
         elif message.is_image:
-            received = receive(CompressedImage(format="jpeg", data=array.array("B", message.decoded().data)))
+            received = receive(
+                CompressedImage(format="jpeg", data=array.array("B", message.decoded().data)), BitDepth()
+            )
             refused[message.camera] += received.image is None
             payload = received.image is not None and focal[message.camera] > 0
             publish(assembler.add(message.camera, message.stamp_ns, payload, message.time_ns / 1e9))

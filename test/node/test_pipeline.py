@@ -11,6 +11,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage, Image
 
 from fsmde_ros.backends import build_backend
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ImageError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.images import resize
@@ -37,14 +38,14 @@ def estimator() -> Estimator:
 
 
 def test_a_raw_image_is_begun_with_and_not_loaded_twice(estimator: Estimator) -> None:
-    received = begin(estimator, receive(raw()), CAMERA)
+    received = begin(estimator, receive(raw(), BitDepth()), CAMERA)
     assert received.loading is not None
     assert load(estimator, received, CAMERA) is received.loading
     np.testing.assert_array_equal(received.loading.result(5), resize(PIXELS, CARD.input_size))
 
 
 def test_another_calibration_makes_it_load_anew(estimator: Estimator) -> None:
-    received = begin(estimator, receive(raw()), CAMERA)
+    received = begin(estimator, receive(raw(), BitDepth()), CAMERA)
     changed = replace(CAMERA, distortion=np.array([-0.3, 0.1, 0, 0, 0]), distortion_model="plumb_bob")
     anew = load(estimator, received, changed)
     assert anew is not received.loading
@@ -53,6 +54,6 @@ def test_another_calibration_makes_it_load_anew(estimator: Estimator) -> None:
 
 def test_what_is_wrong_is_said_when_the_sweep_is_gathered(estimator: Estimator) -> None:
     data = cv2.imencode(".jpg", PIXELS[:40])[1].tobytes()
-    received = begin(estimator, receive(CompressedImage(format="jpeg", data=data)), CAMERA)
+    received = begin(estimator, receive(CompressedImage(format="jpeg", data=data), BitDepth()), CAMERA)
     with pytest.raises(ImageError, match=r"cam.*\(40, 120, 3\)"):
         estimator.gather(Rig((CAMERA,)), 0, {"cam": load(estimator, received, CAMERA)})

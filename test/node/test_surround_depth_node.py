@@ -534,6 +534,23 @@ def test_raw_images_of_any_encoding_give_the_same_depth(start):
     assert "encoding '64FC9', expected one of rgb8" in camera.message
 
 
+def test_a_12_bit_sensor_gives_the_depth_that_8_bits_of_it_give(start):
+    """Its driver leaves the upper bits empty; what a bright picture told holds for the dark one after it."""
+    node, client = start(THREE, transport="raw", input__transport="raw")
+    grey = picture(5)[..., 0]
+    grey[0, 0] = 255
+    for sweep, seen in enumerate((grey, grey // 8)):
+        deep = raw("mono16", (seen.astype("<u2") << 4 | 0x5).view(np.uint8))
+        client.send_and_wait(2 * sweep, pictures=dict.fromkeys(THREE, deep))
+        client.send_and_wait(2 * sweep + 1, pictures=dict.fromkeys(THREE, raw("mono8", seen)))
+    for name in THREE:
+        depths = [image_to_depth(message) for message in client.received[f"{name}/depth/image_rect"]]
+        np.testing.assert_array_equal(depths[0], depths[1])
+        np.testing.assert_array_equal(depths[2], depths[3])
+        assert not np.array_equal(depths[0], depths[2])
+        assert node.output.count(f"{name}: of the 16 bits of its images 12 are in use") == 1
+
+
 def test_unrectified_images_are_rectified_with_k_and_d(start):
     _, client = start(THREE, base="image_raw", input__rectified="false")
     infos = {}

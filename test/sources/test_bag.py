@@ -482,6 +482,16 @@ def test_a_compressed_mosaic_keeps_the_name_of_its_pattern(tmp_path: Path) -> No
     np.testing.assert_array_equal(decode(encoded), np.broadcast_to([200, 100, 20], (20, 32, 3)))
 
 
+def test_images_of_a_12_bit_sensor_are_scaled_alike_all_the_drive(tmp_path: Path) -> None:
+    kind, topic = STORE.types["sensor_msgs/msg/Image"], "/sensors/cam/image_raw"
+    values = [np.full(20 * 32, value, "<u2").view(np.uint8) for value in (0xFFF, 0x0F0)]
+    images = [
+        (topic, kind(header("cam", START + i * 500 * MS), 20, 32, "mono16", 0, 64, v)) for i, v in enumerate(values)
+    ]
+    found = sweeps(bag(tmp_path / "bag", [*without(topic), *images]))
+    assert [np.unique(sweep.views["sensors/cam"].image).tolist() for sweep in found] == [[255], [15]]
+
+
 def test_images_of_an_unknown_encoding_are_named(tmp_path: Path) -> None:
     """Neither are they depth, nor may the camera be missing from the rig without a word."""
     planar = [("/a/camera_info", info("cam", K)), ("/a/image_raw", raw("cam", START, "nv21"))]
