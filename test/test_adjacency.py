@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,48 @@ def test_share_of_two_cameras_at_one_place_by_hand() -> None:
     shares = overlap_shares(_ring([0, 45], 90))
     assert shares[0, 1] == pytest.approx(shares[1, 0], abs=0.05)
     assert 0.35 < shares[0, 1] <= 0.5
+
+
+def _shifted(right: float, down: float) -> Rig:
+    """Two cameras of 9 x 16 pixels; what is 4 m away lies so many pixels further right and down in the second."""
+    k = np.array([[8.0, 0, 7.5], [0, 8.0, 4.0], [0, 0, 1]])
+    first, second = np.eye(4), np.eye(4)
+    first[:3, :3] = second[:3, :3] = FORWARD
+    second[:3, 3] = FORWARD @ [-right / 2, -down / 2, 0.0]  # metres: half of as many pixels
+    return Rig((Camera("a", (9, 16), k, first), Camera("b", (9, 16), k, second)))
+
+
+@pytest.mark.parametrize(
+    ("right", "down", "share"),
+    [
+        (0.4, 0.4, 1.0),
+        (-0.4, -0.4, 1.0),
+        (0.6, 0.0, 15 / 16),
+        (-0.6, 0.0, 15 / 16),
+        (0.0, 0.6, 8 / 9),
+        (0, -0.6, 8 / 9),
+    ],
+)
+def test_a_pixel_is_seen_as_long_as_its_centre_is_in_the_image(right: float, down: float, share: float) -> None:
+    """Pixels reach half a pixel to each side of their centres."""
+    np.testing.assert_allclose(overlap_shares(_shifted(right, down), (4.0,)), [[0, share], [share, 0]])
+
+
+def test_the_depth_at_which_most_is_seen_decides() -> None:
+    rig = _shifted(3.0, 0.0)  # three columns of 16 at 4 m, six at 2 m
+    assert overlap_shares(rig, (4.0,))[0, 1] == 13 / 16
+    assert overlap_shares(rig, (2.0, 4.0))[0, 1] == overlap_shares(rig, (4.0, 2.0))[0, 1] == 13 / 16
+    assert adjacent_pairs(rig, (2.0, 4.0), min_share=13 / 16) == ((0, 1),)
+    assert adjacent_pairs(rig, (2.0, 4.0), min_share=0.82) == ()
+
+
+def test_a_narrow_camera_that_looks_where_a_wide_one_does_is_adjacent() -> None:
+    """The wide one sees all of its picture, and it hardly any of that of the wide one."""
+    wide, narrow = _ring([0], 120).cameras[0], _ring([0], 10).cameras[0]
+    rig = Rig((wide, replace(narrow, name="narrow")))
+    assert overlap_shares(rig)[0, 1] < 0.02
+    assert overlap_shares(rig)[1, 0] == 1
+    assert adjacent_pairs(rig) == ((0, 1),)
 
 
 @pytest.mark.skipif(not NUSCENES.exists(), reason="needs the real keyframe in ../shared/data/nuscenes")
