@@ -70,7 +70,7 @@ def decode(image: EncodedImage, max_pixels: int = MAX_PIXELS, reduction: int = 1
             "publish smaller images"
         )
     reduced = (-(-height // reduction), -(-width // reduction))
-    pattern = _BAYER_ENCODINGS.get(image.format.partition(";")[0].strip())
+    pattern = _bayer_pattern(image)
     if pattern is not None:
         mosaic = _imdecode(image, cv2.IMREAD_UNCHANGED, (height, width))
         if mosaic.ndim == 2:
@@ -104,6 +104,11 @@ def encoded_size(image: EncodedImage) -> tuple[int, int]:
     if min(size) < 1:
         raise ImageError(f"the image is {size[1]}x{size[0]} pixels by its header, expected at least 1x1")
     return size
+
+
+def looks_right_anywhere(image: EncodedImage) -> bool:
+    """Whether any viewer shows the bytes as ``decode`` does: not a Bayer mosaic, nor a PNG of 16 bits."""
+    return _bayer_pattern(image) is None and not _has_16_bits(image)
 
 
 def largest_reduction(size: tuple[int, int], wanted: tuple[int, int]) -> int:
@@ -156,9 +161,14 @@ def _imdecode(image: EncodedImage, flags: int, size: tuple[int, int]) -> NDArray
     return decoded
 
 
+def _bayer_pattern(image: EncodedImage) -> int | None:
+    """Conversion of the mosaic that the format names; None where it names none."""
+    return _BAYER_ENCODINGS.get(image.format.partition(";")[0].strip())
+
+
 def _has_16_bits(image: EncodedImage) -> bool:
-    """Whether the header, already checked, is that of a PNG of 16 bits."""
-    return image.data[:4] == _PNG_START[:4] and image.data[24] == 16
+    """Whether the bytes begin as a PNG of 16 bits; the header is the first chunk."""
+    return image.data[:8] == _PNG_START and image.data[24:25] == b"\x10"
 
 
 def _to_8_bits(values: NDArray[Any], depth: BitDepth) -> NDArray[np.uint8]:

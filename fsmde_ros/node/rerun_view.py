@@ -25,13 +25,15 @@ from std_msgs.msg import Header
 from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import FsmdeError
+from fsmde_ros.images import decode, looks_right_anywhere
 from fsmde_ros.launch_settings import image_topic
 from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
-from fsmde_ros.node.messages import camera_from_info, image_to_depth, image_to_rgb, stamp_ns
+from fsmde_ros.node.messages import camera_from_info, compressed_to_encoded, image_to_depth, image_to_rgb, stamp_ns
 from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
 from fsmde_ros.rerun_recording import DEPTH, IMAGE, Recording
 from fsmde_ros.rig import Camera
 from fsmde_ros.sources.bag_rig import is_rectified_topic
+from fsmde_ros.sweep import EncodedImage
 
 POINTS = "surround_depth/points"
 IMAGES = image_topic(is_rectified=True, is_compressed=True)
@@ -86,8 +88,8 @@ class RerunView:
             )
 
         def take_encoded(message: CompressedImage) -> None:
-            show = self._recording.encoded_image
-            self._take(f"{name}/{image}", message.header, lambda: show(name, bytes(message.data)))
+            encoded = compressed_to_encoded(message, bits)
+            self._take(f"{name}/{image}", message.header, lambda: self._show_encoded(name, encoded))
 
         def take_raw(message: Image) -> None:
             show = self._recording.image
@@ -120,6 +122,13 @@ class RerunView:
             if text not in self._complaints:
                 self._complaints.add(text)
                 self._node.get_logger().error(text)
+
+    def _show_encoded(self, name: str, image: EncodedImage) -> None:
+        """The bytes as they are, where the viewer can show them; it knows no Bayer mosaics."""
+        if looks_right_anywhere(image):
+            self._recording.encoded_image(name, image.data)
+        else:
+            self._recording.image(name, decode(image))
 
     def _show_camera(self, name: str, what: str, message: CameraInfo, is_rectified: bool) -> None:
         """Where a camera is and how it sees, when that is new."""

@@ -165,6 +165,27 @@ def test_every_message_is_shown_at_its_stamp(talker: Talker, rig: Rig) -> None:
     np.testing.assert_array_equal(colors, [[255, 128, 0]])
 
 
+def test_a_compressed_mosaic_is_shown_in_colour_and_a_12_bit_png_is_not_dark(talker: Talker, rig: Rig) -> None:
+    recording = Collected()
+    viewer = Node("rerun_view", context=talker.context)
+    talker.executor.add_node(viewer)
+    RerunView(viewer, Placement(NAMES, RigFileExtrinsics(rig, "rig.yaml"), {}), recording, ViewOptions())
+    out = {name: talker.publisher(CompressedImage, f"{name}/image_rect/compressed") for name in NAMES}
+    talker.spin_until(lambda: all(p.get_subscription_count() for p in out.values()), "the viewer")
+    mosaic = np.tile(np.array([[200, 100], [100, 30]], np.uint8), (8, 12))  # red 200, green 100, blue 30
+    grey = np.full((16, 24), 0xFFF, np.uint16)
+    for name, form, pixels in (("left", "bayer_rggb8", mosaic), ("right", "mono16", grey)):
+        data = cv2.imencode(".png", pixels)[1].tobytes()
+        message = CompressedImage(header=header(START, name), format=f"{form}; png compressed ", data=data)
+        out[name].publish(message)
+    talker.spin_until(lambda: len(recording.shown) >= 2, "both")
+    viewer.destroy_node()
+    [(_, shown)] = recording.of("left/raw image")
+    np.testing.assert_array_equal(shown, np.broadcast_to([200, 100, 30], (16, 24, 3)))
+    [(_, shown)] = recording.of("right/raw image")
+    np.testing.assert_array_equal(shown, np.full((16, 24, 3), 255))
+
+
 def rerun_view(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fsmde_ros.node.rerun_view", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
