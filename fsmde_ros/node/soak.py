@@ -68,15 +68,12 @@ class Sample:
 
 
 def turn(bag: Sequence[Message], number: int, seed: int) -> list[Message]:
-    """The drive of one turn: stamps go on where the turn before ended, faults are of its own seed."""
+    """The drive of one turn: all stamps, also of ``/tf``, go on where the turn before ended; faults are its own."""
     first = cameras(bag)[0]
     times = [message.time_ns for message in bag if message.is_image and message.camera == first]
     length = (max(times) - min(times)) * len(times) // max(1, len(times) - 1)  # one period more than first to last
-    moved = []
-    for message in bag:
-        stamp = message.stamp_ns
-        later = message.sent_at(message.time_ns + number * length)
-        moved.append(later if stamp is None else later.stamped(stamp + number * length))
+    shift = number * length
+    moved = [message.sent_at(message.time_ns + shift).shifted(shift) for message in bag]
     drive, _ = apply(moved, list(FAULTS), seed + number)
     return drive
 

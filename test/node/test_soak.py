@@ -29,7 +29,11 @@ def drive(tmp_path_factory, ring):
     rig = ring(NAMES, SIZE)
     image = encode_jpeg(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8))
     sweeps = [
-        Sweep(rig, START + k * PERIOD, {n: View(image, START + k * PERIOD + i * STEP) for i, n in enumerate(NAMES)})
+        Sweep(
+            rig,
+            START + k * PERIOD,
+            {n: View(image, START + k * PERIOD + i * STEP, np.eye(4)) for i, n in enumerate(NAMES)},
+        )
         for k in range(COUNT)
     ]
     write_bag(folder / "bag", sweeps)
@@ -54,6 +58,20 @@ def test_turns_go_on_in_time_and_have_faults_of_their_own(drive):
         for n, t in enumerate((first, second))
     ]
     assert lost[0] != lost[1]
+
+
+def test_transforms_go_on_in_time_with_the_images(drive):
+    bag = read_messages(drive / "bag")
+    begin = min(m.stamp_ns for m in bag if m.is_image)
+
+    def of(messages: list[Message]) -> list[int]:
+        at = [t.header.stamp for m in messages if m.topic == "/tf" for t in m.decoded().transforms]
+        return [stamp.sec * 10**9 + stamp.nanosec - begin for stamp in at]
+
+    poses = of(bag)
+    assert len(poses) >= COUNT
+    later = of(turn(bag, 2, 1))
+    assert {b - a for a, b in zip(poses, later, strict=True)} == {2 * COUNT * PERIOD}
 
 
 def test_the_summary_compares_the_first_and_last_sixth():
