@@ -18,15 +18,15 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ImageError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import OUT_OF_RANGE
-from fsmde_ros.rectify import undistort, undistortion_maps
+from fsmde_ros.rectify import Maps, rectify, rectifying_size, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
 # Rigs and undistortion maps hardly ever change in a drive, but a source may make new ones for every
-# sweep. 12 pairs of maps of 1600x900 are 140 MB.
-_CACHED_RIGS, _CACHED_MAPS = 64, 12
+# sweep. 24 pairs of maps of 896x512, for a network of 448x256, are 88 MB.
+_CACHED_RIGS, _CACHED_MAPS = 64, 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class Estimator:
         shrinks = card.student.input_reduction
         self._seen_size = height // shrinks, width // shrinks  # more pixels the encoder never sees
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-        self._maps = lru_cache(maxsize=_CACHED_MAPS)(undistortion_maps)
+        self._maps = lru_cache(maxsize=_CACHED_MAPS)(self._make_maps)
         self._network_rig = lru_cache(maxsize=_CACHED_RIGS)(self._make_network_rig)
 
     @staticmethod
@@ -149,16 +149,18 @@ class Estimator:
     def _to_network(self, given: EncodedImage | Image, camera: Camera) -> Image:
         if isinstance(given, EncodedImage):
             self._check(camera, (*images.encoded_size(given), 3), "uint8")
-            # Lenses are undone at full size.
-            reduction = images.largest_reduction(camera.size, self._seen_size) if camera.is_rectified else 1
-            image = images.decode(given, reduction=reduction)
+            needed = self._seen_size if camera.is_rectified else rectifying_size(camera.size, self.card.input_size)
+            image = images.decode(given, reduction=images.largest_reduction(camera.size, needed))
         else:
             image = given
             self._check(camera, image.shape, str(image.dtype))
         if not camera.is_rectified:
-            image = undistort(image, self._maps(camera))
+            return rectify(image, self._maps(camera), self.card.input_size)
         resized: Image = images.resize(image, self.card.input_size)
         return resized
+
+    def _make_maps(self, camera: Camera) -> Maps:
+        return undistortion_maps(camera.resized(rectifying_size(camera.size, self.card.input_size)))
 
     @staticmethod
     def _check(camera: Camera, shape: tuple[int, ...], dtype: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ImageError
+from fsmde_ros.images import resize
 from fsmde_ros.rig import Camera
 
 Maps = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -28,6 +29,26 @@ def undistortion_maps(camera: Camera) -> Maps:
             camera.intrinsics, camera.distortion, np.eye(3), camera.intrinsics, size, cv2.CV_32FC1
         )
     return x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
+
+
+def rectify(image: NDArray[np.uint8], maps: Maps, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The raw ``image`` [h, w, 3], of any size, rectified and resized to ``size`` (H, W).
+
+    ``maps`` are those of its camera at ``rectifying_size(camera.size, size)``.
+    """
+    raw = resize(image, (maps[0].shape[0], maps[0].shape[1]))
+    rectified: NDArray[np.uint8] = resize(undistort(raw, maps), size)
+    return rectified
+
+
+def rectifying_size(camera_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    """The size (H, W) at which images of ``camera_size`` are best rectified where ``size`` is wanted.
+
+    Twice as large, as far as the camera has so many pixels: each pixel of the result is then the mean of four bilinear
+    samples. At full size the work would be that of a sensor of megapixels, at ``size`` itself the picture would lose
+    sharpness twice.
+    """
+    return min(camera_size[0], 2 * size[0]), min(camera_size[1], 2 * size[1])
 
 
 def undistort(image: NDArray[np.uint8], maps: Maps) -> NDArray[np.uint8]:

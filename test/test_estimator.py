@@ -19,7 +19,7 @@ from fsmde_ros.geometry import scale_intrinsics
 from fsmde_ros.images import decode, encode_jpeg, resize
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student, StudentConfig
-from fsmde_ros.rectify import undistort, undistortion_maps
+from fsmde_ros.rectify import rectify, rectifying_size, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.nuscenes import sweeps
 from fsmde_ros.sweep import EncodedImage, Sweep, View, lidar_in_view
@@ -181,11 +181,22 @@ def test_a_distorted_camera_is_rectified(model: str, distortion: tuple[float, ..
     backend = Recorder()
     bent = rig(distortion_model=model, distortion=np.array(distortion))
     result = Estimator(backend, CARD)(sweep(bent))
-    straight = undistort(picture(1), undistortion_maps(bent["cam_left"]))
-    np.testing.assert_array_equal(backend.given[0][1], resize(straight, INPUT).transpose(2, 0, 1))
-    assert np.abs(straight.astype(int) - picture(1)).max() > 20
+    maps = undistortion_maps(bent["cam_left"].resized(rectifying_size(SIZE, INPUT)))
+    straight = rectify(picture(1), maps, INPUT)
+    np.testing.assert_array_equal(backend.given[0][1], straight.transpose(2, 0, 1))
+    assert np.abs(straight.astype(int) - resize(picture(1), INPUT)).max() > 20
     assert result.rig["cam_left"].is_rectified
     np.testing.assert_array_equal(backend.given[0][0], resize(picture(0), INPUT).transpose(2, 0, 1))
+
+
+def test_a_jpeg_of_a_distorted_camera_is_decoded_at_what_rectifying_needs() -> None:
+    backend, size = Recorder(), (16, 32)
+    bent = rig(distortion_model="plumb_bob", distortion=np.array((-0.3, 0.1, 0.001, 0.002)))
+    encoded = {name: View(encode_jpeg(picture(index), 95), 7) for index, name in enumerate(NAMES)}
+    Estimator(backend, replace(CARD, input_size=size))(Sweep(bent, 7, encoded))
+    half = decode(encode_jpeg(picture(1), 95), reduction=2)  # of 120x200 is above 32x64, a quarter is not
+    maps = undistortion_maps(bent["cam_left"].resized((32, 64)))
+    np.testing.assert_array_equal(backend.given[0][1], rectify(half, maps, size).transpose(2, 0, 1))
 
 
 def test_views_that_come_one_by_one_make_the_sweep_of_all_at_once() -> None:

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ImageError
-from fsmde_ros.rectify import undistort, undistortion_maps
+from fsmde_ros.images import resize
+from fsmde_ros.rectify import rectify, rectifying_size, undistort, undistortion_maps
 from fsmde_ros.rig import Camera
 
 K = np.array([[60.0, 0, 50.5], [0, 62.0, 30.25], [0, 0, 1]])
@@ -77,3 +78,40 @@ def test_an_image_of_another_size_is_refused() -> None:
     maps = undistortion_maps(Camera("cam", SIZE, K, np.eye(4), np.array(PLUMB_BOB), "plumb_bob"))
     with pytest.raises(ImageError, match="100x64"):
         undistort(ramp((32, 50)), maps)
+
+
+def waves(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """A smooth wallpaper at normalised image coordinates, RGB."""
+    channels = 127 + 100 * np.sin(np.stack([9 * x, 7 * y, 6 * (x + y)], axis=-1))
+    return np.rint(channels).astype(np.uint8)
+
+
+@pytest.mark.parametrize("full", [(512, 800), (500, 801), (150, 170)])
+def test_rectifying_to_a_size_shows_what_a_pinhole_of_that_size_sees(full: tuple[int, int]) -> None:
+    size = (96, 160)
+    k = np.array([[0.7 * full[1], 0, full[1] / 2 + 3], [0, 0.72 * full[1], full[0] / 2 - 2], [0, 0, 1]])
+    camera = Camera("cam", full, k, np.eye(4), np.array((-0.15, 0.0, 0.0, 0.0)), "plumb_bob")
+    # The raw image needs the lens the other way round: by fixed-point iteration, as OpenCV's manual has it.
+    v, u = np.mgrid[: full[0], : full[1]]
+    bent_x, bent_y = (u - k[0, 2]) / k[0, 0], (v - k[1, 2]) / k[1, 1]
+    x, y = bent_x, bent_y
+    for _ in range(50):
+        radial = 1 - 0.15 * (x * x + y * y)
+        x, y = bent_x / radial, bent_y / radial
+    raw = waves(x, y)
+    small = camera.resized(size)
+    v, u = np.mgrid[: size[0], : size[1]]
+    seen = waves(
+        (u - small.intrinsics[0, 2]) / small.intrinsics[0, 0], (v - small.intrinsics[1, 2]) / small.intrinsics[1, 1]
+    )
+    maps = undistortion_maps(camera.resized(rectifying_size(full, size)))
+    inner = (slice(8, -8), slice(8, -8))  # the lens squeezes the picture: at the rim the raw image has no more
+    error = np.abs(rectify(raw, maps, size).astype(float) - seen)[inner]
+    assert error.mean() < 1.0
+    assert error.max() < 6
+    assert np.abs(resize(raw, size).astype(float) - seen)[inner].mean() > 4  # the raw image itself would not pass
+
+
+def test_lenses_are_undone_at_twice_the_size_or_what_the_camera_has() -> None:
+    assert rectifying_size((1216, 1936), (192, 320)) == (384, 640)
+    assert rectifying_size((240, 400), (192, 320)) == (240, 400)

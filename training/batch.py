@@ -16,8 +16,8 @@ from fsmde_ros.adjacency import adjacent_pairs
 from fsmde_ros.errors import ImageError
 from fsmde_ros.geometry import compose, invert
 from fsmde_ros.images import decode, resize
-from fsmde_ros.rectify import undistort, undistortion_maps
-from fsmde_ros.rig import Rig
+from fsmde_ros.rectify import Maps, rectify, rectifying_size, undistortion_maps
+from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
 from training.moments import Moments, two_moments
 
@@ -142,11 +142,11 @@ def _view_images(sweep: Sweep, size: tuple[int, int]) -> NDArray[np.uint8]:
     images = np.zeros((len(sweep.rig), *size, 3), dtype=np.uint8)
     for index, name in enumerate(sweep.rig.names):
         if name in sweep.views:
-            images[index] = resize(_rectified_image(sweep, name), size)
+            images[index] = _rectified_image(sweep, name, size)
     return images
 
 
-def _rectified_image(sweep: Sweep, name: str) -> NDArray[np.uint8]:
+def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     image, camera = sweep.views[name].image, sweep.rig[name]
     pixels = decode(image) if isinstance(image, EncodedImage) else image
     if pixels.shape[:2] != camera.size:
@@ -154,11 +154,15 @@ def _rectified_image(sweep: Sweep, name: str) -> NDArray[np.uint8]:
             f"view '{name}': the image is {pixels.shape[1]}x{pixels.shape[0]} pixels, but its camera is "
             f"{camera.size[1]}x{camera.size[0]}; correct the CameraInfo or the rig file"
         )
-    return pixels if camera.is_rectified else undistort(pixels, _undistortion_maps(camera))
+    if not camera.is_rectified:
+        return rectify(pixels, _undistortion_maps(camera, size), size)
+    resized: NDArray[np.uint8] = resize(pixels, size)
+    return resized
 
 
-# by the camera object: the sweeps of a drive share theirs
-_undistortion_maps = lru_cache(maxsize=16)(undistortion_maps)
+@lru_cache(maxsize=16)  # by the camera object: the sweeps of a drive share theirs
+def _undistortion_maps(camera: Camera, size: tuple[int, int]) -> Maps:
+    return undistortion_maps(camera.resized(rectifying_size(camera.size, size)))
 
 
 def select_views(sample: Sample, order: Sequence[int]) -> Sample:
