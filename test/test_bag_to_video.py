@@ -23,7 +23,7 @@ from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_writer import write_bag
-from fsmde_ros.sources.recorded_depth import middle_of_fullest, snapshots
+from fsmde_ros.sources.recorded_depth import IMAGE_LIMIT_NS, middle_of_fullest, snapshots
 from fsmde_ros.sweep import Sweep, View
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
@@ -126,7 +126,8 @@ def test_an_image_that_is_missing_does_not_have_the_bags_read_to_their_end(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that is wanted later would be kept in memory on the way there."""
-    count, reads = 60, []
+    count = 60
+    reads: list[tuple[str, int]] = []
     picture = encode_jpeg(np.zeros((32, 48, 3), np.uint8))
     stamps = [START + i * STEP for i in range(count)]
     write_bag(
@@ -138,20 +139,50 @@ def test_an_image_that_is_missing_does_not_have_the_bags_read_to_their_end(
     original = BagFile.messages
 
     def counted(self: BagFile, topics: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        reads.append(0)
+        reads.append((self.path.name, 0))
         place = len(reads) - 1
         for message in original(self, topics):
-            reads[place] += 1
+            reads[place] = self.path.name, reads[place][1] + 1
             yield message
 
     monkeypatch.setattr(BagFile, "messages", counted)
     found = snapshots(write_messages(tmp_path / "depth", messages), tmp_path / "images", rig)
     first = next(found)
     assert (set(first.depths), set(first.images)) == ({"front", "back"}, {"front"})
-    assert max(reads[-2:]) <= 4
+    assert max(number for name, number in reads if name == "images") <= 2 * (IMAGE_LIMIT_NS // STEP + 2)
     rest = list(found)
     assert len(rest) == count - 1
     assert all(set(snapshot.images) == {"front", "back"} for snapshot in rest)
+    whole = [number for name, number in reads if name == "images" and number > 1]  # else the first one, for its type
+    assert whole == [2 * count - 1], "the bag is read once"
+
+
+@pytest.mark.parametrize("wrong", ["dead", "of another clock"])
+def test_one_camera_of_three_costs_the_others_no_image(rig: Rig, tmp_path: Path, wrong: str) -> None:
+    """Dead after a second, or, from then on, an hour ahead, so that none of its images belongs to a depth."""
+    side = replace(rig["front"], name="side", frame="side", camera_to_vehicle=np.diag([1, -1, -1, 1]) @ FORWARD)
+    rig, hour = Rig((*rig.cameras, side)), 3_600_000_000_000
+    stamps = [START + i * STEP for i in range(40)]
+    picture = encode_jpeg(np.zeros((32, 48, 3), np.uint8))
+    image = STORE.types["sensor_msgs/msg/CompressedImage"](header(0, ""), "jpeg", np.frombuffer(picture.data, np.uint8))
+    depth = depth_message(0, np.ones((8, 12)), "32FC1")
+    images, depths = [], []
+    for stamp, name in ((s, n) for s in stamps for n in rig.names):
+        own = stamp
+        if name == "side" and stamp > START + 10 * STEP:
+            if wrong == "dead":
+                own = 0
+            else:
+                own = stamp + hour
+        if own:
+            images.append((f"/{name}/image_rect/compressed", stamp, replace(image, header=header(own, name))))
+        depths.append((f"/{name}/depth/image_rect", stamp, replace(depth, header=header(stamp, name))))
+    found = list(
+        snapshots(write_messages(tmp_path / "depth", depths), write_messages(tmp_path / "images", images), rig)
+    )
+    assert [sorted(snapshot.images) for snapshot in found] == [
+        ["back", "front", "side"] if i <= 10 else ["back", "front"] for i in range(40)
+    ]
 
 
 def test_a_cloud_between_two_sweeps_is_that_of_both(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median_low
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from fsmde_ros.sweep import EncodedImage
 
 POINTS = "/surround_depth/points"
 CLOUD_LIMIT_NS = 60_000_000  # a cloud further off than this is that of another sweep
+IMAGE_LIMIT_NS = 1_000_000_000  # an image that comes this much after its neighbours in time is taken as lost
 _NO_CLOUD = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
 
 Made = TypeVar("Made")
@@ -77,10 +79,9 @@ def snapshots(
         cameras = find_cameras(source)
         images = {name: cameras[name].image for name in rig.names if name in cameras and cameras[name].image}
         pictured = {(images[n], stamp) for moment in moments for n, stamp in moment.depths.items() if n in images}
-        pictured &= _keys(source, set(images.values()))
         wanted = [(topics[name], stamp) for moment in moments for name, stamp in moment.depths.items()]
         wanted += [(points, moment.cloud) for moment in moments if moment.cloud is not None]
-        results, sources = _Ahead(output, wanted), _Ahead(source, pictured)
+        results, sources = _Ahead(output, wanted), _Ahead(source, pictured, IMAGE_LIMIT_NS)
         to_rgb = {name: partial(_image, depth=BitDepth()) for name in images}
         for moment in moments:
             depths = {name: results.take((topics[name], stamp), _depth) for name, stamp in moment.depths.items()}
@@ -116,46 +117,58 @@ def _moments(bag: BagFile, topics: Mapping[str, str], points: str) -> list[Momen
     return moments
 
 
-def _keys(bag: BagFile, topics: set[str]) -> set[Key]:
-    """Topic and stamp of everything that a bag has of ``topics``."""
-    return {(topic, bag.stamp_ns(topic, data)) for topic, data in bag.messages(topics)}
-
-
 class _Ahead:
     """Reads a bag on until the wanted message is there, and keeps what will be wanted later."""
 
-    def __init__(self, bag: BagFile, wanted: Iterable[Key]) -> None:
-        """``wanted``: a key as often as it will be taken, and none that the bag does not have.
+    def __init__(self, bag: BagFile, wanted: Iterable[Key], limit_ns: int | None = None) -> None:
+        """``wanted``: a key as often as it will be taken.
 
-        For such a one the bag would be read to its end, and all that is wanted later be kept on the way.
+        A message that the bag may lack is given up ``limit_ns`` of stamps later: the bag would be read to its end for
+        it, and all that is wanted later be kept on the way. None: the bag has all of them.
         """
-        self._bag, self._open = bag, Counter(wanted)
+        self._bag, self._open, self._limit_ns = bag, Counter(wanted), limit_ns
         self._kept: dict[Key, bytes] = {}
+        self._newest: dict[str, int] = {}  # stamp by topic
         self._messages = bag.messages({topic for topic, _ in self._open})
 
     def take(self, key: Key, convert: Callable[[Any], Made]) -> Made | None:
-        """What ``convert`` makes of the message; None where it is not wanted (any more).
+        """What ``convert`` makes of the message; None where it is not wanted (any more), or given up.
 
         Raises SourceError where it cannot.
         """
         if not self._open[key]:
             return None
-        while key not in self._kept:
-            following = next(self._messages, None)
-            if following is None:
-                return None
-            topic, data = following
-            found = (topic, self._bag.stamp_ns(topic, data))
-            if self._open[found]:
-                self._kept[found] = data
-        self._open[key] -= 1
-        data = self._kept[key] if self._open[key] else self._kept.pop(key)
         topic, stamp_ns = key
+        while key not in self._kept and not self._has_passed(stamp_ns) and self._read_one():
+            pass
+        self._open[key] -= 1
+        if key not in self._kept:
+            return None
+        data = self._kept[key] if self._open[key] else self._kept.pop(key)
         message = self._bag.decode(topic, data)
         try:
             return convert(message)
         except FsmdeError as error:
             raise SourceError(f"bag {self._bag.path}: {topic} at {stamp_ns} ns: {error}") from error
+
+    def _read_one(self) -> bool:
+        """Read one message; False at the end of the bag."""
+        following = next(self._messages, None)
+        if following is None:
+            return False
+        topic, data = following
+        found = topic, self._bag.stamp_ns(topic, data)
+        self._newest[topic] = found[1]
+        if self._open[found]:
+            self._kept[found] = data
+        return True
+
+    def _has_passed(self, stamp_ns: int) -> bool:
+        """Whether a message of this stamp would have been read by now."""
+        if self._limit_ns is None or not self._newest:
+            return False
+        # The median of the topics: one camera may have died, or have a clock of its own.
+        return median_low(self._newest.values()) > stamp_ns + self._limit_ns
 
 
 def _depth(message: Any) -> NDArray[np.float32]:
