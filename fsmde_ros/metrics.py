@@ -142,8 +142,7 @@ def sample_bilinear(image: ArrayLike, pixels: ArrayLike) -> Array:
     xy = np.asarray(pixels, dtype=np.float64)
     x = np.clip(xy[:, 0], 0, width - 1)
     y = np.clip(xy[:, 1], 0, height - 1)
-    x0 = np.minimum(x.astype(int), max(width - 2, 0))
-    y0 = np.minimum(y.astype(int), max(height - 2, 0))
+    x0, y0 = x.astype(int), y.astype(int)
     x1, y1 = np.minimum(x0 + 1, width - 1), np.minimum(y0 + 1, height - 1)
     fx, fy = x - x0, y - y0
     with np.errstate(invalid="ignore"):

@@ -29,6 +29,9 @@ def make_depth(rig, seed=0):
     stddev = (depth * rng.uniform(0.01, 0.5, shape)).astype(np.float32)
     depth[rng.random(shape) < 0.1] = np.nan
     depth[rng.random(shape) < 0.1] = np.inf
+    depth[rng.random(shape) < 0.1] *= 0.02  # below a metre
+    depth[rng.random(shape) < 0.1] *= -1
+    depth[rng.random(shape) < 0.05] = 0
     stddev[~np.isfinite(depth)] = np.nan
     images = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     return SurroundDepth(rig, 1, depth, stddev), images
@@ -67,6 +70,7 @@ def plain_twin(depth, images, config):
         FusionConfig(stride=2, max_range_m=12.0),
         FusionConfig(stride=3, max_relative_stddev=0.2),
         FusionConfig(stride=1, max_stddev_m=1.5, voxel_m=1.0),
+        FusionConfig(stride=1, max_stddev_m=0.4),
         FusionConfig(stride=1, voxel_m=4.0),
     ],
 )
@@ -117,6 +121,42 @@ def test_the_view_is_the_same_camera_whichever_others_are_missing(voxel_m):
     assert cloud.view.dtype == np.uint8
 
 
+def before_cameras(places, stddev, config):
+    """The cloud of cameras of one pixel, each 1 m behind its place [V, 3] and looking forward."""
+    cameras = [
+        Camera(f"cam_{i}", (1, 1), np.eye(3), rigid(FORWARD, np.subtract(place, [1.0, 0.0, 0.0])))
+        for i, place in enumerate(places)
+    ]
+    shape = (len(cameras), 1, 1)
+    depth = SurroundDepth(Rig(tuple(cameras)), 1, np.ones(shape, np.float32), np.reshape(stddev, shape).astype("f4"))
+    return fuse(depth, np.zeros((*shape, 3), np.uint8), config)
+
+
+def test_small_voxels_of_a_wide_scene_stay_apart():
+    """12 bits for each axis: with all bits of the standard deviation the number would not fit."""
+    places = 0.005 + np.array([[0, 0, 0], [20.48, 0, 0], [40, 40, 40], [40, 40, 40], [0, 40, 0]])
+    cloud = before_cameras(places, [1, 1, 2, 1.5, np.nan], FusionConfig(stride=1, max_range_m=80, voxel_m=0.01))
+    assert sorted(cloud.view.tolist()) == [0, 1, 3, 4]
+
+
+def test_limits_are_inclusive_and_off_by_default():
+    places, stddev = [[8.0, 0, 0], [0, 59.0, 0], [0, 0, 61.0]], [0.5, 100.0, 0.5]
+
+    def kept(**limits):
+        return before_cameras(places, stddev, FusionConfig(stride=1, **limits)).view.tolist()
+
+    assert kept() == [0, 1]
+    assert kept(max_range_m=61.0) == [0, 1, 2]
+    assert kept(max_range_m=8.0) == kept(max_relative_stddev=0.5) == kept(max_stddev_m=0.5) == [0]
+    assert FusionConfig().stride == 2
+
+
+def test_images_of_another_size_are_refused():
+    depth, images = make_depth(make_rig(2))
+    with pytest.raises(ValueError, match=r"\(2, 9, 14, 3\), got \(2, 14, 9, 3\)"):
+        fuse(depth, images.transpose(0, 2, 1, 3), FusionConfig())
+
+
 def test_columns_are_those_of_a_pcl_cloud():
     depth, images = make_depth(make_rig(2))
     cloud = fuse(depth, images, FusionConfig())
@@ -143,10 +183,15 @@ def test_nothing_in_range_gives_an_empty_cloud():
         {"stride": 0},
         {"max_range_m": 0.0},
         {"max_relative_stddev": -1.0},
+        {"max_stddev_m": -1.0},
         {"voxel_m": float("nan")},
-        {"voxel_m": 1e-6},
+        {"voxel_m": 1.8e-6, "max_range_m": 1.0},
     ],
 )
 def test_bad_settings_are_refused(wrong):
     with pytest.raises(ConfigError, match="must be"):
         FusionConfig(**wrong)
+
+
+def test_the_smallest_settings_are_accepted():
+    FusionConfig(stride=1, max_range_m=1.0, voxel_m=2e-6)

@@ -61,6 +61,17 @@ def test_equals_reference(seed: int) -> None:
         assert value == pytest.approx(expected[name], abs=1e-5, rel=1e-9)
 
 
+def test_the_limits_of_the_range_count_and_those_of_a_ratio_do_not() -> None:
+    assert score_depth([0.1, 80.0], [0.1, 80.0]).n == 2
+    shares = [score_depth([ratio], [1.0]) for ratio in (1.25, 1.25**2, 1.25**3)]
+    assert [(s.d1, s.d2, s.d3) for s in shares] == [(0, 1, 1), (0, 0, 1), (0, 0, 0)]
+
+
+def test_as_many_predictions_as_truths_are_needed() -> None:
+    with pytest.raises(ValueError, match="same number of values, got 1 and 2"):
+        score_depth([10.0], [10.0, 20.0])
+
+
 def test_out_of_range_prediction_counts_as_the_cap_and_truth_beyond_it_not_at_all() -> None:
     assert score_depth([np.inf, 5.0], [40.0, 100.0]) == score_depth([80.0], [40.0])
 
@@ -89,7 +100,7 @@ def test_mean_of_nothing_has_no_pixels() -> None:
 
 
 def test_median_scales() -> None:
-    assert median_scale([1.0, 2.0, 9.0], [2.0, 4.0, 6.0]) == pytest.approx(2.0)
+    assert median_scale([1.0, 2.0, 9.0], [2.0, 4.0, 60.0]) == pytest.approx(2.0)
     predicted = {"a": [1.0], "b": [2.0, 3.0]}
     truth = {"a": [30.0], "b": [20.0, 10.0]}
     assert median_scale_of_sweep(predicted, truth) == pytest.approx(10.0)
@@ -118,3 +129,19 @@ def test_bilinear_sampling_of_a_plane_is_exact_and_clamps() -> None:
 def test_bilinear_sampling_does_not_spread_the_sky() -> None:
     image = np.array([[1.0, np.inf], [3.0, np.inf]])
     np.testing.assert_array_equal(sample_bilinear(image, [[0.4, 0.0], [0.6, 1.0]]), [1.0, np.inf])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_one_neighbour_without_a_value_is_enough_for_the_nearest(corner: tuple[int, int], value: float) -> None:
+    image = np.array([[1.0, 2.0], [3.0, 4.0]])
+    image[corner] = value
+    np.testing.assert_array_equal(sample_bilinear(image, [[0.4, 0.4], [0.6, 0.6]]), [image[0, 0], image[1, 1]])
+    np.testing.assert_array_equal(sample_bilinear(image, [[0.0, 0.0], [1.0, 1.0]]), [image[0, 0], image[1, 1]])
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (3, 1), (1, 1)])
+def test_an_image_of_one_row_or_column_can_be_sampled(shape: tuple[int, int]) -> None:
+    image = np.arange(3.0)[: shape[0] * shape[1]].reshape(shape)
+    middle = [(shape[1] - 1) / 2, (shape[0] - 1) / 2]
+    np.testing.assert_allclose(sample_bilinear(image, [middle, [9.0, 9.0]]), [image.mean(), image.max()])
