@@ -7,6 +7,7 @@ import pytest
 
 from fsmde_ros.depth_image import decode_depth
 from fsmde_ros.errors import ImageError
+from fsmde_ros.images import MAX_PIXELS
 
 METRES = np.array([[1.5, np.nan, np.inf], [0.25, 65.535, 70.0]], np.float32)
 MILLIMETRES = np.array([[1500, 0, 3], [250, 65535, 1]], np.uint16)
@@ -40,6 +41,7 @@ def test_both_encodings_in_both_byte_orders_with_and_without_padding(encoding: s
         ("16UC1", 2, 0, 0, 0, "is 0x2, expected 1x1 to"),
         ("16UC1", 100_000, 100_000, 200_000, 24, "is 100000x100000"),
         ("16UC1", 1, 1, 2, 0, "has 0 bytes"),
+        ("16UC1", 1, MAX_PIXELS, 2 * MAX_PIXELS, 0, "has 0 bytes"),
     ],
 )
 def test_data_that_does_not_fill_the_image_is_refused(

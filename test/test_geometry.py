@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from fsmde_ros.geometry import (
     compose,
     ground_plane_depth,
+    ground_plane_depth_at,
     interpolate_rigid,
     invert,
     pixel_grid,
@@ -38,6 +39,12 @@ intrinsics = st.builds(
 
 # Looks along +x of the vehicle: camera x is -y of the vehicle, camera y is -z.
 FORWARD = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1.0]])
+
+
+def test_a_quarter_turn_and_a_step_by_hand() -> None:
+    a_to_b = rigid([1, 0, 0, 1], [10, 20, 30])
+    np.testing.assert_allclose(a_to_b, [[0, -1, 0, 10], [1, 0, 0, 20], [0, 0, 1, 30], [0, 0, 0, 1]], atol=1e-15)
+    np.testing.assert_allclose(transform(a_to_b, [[1, 2, 3], [0, 0, 0]]), [[8, 21, 33], [10, 20, 30]])
 
 
 @given(quaternions, translations, points)
@@ -126,12 +133,20 @@ def test_pixel_grid_is_x_then_y() -> None:
 def test_ground_plane_of_a_level_camera_by_hand() -> None:
     """A pixel f * h / d below the horizon sees the ground d metres ahead."""
     k = np.array([[100.0, 0, 2], [0, 100.0, 10], [0, 0, 1]])
-    depth = ground_plane_depth(k, FORWARD, (41, 5), cap=20.0)
+    depth = ground_plane_depth(k, FORWARD, (41, 5))
     assert depth.shape == (41, 5)
     np.testing.assert_allclose(depth[40], 1.5 * 100 / 30)
     np.testing.assert_allclose(depth[20], 15.0)
     assert (depth[:18] == 20.0).all()
     np.testing.assert_allclose(ground_plane_depth(k, FORWARD, (41, 5), ground_z=-0.5)[40], 2.0 * 100 / 30)
+    np.testing.assert_allclose(ground_plane_depth(k, FORWARD, (41, 5), ground_z=1.2)[40], 0.3 * 100 / 30)
+    assert (ground_plane_depth(k, FORWARD, (41, 5), cap=5.5)[:37] == 5.5).all()
+    np.testing.assert_allclose(ground_plane_depth_at(k, FORWARD, [[2.0, 40.0], [2.0, 0.0]]), [5.0, 20.0])
+
+
+def test_a_camera_under_the_ground_sees_none_of_it() -> None:
+    k = np.array([[100.0, 0, 2], [0, 100.0, 10], [0, 0, 1]])
+    assert (ground_plane_depth(k, FORWARD, (41, 5), ground_z=2.0) == 20.0).all()
 
 
 @given(quaternions, translations, quaternions, translations)
@@ -141,11 +156,18 @@ def test_interpolation_meets_both_ends(q0: np.ndarray, t0: np.ndarray, q1: np.nd
     np.testing.assert_allclose(interpolate_rigid(start, end, 1.0), end, atol=1e-6)
 
 
-def test_interpolation_turns_at_a_constant_rate_and_extrapolates() -> None:
-    def about_z(degrees: float, x: float) -> np.ndarray:
-        half = np.radians(degrees) / 2
-        return rigid([np.cos(half), 0, 0, np.sin(half)], [x, 0, 0])
+def about_z(degrees: float, x: float) -> np.ndarray:
+    half = np.radians(degrees) / 2
+    return rigid([np.cos(half), 0, 0, np.sin(half)], [x, 0, 0])
 
+
+@pytest.mark.parametrize("degrees", [40, 2e-5])
+def test_interpolation_turns_at_a_constant_rate_and_extrapolates(degrees: float) -> None:
     for fraction in (0.25, 0.5, 1.5):
-        expected = about_z(40 * fraction, 2 * fraction)
-        np.testing.assert_allclose(interpolate_rigid(np.eye(4), about_z(40, 2), fraction), expected, atol=1e-12)
+        expected = about_z(degrees * fraction, 2 * fraction)
+        np.testing.assert_allclose(interpolate_rigid(np.eye(4), about_z(degrees, 2), fraction), expected, atol=1e-12)
+
+
+def test_interpolation_takes_the_shorter_way() -> None:
+    found = interpolate_rigid(about_z(170, 0), about_z(-170, 4), 0.25)
+    np.testing.assert_allclose(found, about_z(175, 1), atol=1e-12)
