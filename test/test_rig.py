@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fsmde_ros.errors import RigError
-from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.rig import Camera, Rig, distortion_of_info
 
 K = np.array([[700.0, 0, 319.5], [0, 710.0, 179.5], [0, 0, 1]])
 
@@ -35,22 +35,50 @@ def test_fields_cannot_be_changed_in_place() -> None:
         ({"size": (0, 640)}, "size must be"),
         ({"size": (480, 70_000)}, "size must be .* 1 to 65535"),
         ({"intrinsics": np.zeros((3, 3))}, "uncalibrated"),
-        ({"intrinsics": np.diag([1e-300, 1e-300, 1])}, "focal lengths from 0.001"),
+        ({"intrinsics": np.diag([0.0, 9, 1])}, "uncalibrated"),
+        ({"intrinsics": np.diag([9.0, 0, 1])}, "uncalibrated"),
+        ({"intrinsics": np.diag([9.0, 9, 2])}, "uncalibrated"),
+        ({"intrinsics": np.diag([1e-300, 9, 1])}, "focal lengths from 0.001"),
+        ({"intrinsics": np.diag([9, 1e-300, 1])}, "focal lengths from 0.001"),
         ({"intrinsics": [[1e300, 0, 0], [0, 9, 0], [0, 0, 1]]}, "all values up to 1e"),
         ({"camera_to_vehicle": np.array([[1, 0, 0, 1e9], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])}, "on a vehicle"),
-        ({"intrinsics": np.full((3, 3), np.nan)}, "finite 3x3"),
+        ({"intrinsics": [[9, np.nan, 0], [0, 9, 0], [0, 0, 1]]}, "finite 3x3"),
         ({"intrinsics": np.eye(4)}, "finite 3x3"),
         ({"camera_to_vehicle": np.diag([1.0, 1, -1, 1])}, "right-handed"),
         ({"camera_to_vehicle": np.diag([2.0, 2, 2, 1])}, "right-handed"),
-        ({"camera_to_vehicle": np.full((4, 4), np.inf)}, "rigid 4x4"),
+        ({"camera_to_vehicle": np.diag([1.0008, 1, 1, 1])}, "right-handed"),
+        ({"camera_to_vehicle": [[1, 0, 0, np.nan], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}, "rigid 4x4"),
+        ({"camera_to_vehicle": np.diag([1.0, 1, 1, 2])}, "rigid 4x4"),
+        ({"camera_to_vehicle": np.eye(5)[:, :4]}, "rigid 4x4"),
         ({"distortion": [0.1, 0.2]}, "takes 0 finite"),
         ({"distortion": [0.1, 0.2], "distortion_model": "plumb_bob"}, "takes 0 or 4 or 5"),
+        ({"distortion": [0.1, 0.2, 0, np.nan], "distortion_model": "plumb_bob"}, "finite coefficients"),
         ({"distortion_model": "ocam"}, "must be one of"),
     ],
 )
 def test_a_camera_that_cannot_be_used_is_refused_by_field(changes: dict[str, object], message: str) -> None:
     with pytest.raises(RigError, match=message):
         camera(**changes)
+
+
+def test_what_is_just_usable_is_accepted() -> None:
+    far = np.eye(4)
+    far[:3, 3] = 1e4, -1e4, 1e4
+    camera(size=(1, 65_535), intrinsics=[[1e-3, 0, 1e6], [0, 1e-3, -1e6], [0, 0, 1]], camera_to_vehicle=far)
+    camera(camera_to_vehicle=np.diag([1.0004, 1, 1, 1]))  # rounded in a file
+
+
+def test_fields_have_the_types_that_are_promised() -> None:
+    assert camera(size=[360.0, 640.0]).size == (360, 640)
+    rig = Rig([camera()], ground_z=np.float32(0.5))  # type: ignore[arg-type]
+    assert rig.cameras == tuple(rig.cameras)
+    assert type(rig.ground_z) is float
+
+
+def test_a_lens_without_a_model_has_no_coefficients_unless_they_count() -> None:
+    model, coefficients = distortion_of_info("", [0.0] * 5)
+    assert (model, coefficients.tolist()) == ("none", [])
+    assert distortion_of_info("", [0.1, 0.0])[1].tolist() == [0.1, 0.0]  # which ``Camera`` refuses
 
 
 def test_rectified_is_a_matter_of_the_coefficients() -> None:

@@ -173,6 +173,7 @@ def test_lenses_of_raw_images(model, d, expected):
         ({"k": [0.0] * 9}, False, "uncalibrated"),
         ({"p": [0.0] * 12}, True, "no P but a distortion"),
         ({"binning_x": 2}, True, "binned or cropped"),
+        ({"binning_y": 2}, False, "binned or cropped"),
         ({"roi": RegionOfInterest(width=160, height=60)}, True, "binned or cropped"),
         ({"roi": RegionOfInterest(width=90, height=90)}, True, "binned or cropped"),
         ({"distortion_model": "thin_prism"}, False, "thin_prism"),
@@ -184,6 +185,13 @@ def test_lenses_of_raw_images(model, d, expected):
 def test_unusable_camera_infos_are_refused(changes, rectified, text):
     with pytest.raises(RigError, match=text):
         camera_from_info(info(**changes), "cam", np.eye(4), rectified)
+
+
+def test_what_a_camera_info_need_not_have():
+    whole = info(binning_x=1, binning_y=1, roi=RegionOfInterest(width=160, height=90))
+    assert camera_from_info(whole, "cam", np.eye(4)).size == (90, 160)
+    raw = camera_from_info(info(p=[0.0] * 12), "cam", np.eye(4), rectified=False)
+    assert raw.intrinsics[0, 0] == 100
 
 
 def test_camera_info_of_a_camera_reads_back():
