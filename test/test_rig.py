@@ -105,3 +105,17 @@ def test_a_rig_needs_cameras_with_unique_names_and_a_finite_ground() -> None:
         Rig((camera("a"), camera("a")))
     with pytest.raises(RigError, match="ground_z"):
         Rig((camera("a"),), ground_z=float("nan"))
+
+
+def test_a_rig_is_rectified_and_resized_camera_by_camera() -> None:
+    raw = camera("b", distortion=[0.1, 0, 0, 0], distortion_model="equidistant")
+    rig = Rig((camera("a", frame="a_optical"), raw), "car", 0.25)
+    straight, small = rig.rectified(), rig.resized((90, 320))
+    assert [(c.distortion_model, c.distortion.size, c.size) for c in straight.cameras] == [("none", 0, (360, 640))] * 2
+    np.testing.assert_array_equal(straight.intrinsics(), [K, K])
+    assert [c.size for c in small.cameras] == [(90, 320)] * 2
+    np.testing.assert_allclose(small.intrinsics()[1], [[350, 0, 159.5], [0, 177.5, 44.5], [0, 0, 1]])
+    for changed in (straight, small):
+        assert (changed.names, changed.vehicle_frame, changed.ground_z) == (("a", "b"), "car", 0.25)
+        assert changed["a"].frame == "a_optical"
+    assert (small["b"].distortion_model, Rig((raw,)).ground_z) == ("equidistant", 0.0)
