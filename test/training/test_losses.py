@@ -35,7 +35,7 @@ def test_silog_does_not_see_unmasked_pixels() -> None:
     pred = torch.tensor([2.0, 3.0, 0.0], requires_grad=True)
     loss = losses.silog(pred, torch.tensor([1.0, 2.0, math.nan]), torch.tensor([True, True, False]))
     loss.backward()
-    assert torch.isfinite(loss)
+    assert loss.item() == losses.silog(pred[:2], torch.tensor([1.0, 2.0]), _full(2)).item()
     assert torch.isfinite(pred.grad).all()
     assert pred.grad[2] == 0
 
@@ -68,8 +68,17 @@ def test_the_expectation_in_log_depth_undoes_soft_bins_however_few_there_are() -
 
 
 def test_soft_bins_of_invalid_depth_are_finite() -> None:
+    """They go to the last bin."""
     depth = torch.tensor([math.nan, math.inf, 0.0, -3.0]).reshape(1, 1, 1, 4)
-    assert torch.isfinite(losses.soft_bins(depth, torch.tensor([[1.0, 2.0, 4.0]]))).all()
+    got = losses.soft_bins(depth, torch.tensor([[1.0, 2.0, 4.0]]))[0, 0, :, 0]
+    torch.testing.assert_close(got, torch.tensor([[0.0], [0.0], [1.0]]).expand(3, 4))
+
+
+def test_soft_bins_of_a_width_are_normal_in_log_depth() -> None:
+    centers = torch.tensor([[1.0, math.e, math.e**2]])
+    got = losses.soft_bins(torch.full((1, 1, 1, 1), math.e), centers, sigma=0.5)[0, 0, :, 0, 0]
+    aside = math.exp(-2)  # at two widths
+    torch.testing.assert_close(got, torch.tensor([aside, 1, aside]) / (1 + 2 * aside))
 
 
 def test_bin_coverage_by_hand() -> None:
@@ -141,6 +150,61 @@ def test_relation_by_hand() -> None:
     got = losses.relation(probability, torch.tensor([[0, 1, 0]]), grid=(1, 2), temperature=1.0)
     near, far = math.log(math.e / (math.e + 1)), math.log(1 / (math.e + 1))
     torch.testing.assert_close(got, torch.tensor([[[near, far], [near, far]]]))
+    sharper = losses.relation(probability, torch.tensor([[0, 1, 0]]), grid=(1, 2), temperature=0.5)
+    torch.testing.assert_close(sharper[0, 0].diff().item(), -2.0)
+
+
+def test_vrkd_by_hand() -> None:
+    """Mean over the cells of KL(R_T || R_S): those of the teacher's view are alike, the student's are not."""
+    teacher, student = torch.zeros(2, 1, 2, 2, 1, 2)
+    student[0, :, :, 0] = torch.eye(2)  # [B, V, N, h, w]: two cells, each wholly in a bin of its own
+    teacher[0, 0, :, 0] = torch.eye(2)
+    teacher[0, 1, 0, 0] = 1.0  # both cells in bin 0
+    p = math.e / (math.e + 1)
+    even = torch.tensor([0.5, 0.5])
+    # from view 0 the teacher's two cells are equally near; the student's cell finds its like
+    expected = (even * (even / torch.tensor([p, 1 - p])).log()).sum().item()
+    got = losses.vrkd(teacher, student, torch.tensor([[0, 0, 1]]), (1, 2), temperature=1.0)
+    assert got.item() == pytest.approx(expected, rel=1e-5)
+
+
+def _plain_mean(terms: list[float]) -> float:
+    return sum(terms) / len(terms)
+
+
+def _neighbours(height: int, width: int, down: int, right: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    return [((y, x), (y + down, x + right)) for y in range(height - down) for x in range(width - right)]
+
+
+def test_gradient_matching_equals_the_plain_loop() -> None:
+    torch.manual_seed(6)
+    pred, target = torch.rand(2, 1, 1, 9, 14) * 20 + 1
+    mask = torch.rand(1, 1, 9, 14) > 0.2
+    expected = 0.0
+    for step in (1, 2, 4, 8):
+        residual = (pred / target).log()[0, 0, ::step, ::step]
+        known = mask[0, 0, ::step, ::step]
+        for direction in ((1, 0), (0, 1)):
+            pairs = [(a, b) for a, b in _neighbours(*known.shape, *direction) if known[a] and known[b]]
+            expected += _plain_mean([abs(residual[a] - residual[b]).item() for a, b in pairs]) if pairs else 0.0
+    assert losses.gradient_matching(pred, target, mask).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_smoothness_equals_the_plain_loop() -> None:
+    torch.manual_seed(7)
+    depth, images = torch.rand(1, 2, 5, 8) * 20 + 1, torch.rand(1, 2, 3, 5, 8) * 60
+    mask = torch.rand(1, 2, 5, 8) > 0.2
+    expected = 0.0
+    for direction in ((1, 0), (0, 1)):
+        terms = []
+        for d, image, known in zip(depth[0], images[0], mask[0], strict=True):
+            disparity = (1 / d) / (1 / d[known]).mean()
+            for a, b in _neighbours(5, 8, *direction):
+                if known[a] and known[b]:
+                    edge = _plain_mean([abs(c[a] - c[b]).item() / 25.5 for c in image])
+                    terms.append(abs(disparity[a] - disparity[b]).item() * math.exp(-edge))
+        expected += _plain_mean(terms)
+    assert losses.edge_aware_smoothness(depth, images, mask).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_out_of_range_by_hand() -> None:
@@ -188,7 +252,10 @@ def test_overlap_consistency_of_a_wall() -> None:
     depth[0, 1] = 11.0
     expected = (math.log(1.1) + math.log(10 / 9)) / 2
     assert losses.overlap_consistency(depth, *args).item() == pytest.approx(expected, rel=0.02)
-    depth[0, 1] = 40.0  # far beyond the tolerance: hidden, not inconsistent
+    depth[0, 1] = 12.0
+    expected = (math.log(1.2) + math.log(11 / 9)) / 2
+    assert losses.overlap_consistency(depth, *args).item() == pytest.approx(expected, rel=0.02)
+    depth[0, 1] = 13.0  # beyond the tolerance: hidden, not inconsistent
     assert losses.overlap_consistency(depth, *args).item() == 0
 
 
@@ -227,6 +294,32 @@ def test_reprojection_by_hand() -> None:
     assert not losses.reproject(torch.full((1, 12, 16), 10.0), intrinsics, intrinsics, i_to_j).inside.any()
 
 
+def test_reprojection_equals_the_plain_loop() -> None:
+    """Between cameras of different lenses and sizes, one turned against the other."""
+    torch.manual_seed(8)
+    intrinsics_i = torch.tensor([[6.0, 0, 3.2], [0, 5.0, 2.1], [0, 0, 1]])
+    intrinsics_j = torch.tensor([[9.0, 0, 4.1], [0, 8.0, 6.2], [0, 0, 1]])
+    i_to_j = torch.eye(4)
+    i_to_j[:3, :3] = torch.linalg.matrix_exp(torch.tensor([[0, -0.2, 0.1], [0.2, 0, -0.1], [-0.1, 0.1, 0.0]]))
+    i_to_j[:3, 3] = torch.tensor([0.4, -0.2, -1.0])
+    depth, size_j = torch.rand(5, 7) * 6 + 0.5, (11, 9)
+    moved = losses.reproject(depth[None], intrinsics_i[None], intrinsics_j[None], i_to_j[None], size_j)
+    seen = 0
+    for y in range(5):
+        for x in range(7):
+            ray = torch.tensor([(x - 3.2) / 6, (y - 2.1) / 5, 1.0])
+            point = i_to_j[:3, :3] @ (ray * depth[y, x]) + i_to_j[:3, 3]
+            z = point[2].item()
+            column, row = 9 * point[0].item() / z + 4.1, 8 * point[1].item() / z + 6.2
+            inside = z > 0.1 and -0.5 < column < size_j[1] - 0.5 and -0.5 < row < size_j[0] - 0.5
+            place = [2 * (column + 0.5) / size_j[1] - 1, 2 * (row + 0.5) / size_j[0] - 1] if inside else [0.0, 0.0]
+            assert moved.inside[0, y, x].item() == inside
+            assert moved.grid[0, y, x].tolist() == pytest.approx(place, abs=1e-5)
+            assert moved.depth[0, y, x].item() == pytest.approx(z, abs=1e-5)
+            seen += inside
+    assert 5 < seen < 30
+
+
 def test_motion_of_the_vehicle_is_applied_between_the_cameras() -> None:
     camera_i, camera_j, vehicle = (torch.eye(4) for _ in range(3))
     camera_i[0, 3], camera_j[0, 3], vehicle[0, 3] = 1.0, 5.0, 10.0
@@ -243,6 +336,40 @@ def test_photometric_of_two_greys_by_hand() -> None:
     got = losses.photometric(*images, _identity_motion(12, 16))
     assert got.item() == pytest.approx(0.85 * (1 - luminance) / 2 + 0.15 * 0.25, rel=1e-4)
     assert losses.photometric(images[0], images[0], _identity_motion(12, 16)).item() == pytest.approx(0, abs=1e-6)
+
+
+def _plain_ssim(a: list[float], b: list[float]) -> float:
+    """Of two windows of nine pixels, range 0 to 1 (Wang et al., 2004)."""
+    mean_a, mean_b = _plain_mean(a), _plain_mean(b)
+    variances = _plain_mean([(x - mean_a) ** 2 for x in a]) + _plain_mean([(y - mean_b) ** 2 for y in b])
+    covariance = _plain_mean([(x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True)])
+    luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+    return luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)
+
+
+def test_photometric_equals_the_plain_loop() -> None:
+    """Of a picture that is moved by a column, which leaves the first one of the second view unseen."""
+    torch.manual_seed(9)
+    height, width = 5, 8
+    wanted, source = torch.rand(2, 1, 3, height, width) * 255
+    intrinsics = torch.tensor([[[20.0, 0, 3.5], [0, 20.0, 2.0], [0, 0, 1]]])
+    i_to_j = torch.eye(4)[None].clone()
+    i_to_j[0, 0, 3] = -0.5  # one pixel at 10 m
+    moved = losses.reproject(torch.full((1, height, width), 10.0), intrinsics, intrinsics, i_to_j)
+    target, warped = wanted[0] / 255, torch.roll(source[0], 1, dims=2) / 255
+    terms = []
+    # a window that holds a pixel of the first column does not count; beyond the image the picture is mirrored
+    mirrored = [1, *range(width), width - 2], [1, *range(height), height - 2]
+    for y in range(height):
+        for x in range(2, width):
+            window = [(mirrored[1][y + j], mirrored[0][x + i]) for j in range(3) for i in range(3)]
+            ssim = [
+                _plain_ssim([a[p].item() for p in window], [b[p].item() for p in window])
+                for a, b in zip(target, warped, strict=True)
+            ]
+            structure = _plain_mean([min(max((1 - s) / 2, 0), 1) for s in ssim])
+            terms.append(0.85 * structure + 0.15 * (target - warped)[:, y, x].abs().mean().item())
+    assert losses.photometric(wanted, source, moved).item() == pytest.approx(_plain_mean(terms), rel=1e-3)
 
 
 def test_photometric_is_least_at_the_true_depth_and_pulls_towards_it() -> None:
