@@ -74,6 +74,47 @@ def test_sky_and_no_value_do_not_count_in_the_dense_measure(wall: tuple[Sweep, n
     assert not disagreement(sweep, depth_of(sweep, truth), 0.1, 80.0).dense
 
 
+@pytest.mark.parametrize(("said", "clamped"), [(100.0, 30.0), (0.5, 2.0)])
+def test_what_is_said_beyond_the_range_counts_as_its_end(
+    wall: tuple[Sweep, np.ndarray], said: float, clamped: float
+) -> None:
+    sweep, truth = wall
+    beyond, end = truth.copy(), truth.copy()
+    beyond[1], end[1] = said, clamped
+    found, expected = (disagreement(sweep, depth_of(sweep, depth), 2.0, 30.0) for depth in (beyond, end))
+    np.testing.assert_array_equal(found.at_lidar["left", "right"], expected.at_lidar["left", "right"])
+    np.testing.assert_array_equal(found.dense["left", "right"], expected.dense["left", "right"])
+    assert ("right", "left") not in found.dense
+    assert ("right", "left") in expected.dense
+
+
+def test_no_value_does_not_count_at_the_lidar(wall: tuple[Sweep, np.ndarray]) -> None:
+    sweep, truth = wall
+    whole = disagreement(sweep, depth_of(sweep, truth), 0.1, 80.0).at_lidar["left", "right"]
+    truth[0, :18] = np.nan
+    half = disagreement(sweep, depth_of(sweep, truth), 0.1, 80.0).at_lidar["left", "right"]
+    assert 10 < len(half) < len(whole) - 10
+    assert not np.isnan(half).any()
+
+
+@pytest.mark.parametrize("ahead", ["left", "right"])
+def test_points_beyond_the_range_of_either_view_do_not_count(wall: tuple[Sweep, np.ndarray], ahead: str) -> None:
+    """One view is 5 metres from the wall, the other 11."""
+    still, truth = wall
+    driven = {name: 6.0 * (name == ahead) for name in still.rig.names}
+    views = {name: View(view.image, 0, moved(driven[name])) for name, view in still.views.items()}
+    assert still.lidar is not None
+    sweep = Sweep(still.rig, 0, views, LidarScan(still.lidar.points_vehicle, 0, vehicle_to_map=moved(0.0)))
+    truth[:2] = [wall_depth(still.rig[name], driven[name]) for name in ("left", "right")]
+    found = disagreement(sweep, depth_of(sweep, truth), 0.1, 80.0)
+    assert len(found.at_lidar["left", "right"]) > 20
+    assert len(found.dense) == 2
+    for low, high in ((0.1, 8.0), (7.5, 80.0)):
+        found = disagreement(sweep, depth_of(sweep, truth), low, high)
+        assert not found.at_lidar
+        assert not found.dense
+
+
 def test_poses_take_account_of_the_way_between_the_exposures(wall: tuple[Sweep, np.ndarray]) -> None:
     still, truth = wall
     poses = {"left": moved(0.0), "right": moved(2.0), "back": moved(0.0)}
@@ -87,6 +128,18 @@ def test_poses_take_account_of_the_way_between_the_exposures(wall: tuple[Sweep, 
     assert found.dense["right", "left"].max() < 2e-3
     unaware = disagreement(still, depth_of(still, truth), 0.1, 80.0)
     assert unaware.dense["right", "left"].mean() > 0.1
+
+
+def test_an_image_reaches_half_a_pixel_beyond_the_centres_of_its_outer_pixels(
+    make_camera: Callable[..., Camera],
+) -> None:
+    rig = Rig((make_camera("a", 0.0, (0.0, 0.0, 1.0)), make_camera("b", 0.0, (0.0, 0.0, 1.0))))
+    image = np.zeros((36, 61, 3), np.uint8)
+    sweep = Sweep(rig, 0, {name: View(image, 0) for name in "ab"})
+    within = np.array([[-0.4, 9.0], [60.4, 9.0], [9.0, -0.4], [9.0, 35.4]])
+    beyond = np.array([[-0.6, 9.0], [60.6, 9.0], [9.0, -0.6], [9.0, 35.6]])
+    assert into_view(sweep, "a", "b", within, np.full(4, 7.0))[2].all()
+    assert not into_view(sweep, "a", "b", beyond, np.full(4, 7.0))[2].any()
 
 
 def test_points_go_to_the_other_view_and_back(wall: tuple[Sweep, np.ndarray]) -> None:
