@@ -15,8 +15,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
 
-from fsmde_ros.errors import CheckpointError
+from fsmde_ros.errors import CheckpointError, ConfigError
 
 SETTINGS_KEY = "distill_settings"  # their key in a state
 
@@ -34,7 +36,7 @@ class SavedState(NamedTuple):
 class KeepState(Callback):
     """Saves the state of the run every few steps and on SIGTERM or Ctrl-C; never a half-written file.
 
-    ``settings`` are saved with it: values that JSON can hold, by name.
+    ``settings`` are saved with it: values that JSON can hold, by name. Weights that are not finite are never saved.
     """
 
     def __init__(self, path: Path, every: int, settings: Mapping[str, Any]) -> None:
@@ -60,22 +62,48 @@ class KeepState(Callback):
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Save where the user or the machine ends the run; not after an error, which may have spoilt it."""
         # Several processes are not stopped at the same step; the state of the last regular save counts.
-        if isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.world_size == 1:
+        # Before the first step there is nothing to continue from, and what only validates would save half a state.
+        trains = trainer.state.fn == TrainerFn.FITTING and trainer.global_step > 0
+        if trains and isinstance(exception, KeyboardInterrupt | SystemExit) and trainer.world_size == 1:
             self.save(trainer)
             print(f"state saved at step {trainer.global_step}; run the same command to continue", file=sys.stderr)
 
     def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """In the state itself, so that the two are never of different runs."""
+        """Settings in the state itself, so that the two are never of different runs; batches of whole steps alone.
+
+        The draws go on from the last step. If the batches went on from within the next, every later step would be made
+        of parts of two, and be logged as another. So a state from within a step is made one of the end of the last.
+        """
         checkpoint[SETTINGS_KEY] = self.settings
+        loops = checkpoint["loops"]["fit_loop"]
+        progress = loops["epoch_loop.batch_progress"]
+        batches = trainer.global_step * trainer.accumulate_grad_batches
+        if progress["current"]["ready"] > batches:
+            for counts in (progress["total"], progress["current"]):
+                counts.update(dict.fromkeys(counts, batches), completed=batches - 1)
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step - 1
 
     def save(self, trainer: Any) -> None:
-        """Write beside the last state, then take its place."""
+        """Write beside the last state, then take its place; raises ConfigError for weights that are not finite."""
+        _refuse_diverged(trainer.lightning_module, trainer.global_step, self.path)
         scratch = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(scratch)
         for logger in trainer.loggers:  # what is logged up to a state must not be lost with the process
             logger.save()
         if trainer.is_global_zero:
             os.replace(scratch, self.path)
+
+
+def _refuse_diverged(module: nn.Module, step: int, state: Path) -> None:
+    """A single NaN in a gradient is one in all weights, for good: to go on is lost time, to save it loses the run."""
+    if not all(bool(torch.isfinite(weight).all()) for weight in module.parameters()):
+        kept = f"that of an earlier step is kept in {state}" if state.exists() else "there is no earlier one"
+        raise ConfigError(
+            f"the training has diverged: at step {step} there are weights that are NaN or infinite. Their state is not "
+            f"saved, {kept}. Lower optimisation.rate and optimisation.encoder_rate, or take more optimisation."
+            "warmup_steps, in another folder work; where that does not help, look at train/* in log/metrics.csv for "
+            "the loss that went first"
+        )
 
 
 def saved_state(state: Path) -> SavedState:

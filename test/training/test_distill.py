@@ -32,6 +32,7 @@ from training.batch import Sample
 from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
 from training.datasets import TownData
 from training.distill import distill, main, make_module, model_card
+from training.module import DistillModule
 from training.run_state import SETTINGS_KEY, saved_state
 from training.sample_file import save_sample
 from training.teachers.teacher import TeacherSettings
@@ -173,6 +174,72 @@ def test_a_run_that_is_killed_three_times_ends_as_one_that_was_not(tmp_path: Pat
     assert set(card.metrics) == {"held_out_town/abs_rel", "held_out_town/rmse", "held_out_town/d1"}
     assert f"{STEPS} steps" in card.training_data
     assert list((whole_config.work / "pictures").glob("*.png"))
+
+
+def _interrupted_at(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the training batch of this number, counted from 1 in this process."""
+    train, begun = DistillModule.training_step, 0
+
+    def interrupted(module: DistillModule, *arguments: Any) -> torch.Tensor:
+        nonlocal begun
+        begun += 1
+        if begun == batch:
+            raise KeyboardInterrupt
+        return train(module, *arguments)
+
+    monkeypatch.setattr(DistillModule, "training_step", interrupted)
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_within_a_step_goes_on_with_that_step(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was added up of the step is lost: it begins anew, not with half of its batches."""
+    common = {"steps": 4, "val_every": 3, "save_every": 2, "batch_size": 1, "accumulate": 2}
+    whole, whole_config = _configure(tmp_path / "whole", sample, **common)
+    assert main(["--config", str(whole)]) == 0
+    expected = load_checkpoint(whole_config.output)[0].state_dict()
+    for batch in (1, 6, 7):  # the first, the second of a step, the first one after a validation
+        broken, config = _configure(tmp_path / f"broken_{batch}", sample, **common)
+        with monkeypatch.context() as patch:
+            _interrupted_at(batch, patch)
+            with pytest.raises(SystemExit):
+                main(["--config", str(broken)])
+        assert _saved_step(config.work / "last.ckpt") == (batch - 1) // 2
+        assert main(["--config", str(broken)]) == 0
+        got = load_checkpoint(config.output)[0].state_dict()
+        for name, tensor in expected.items():
+            assert torch.equal(got[name], tensor), (batch, name)
+        assert _logged(config.work) == _logged(whole_config.work), batch
+
+
+def test_an_export_that_is_interrupted_leaves_the_state(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, config = _configure(tmp_path, sample, steps=2)
+    assert main(["--config", str(path)]) == 0
+    state = (config.work / "last.ckpt").read_bytes()
+    monkeypatch.setattr(DistillModule, "on_validation_epoch_start", MagicMock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit):
+        main(["--config", str(path), "--export-only"])
+    assert (config.work / "last.ckpt").read_bytes() == state
+
+
+def test_a_run_that_diverges_ends_and_keeps_its_last_sound_state(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, config = _configure(tmp_path, sample, steps=6, save_every=2)
+    train = DistillModule.training_step
+
+    def diverging(module: DistillModule, *arguments: Any) -> torch.Tensor:
+        return train(module, *arguments) * (float("nan") if module.trainer.global_step == 2 else 1)
+
+    monkeypatch.setattr(DistillModule, "training_step", diverging)
+    assert main(["--config", str(path)]) == 1
+    said = capsys.readouterr().err
+    assert "the training has diverged: at step 4" in said
+    assert "optimisation.rate" in said
+    assert _saved_step(config.work / "last.ckpt") == 2
 
 
 @pytest.mark.slow
