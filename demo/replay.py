@@ -11,6 +11,7 @@ from demo.processes import Children
 from fsmde_ros.replay_settings import environment, heard_topics, lossless, patience
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_lidars
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, POINTS, SWEEP
 
 START_S = 120.0  # a cold start of the node imports torch and warms the network up
 RUN_S = 1800.0
@@ -28,8 +29,8 @@ class RunOptions:
 
 def recorded_topics(rig: Rig) -> list[str]:
     """What the node publishes and the demo keeps."""
-    depth = [f"/{name}/depth/{what}" for name in rig.names for what in ("image_rect", "camera_info")]
-    return [*depth, "/surround_depth/points", "/surround_depth/sweep", "/diagnostics"]
+    depth = [f"/{name}/{what}" for name in rig.names for what in (DEPTH, DEPTH_INFO)]
+    return [*depth, f"/{POINTS}", f"/{SWEEP}", "/diagnostics"]
 
 
 def run(drive: DriveBag, rig: Rig, options: RunOptions, out: Path) -> None:

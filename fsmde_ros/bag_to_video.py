@@ -25,7 +25,8 @@ from fsmde_ros.images import resize
 from fsmde_ros.picture import Snapshot, compose, draw
 from fsmde_ros.rerun_recording import write_recording
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.sources.recorded_depth import POINTS, middle_of_fullest, snapshots
+from fsmde_ros.sources.recorded_depth import middle_of_fullest, snapshots
+from fsmde_ros.topics import POINTS
 
 SUFFIXES = (".mp4", ".avi", ".png", ".rrd")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
@@ -118,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, help="video (.mp4, .avi), picture (.png) or Rerun recording (.rrd) to write")
     parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--images", type=Path, help="bag with the images (the same one)")
-    parser.add_argument("--points", default=POINTS, help=f"topic of the cloud ({POINTS})")
+    parser.add_argument("--points", default=f"/{POINTS}", help="topic of the cloud (%(default)s)")
     parser.add_argument("--fps", type=float, help="frames a second (as the drive)")
     parser.add_argument("--width", type=int, default=WIDTH, help=f"of the video, pixels ({WIDTH})")
     return parser

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.errors import ImageError
-from fsmde_ros.images import MAX_PIXELS
+from fsmde_ros.pixel_layout import check_rows, check_size, without_padding
 
 _KINDS = {"32FC1": "f4", "16UC1": "u2"}
 """Type of a value by encoding: metres, where NaN is no value; or millimetres, where 0 is."""
@@ -30,14 +30,7 @@ def decode_depth(
         raise ImageError(f"a depth image must be 32FC1 (metres) or 16UC1 (mm), got '{encoding}'")
     kind = np.dtype((">" if is_bigendian else "<") + _KINDS[encoding])
     row = width * kind.itemsize
-    if min(height, width) < 1 or height * width > MAX_PIXELS:
-        raise ImageError(f"the depth image is {width}x{height}, expected 1x1 to {MAX_PIXELS} pixels")
-    if step < row or len(data) < step * (height - 1) + row:
-        raise ImageError(
-            f"the depth image has {len(data)} bytes with step {step}, expected {height} rows of at least {row} bytes; "
-            "the message is truncated or its publisher is wrong"
-        )
-    raw = np.frombuffer(data, dtype=np.uint8)
-    rows = np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False)
-    values = np.ascontiguousarray(rows).view(kind).reshape(height, width).astype(np.float32)
+    check_size(height, width)
+    check_rows(height, step, len(data), row)
+    values = without_padding(data, height, step, row).view(kind).reshape(height, width).astype(np.float32)
     return values if encoding == "32FC1" else np.where(values == 0, np.float32(np.nan), values / 1000)

@@ -9,11 +9,7 @@ from typing import Any
 import yaml
 
 from fsmde_ros.errors import ConfigError
-
-
-def image_topic(is_rectified: bool, is_compressed: bool) -> str:
-    """Topic of the images of a camera, after its name."""
-    return ("image_rect" if is_rectified else "image_raw") + ("/compressed" if is_compressed else "")
+from fsmde_ros.topics import image_topic
 
 
 def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:

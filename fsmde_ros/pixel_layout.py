@@ -38,19 +38,36 @@ def check_layout(encoding: str, height: int, width: int, step: int, size: int, m
     if encoding not in _ENCODINGS:
         raise ImageError(f"the image has encoding '{encoding}', expected one of {', '.join(_ENCODINGS)}")
     code, values, _ = _ENCODINGS[encoding]
-    if min(height, width) < 1 or height * width > max_pixels:
-        raise ImageError(
-            f"the image is {width}x{height} pixels, expected 1x1 to {max_pixels} pixels; check the camera driver"
-        )
+    check_size(height, width, max_pixels)
     if (encoding.startswith("bayer") and min(height, width) < MIN_BAYER_SIDE) or (values == 2 and width % 2):
         raise ImageError(f"an image of encoding '{encoding}' cannot be {width}x{height} pixels")
     row = width * values * int(code[1])
+    check_rows(height, step, size, row)
+    return row
+
+
+def check_size(height: int, width: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise ImageError for an image that is empty or of more than ``max_pixels``."""
+    if min(height, width) < 1 or height * width > max_pixels:
+        raise ImageError(f"the image is {width}x{height} pixels, expected 1x1 to {max_pixels} pixels; check its driver")
+
+
+def check_rows(height: int, step: int, size: int, row: int) -> None:
+    """Raise ImageError where rows of ``row`` bytes, ``step`` bytes apart, do not fit data of ``size`` bytes.
+
+    The last row may lack the padding of the others.
+    """
     if step < row or size < step * (height - 1) + row:
         raise ImageError(
-            f"the image has {size} bytes with step {step}, expected {height} rows of at least {row} bytes "
-            f"({width} pixels of encoding '{encoding}'); the message is truncated or its publisher is wrong"
+            f"the image has {size} bytes with step {step}, expected {height} rows of at least {row} bytes; "
+            "the message is truncated or its publisher is wrong"
         )
-    return row
+
+
+def without_padding(data: Any, height: int, step: int, row: int) -> NDArray[np.uint8]:
+    """The rows [height, row] of data that ``check_rows`` has passed; a copy where there is padding."""
+    raw = np.frombuffer(data, dtype=np.uint8)
+    return np.ascontiguousarray(np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False))
 
 
 def decode_pixels(
@@ -73,11 +90,9 @@ def decode_pixels(
         ImageError: the encoding is unknown, the image is empty or larger than ``max_pixels``, or
             its sizes contradict the data.
     """
-    raw = np.frombuffer(data, dtype=np.uint8)
-    row = check_layout(encoding, height, width, step, len(raw), max_pixels)
+    row = check_layout(encoding, height, width, step, len(data), max_pixels)
     code, values, conversion = _ENCODINGS[encoding]
-    rows = np.lib.stride_tricks.as_strided(raw, (height, row), (step, 1), writeable=False)
-    pixels = np.ascontiguousarray(rows)
+    pixels = without_padding(data, height, step, row)
     if code == "u2":
         pixels = (depth or BitDepth()).to_8_bits(pixels.view(">u2" if is_bigendian else "<u2"))
     pixels = pixels.reshape((height, width) if values == 1 else (height, width, values))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fsmde_ros.sources.bag_file import open_bag
 from fsmde_ros.sources.bag_rig import NODE_INPUTS
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, POINTS
 
 KEPT = 100  # messages that wait for a listener which is late
 PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
@@ -97,9 +98,9 @@ def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:
         for topic in IMAGES:  # the node takes one of them; what it does not subscribe to has no effect
             overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.reliability"] = "reliable"
             overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.depth"] = KEPT
-        for what in ("image_rect", "camera_info"):
-            overrides[f"qos_overrides.{root}/{name}/depth/{what}.publisher.depth"] = KEPT
-    return overrides | {f"qos_overrides.{root}/surround_depth/points.publisher.depth": KEPT}
+        for what in (DEPTH, DEPTH_INFO):
+            overrides[f"qos_overrides.{root}/{name}/{what}.publisher.depth"] = KEPT
+    return overrides | {f"qos_overrides.{root}/{POINTS}.publisher.depth": KEPT}
 
 
 def patience(pace: str) -> dict[str, object]:

@@ -15,6 +15,9 @@ from fsmde_ros.geometry import scale_intrinsics
 
 Array = NDArray[np.float64]
 
+VEHICLE_FRAME = "base_link"
+"""The vehicle frame where no other is given: that of REP 105."""
+
 DISTORTION_LENGTHS: dict[str, tuple[int, ...]] = {
     "none": (0,),
     "plumb_bob": (0, 4, 5),
@@ -166,7 +169,7 @@ class Rig:
     """
 
     cameras: tuple[Camera, ...]
-    vehicle_frame: str = "base_link"
+    vehicle_frame: str = VEHICLE_FRAME
     ground_z: float = 0.0
 
     def __post_init__(self) -> None:

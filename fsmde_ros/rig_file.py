@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fsmde_ros.errors import RigError
 from fsmde_ros.geometry import quaternion_from_rotation, rigid
-from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig
 
 MAX_BYTES = 100_000  # a camera takes about 600; PyYAML takes seconds for this much
 MAX_SIDE = 65_535  # pixels; also the limit of JPEG
@@ -128,7 +128,7 @@ def rig_from_mapping(content: object) -> Rig:
         raise RigError(f"cameras: expected a list of at least one camera, got {reprlib.repr(cameras)}")
     return Rig(
         cameras=tuple(_camera(camera, f"cameras[{i}]") for i, camera in enumerate(cameras)),
-        vehicle_frame=_text(fields.get("vehicle_frame", "base_link"), "vehicle_frame"),
+        vehicle_frame=_text(fields.get("vehicle_frame", VEHICLE_FRAME), "vehicle_frame"),
         ground_z=_number(fields.get("ground_z", 0.0), "ground_z"),
     )
 

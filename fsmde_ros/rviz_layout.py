@@ -15,7 +15,9 @@ from typing import Any
 
 import yaml
 
+from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rviz_docks import dock_state
+from fsmde_ros.topics import DEPTH, POINTS, image_topic
 
 NUSCENES = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
 FAR = 80.0  # metres, the white end of the depth images
@@ -41,8 +43,8 @@ class RvizView:
 
     cameras: Sequence[str] = NUSCENES
     namespace: str = ""
-    vehicle_frame: str = "base_link"
-    image: str = "image_rect/compressed"
+    vehicle_frame: str = VEHICLE_FRAME
+    image: str = image_topic(is_rectified=True, is_compressed=True)
     lidars: Sequence[str] = field(default=())
     errors: bool = False
 
@@ -59,14 +61,14 @@ SHIPPED = {
 
 def layout(view: RvizView) -> Mapping:
     """Content of the ``.rviz`` file."""
-    displays = [_grid(), _tf(), _cloud("Fused cloud", view.topic("surround_depth/points"), _RGB)]
+    displays = [_grid(), _tf(), _cloud("Fused cloud", view.topic(POINTS), _RGB)]
     displays += [_cloud("LiDAR", view.topic(lidar), _FLAT, reliable=False) for lidar in view.lidars]
     if view.errors:
         displays.append(_cloud("Error / depth", view.topic("evaluate_replay/errors"), _ERRORS))
     for name in view.cameras:
         displays.append(_image(f"Image {name}", view.topic(f"{name}/{view.image}"), reliable=False))
     for name in view.cameras:
-        displays.append(_image(f"Depth {name}", view.topic(f"{name}/depth/image_rect"), reliable=True))
+        displays.append(_image(f"Depth {name}", view.topic(f"{name}/{DEPTH}"), reliable=True))
     pairs = [(f"Image {name}", f"Depth {name}") for name in view.cameras]
     return {
         "Panels": [

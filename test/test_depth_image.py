@@ -38,7 +38,7 @@ def test_both_encodings_in_both_byte_orders_with_and_without_padding(encoding: s
         ("32FC1", 2, 3, 12, 23, "has 23 bytes with step 12, expected 2 rows of at least 12 bytes"),
         ("32FC1", 2, 3, 11, 24, "with step 11"),
         ("32FC1", 2, 3, 0, 24, "with step 0"),
-        ("16UC1", 2, 0, 0, 0, "is 0x2, expected 1x1 to"),
+        ("16UC1", 2, 0, 0, 0, "is 0x2 pixels, expected 1x1 to"),
         ("16UC1", 100_000, 100_000, 200_000, 24, "is 100000x100000"),
         ("16UC1", 1, 1, 2, 0, "has 0 bytes"),
         ("16UC1", 1, MAX_PIXELS, 2 * MAX_PIXELS, 0, "has 0 bytes"),

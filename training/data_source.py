@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from fsmde_ros.errors import ConfigError, SourceError
+from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources import ddad
 from fsmde_ros.sources.bag import BagDrive
@@ -221,7 +222,7 @@ def _open_bag(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         place,
         rig=None if rig_file is None else read_rig(rig_file),
         lidars=None if rig_file is None else read_lidars(rig_file),
-        vehicle_frame=name.options.get("vehicle_frame", "base_link"),
+        vehicle_frame=name.options.get("vehicle_frame", VEHICLE_FRAME),
         lidar_topic=name.options.get("lidar", ""),
         anchor=name.options.get("anchor", ""),
     )

@@ -28,12 +28,12 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
+from fsmde_ros.topics import DEPTH, POINTS, SWEEP, image_topic
 
 BAG_HZ = 12.0  # of nuScenes
 START_S, STOP_S = 180.0, 20.0
 TICKS = os.sysconf("SC_CLK_TCK")
 LOST = 0.01  # share of sweeps that may be lost at a sustained rate
-NODE = "/surround_depth"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _one_rate(
         **lossless(rig.names),
     }
     settings = [text for key, value in parameters.items() for text in ("-p", f"{key}:={value}")]
-    topics = [f"{NODE}/sweep", f"{NODE}/points", *(f"/{name}/depth/image_rect" for name in rig.names)]
+    topics = [f"/{SWEEP}", f"/{POINTS}", *(f"/{name}/{DEPTH}" for name in rig.names)]
     log = (folder / f"log-{rate_hz:g}.txt").open("w+b")
     with log, contextlib.ExitStack() as children:
 
@@ -124,7 +124,7 @@ def _summary(out: Path, sent: int) -> dict[str, Any]:
     store = get_typestore(Stores.ROS2_JAZZY)
     times: dict[str, list[float]] = {}
     with Reader(out) as reader:
-        wanted = [c for c in reader.connections if c.topic == f"{NODE}/sweep"]
+        wanted = [c for c in reader.connections if c.topic == f"/{SWEEP}"]
         for connection, _, data in reader.messages(wanted):
             message: Any = store.deserialize_cdr(data, connection.msgtype)
             values = {pair.key: pair.value for pair in message.status[0].values}
@@ -140,7 +140,7 @@ def _summary(out: Path, sent: int) -> dict[str, Any]:
 
 def _sweeps_in(bag: Path, rig: Rig) -> int:
     with Reader(bag) as reader:
-        return int(reader.topics[f"/{rig.names[0]}/image_rect/compressed"].msgcount)
+        return int(reader.topics[f"/{rig.names[0]}/{image_topic(is_rectified=True, is_compressed=True)}"].msgcount)
 
 
 @contextlib.contextmanager

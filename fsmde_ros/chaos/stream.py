@@ -16,8 +16,8 @@ from typing import Any
 from rosbags.serde import SerdeError
 
 from fsmde_ros.errors import SourceError
-from fsmde_ros.sources.bag_messages import COMPRESSED, IMAGE_TYPES, TYPESTORE
-from fsmde_ros.sources.bag_rig import TF
+from fsmde_ros.sources.bag_messages import IMAGE_TYPES, TYPESTORE
+from fsmde_ros.sources.bag_rig import TF, camera_of
 from fsmde_ros.sources.bag_writer import LAST_STAMP_NS
 
 NS = 10**9
@@ -48,8 +48,7 @@ class Message:
     @property
     def camera(self) -> str:
         """Name of the camera of an image or CameraInfo: ``/ns/cam/image_rect/compressed`` is of ``ns/cam``."""
-        base = self.topic.removesuffix("/compressed") if self.msgtype == COMPRESSED else self.topic
-        return base.rpartition("/")[0].strip("/")
+        return camera_of(self.topic, self.msgtype)
 
     @property
     def stamp_ns(self) -> int | None:

@@ -24,14 +24,13 @@ from fsmde_ros.check_rig.findings import Finding, examine, examine_road
 from fsmde_ros.check_rig.mounting import mountings
 from fsmde_ros.check_rig.scan_overlay import choose_sweep, decoded, overlay, road_height
 from fsmde_ros.errors import ConfigError, FsmdeError
-from fsmde_ros.rig import Rig
+from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources import bag
 from fsmde_ros.sweep import Sweep
 
 DISTANCES = (5.0, 20.0)  # metres at which the ring is looked at
 OVERLAP_SHOWN = 0.02  # of an image
-VEHICLE_FRAME = "base_link"  # of a bag, where no other is given
 
 
 def main(argv: Sequence[str] | None = None) -> int:

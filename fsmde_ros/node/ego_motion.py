@@ -12,9 +12,10 @@ from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 from fsmde_ros.errors import RigError, SourceError
-from fsmde_ros.node.messages import NS, odometry_to_pose, stamp_ns, stamp_problem
+from fsmde_ros.node.messages import odometry_to_pose, stamp_ns
 from fsmde_ros.node.transforms import TfBuffer
 from fsmde_ros.pose_track import EXTRAPOLATION_NS, VELOCITY_BASE_NS, PoseTrack
+from fsmde_ros.stamps import NS, stamp_problem
 
 Array = NDArray[np.float64]
 
@@ -111,7 +112,7 @@ class OdometryMotion:
 
     def take(self, message: Odometry) -> None:
         """Add the pose of a message; one that is no pose, or of another frame, is left out and told."""
-        problem = stamp_problem(message.header.stamp)
+        problem = stamp_problem(message.header.stamp.sec, message.header.stamp.nanosec)
         if message.child_frame_id.lstrip("/") != self._vehicle_frame:
             problem = f"is of the frame '{message.child_frame_id}', expected '{self._vehicle_frame}'"
         try:

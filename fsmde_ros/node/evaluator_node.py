@@ -45,6 +45,7 @@ from fsmde_ros.replay_report import (
     build_report,
     format_report,
 )
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, SWEEP
 
 KEPT = 200  # messages, until they are taken
 QUEUE = QoSProfile(depth=KEPT)
@@ -70,7 +71,7 @@ class EvaluatorOptions:
     out: Path | None = None
     lidar_topic: str | None = None
     odom_topic: str = "/odom"
-    sweep_topic: str = "surround_depth/sweep"
+    sweep_topic: str = SWEEP
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     idle_timeout: float | None = None
     inputs: dict[str, Path] = field(default_factory=dict)
@@ -93,7 +94,7 @@ class Evaluator:
         frames = [*placement.lidars] or ["lidar_top"]
         self._lidar_topics = [options.lidar_topic] if options.lidar_topic else [f"/{frame}" for frame in frames]
         self.connections = Connections(
-            [*(f"{name}/depth/image_rect" for name in placement.cameras), options.sweep_topic],
+            [*(f"{name}/{DEPTH}" for name in placement.cameras), options.sweep_topic],
             lambda: node.get_logger().info(f"connected to the node: depth of {', '.join(placement.cameras)}"),
         )
         for name in placement.cameras:
@@ -115,8 +116,8 @@ class Evaluator:
             self.messages += 1
             self.frames_in[name] += 1
 
-        self._listen_to_node(Image, f"{name}/depth/image_rect", take_depth)
-        self._node.create_subscription(CameraInfo, f"{name}/depth/camera_info", take_info, QUEUE)
+        self._listen_to_node(Image, f"{name}/{DEPTH}", take_depth)
+        self._node.create_subscription(CameraInfo, f"{name}/{DEPTH_INFO}", take_info, QUEUE)
         SensorSubscription(self._node, CameraInfo, f"{name}/camera_info", count_frame, KEPT)
 
     def _listen_to_lidar(self, topic: str) -> SensorSubscription:
@@ -269,7 +270,7 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     parser.add_argument("--out", type=Path, help="report to write (JSON)")
     parser.add_argument("--lidar-topic", help="scans (/ and the frame, of each LiDAR in the rig file)")
     parser.add_argument("--odom-topic", default="/odom", help="poses, for the motion between scan and image (/odom)")
-    parser.add_argument("--sweep-topic", default="surround_depth/sweep")
+    parser.add_argument("--sweep-topic", default=SWEEP)
     parser.add_argument("--min-depth", type=float, default=0.1, help="of the ground truth, metres (0.1)")
     parser.add_argument("--max-depth", type=float, default=80.0, help="metres: 80 for nuScenes, 200 for DDAD (80)")
     parser.add_argument("--tolerance", type=float, default=0.06, help="between image and scan, seconds (0.06)")

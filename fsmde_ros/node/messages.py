@@ -26,12 +26,10 @@ from fsmde_ros.errors import ConfigError, ImageError, SourceError
 from fsmde_ros.fusion import Cloud
 from fsmde_ros.geometry import rigid
 from fsmde_ros.images import MAX_PIXELS, encode_jpeg
-from fsmde_ros.pixel_layout import ENCODINGS, check_layout, decode_pixels
+from fsmde_ros.pixel_layout import ENCODINGS, check_layout, check_size, decode_pixels
 from fsmde_ros.rig import Camera, check_info, distortion_of_info
+from fsmde_ros.stamps import NS
 from fsmde_ros.sweep import EncodedImage
-
-NS = 1_000_000_000
-LAST_SECOND = 2**31 - 1 - 60  # seconds of a stamp are an int32
 
 # Images may be lost, but never wait in a queue; a depth of 2 bridges the turn of the executor.
 INPUT_QOS = QoSProfile(
@@ -80,21 +78,6 @@ def stamp_ns(stamp: Time) -> int:
     return int(stamp.sec) * NS + int(stamp.nanosec)
 
 
-def stamp_problem(stamp: Time) -> str:
-    """Why a stamp cannot be that of an image or a pose; empty where it can. 0 is that of a header nobody filled.
-
-    A sweep's own stamp is worked out from those of its images, and must fit a message again.
-    """
-    if stamp.sec == stamp.nanosec == 0:
-        return "bad stamp: 0; the driver does not fill header.stamp, correct or replace it"
-    if 0 <= stamp.sec <= LAST_SECOND and stamp.nanosec < NS:
-        return ""
-    return (
-        f"bad stamp: {stamp.sec} s and {stamp.nanosec} ns, expected 0 to {LAST_SECOND} s and less than {NS} ns; "
-        "check the clock of the camera driver"
-    )
-
-
 def stamp_message(nanoseconds: int) -> Time:
     """Nanoseconds as a ROS stamp."""
     return Time(sec=nanoseconds // NS, nanosec=nanoseconds % NS)
@@ -111,8 +94,7 @@ def compressed_to_encoded(message: CompressedImage, depth: BitDepth | None = Non
 def check_image(message: Image, max_pixels: int = MAX_PIXELS) -> None:
     """Raise ImageError where size, step and data of an Image do not fit each other or its encoding."""
     height, width = int(message.height), int(message.width)
-    if height < 1 or width < 1 or height * width > max_pixels:
-        raise ImageError(f"the image is {width}x{height}, expected 1x1 to {max_pixels} pixels; check the camera driver")
+    check_size(height, width, max_pixels)
     if message.encoding not in ENCODINGS:
         _cv_bridge(message.encoding)
         return

@@ -31,6 +31,7 @@ from fsmde_ros.node.messages import (
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import SurroundDepth
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, STDDEV
 
 STAGES = ("decode", "network", "publish", "total")
 
@@ -40,9 +41,9 @@ class Outputs:
 
     def __init__(self, node: LifecycleNode, cameras: tuple[str, ...], vehicle_frame: str) -> None:
         self._node, self._vehicle_frame = node, vehicle_frame
-        self._depth = {name: self._advertise(Image, f"{name}/depth/image_rect") for name in cameras}
-        self._info = {name: self._advertise(CameraInfo, f"{name}/depth/camera_info") for name in cameras}
-        self._stddev = {name: self._advertise(Image, f"{name}/depth/stddev") for name in cameras}
+        self._depth = {name: self._advertise(Image, f"{name}/{DEPTH}") for name in cameras}
+        self._info = {name: self._advertise(CameraInfo, f"{name}/{DEPTH_INFO}") for name in cameras}
+        self._stddev = {name: self._advertise(Image, f"{name}/{STDDEV}") for name in cameras}
         self._points = self._advertise(PointCloud2, "~/points")
         self._preview = self._advertise(CompressedImage, "~/preview")
         self._sweep = self._advertise(DiagnosticArray, "~/sweep", REPORT_QOS)

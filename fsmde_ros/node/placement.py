@@ -14,6 +14,7 @@ from rclpy.node import Node
 
 from fsmde_ros.errors import ConfigError, RigError
 from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
+from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import read_lidars, read_rig
 
 
@@ -64,5 +65,5 @@ def find_placement(node: Node, rig_file: Path | None, cameras: tuple[str, ...]) 
             "or --cameras NAME..., to take their places from TF"
         )
     return Placement(
-        cameras, TfExtrinsics(TfBuffer(node, "give --rig FILE (rig_from_bag writes one)"), "base_link"), {}
+        cameras, TfExtrinsics(TfBuffer(node, "give --rig FILE (rig_from_bag writes one)"), VEHICLE_FRAME), {}
     )

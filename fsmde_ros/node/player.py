@@ -33,6 +33,7 @@ from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_argument
 from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate
 from fsmde_ros.node.playlist import Playlist
 from fsmde_ros.sources.bag_file import BagFile, open_bag
+from fsmde_ros.topics import SWEEP
 
 CLOCK = "/clock"
 CLOCK_STEP_S = 0.01
@@ -69,7 +70,7 @@ class ReplayOptions:
     topics: tuple[str, ...] = ()
     remap: Mapping[str, str] = field(default_factory=dict)
     pace: str = "clock"
-    sweep_topic: str = "/surround_depth/sweep"
+    sweep_topic: str = f"/{SWEEP}"
     sweep_timeout: float = 30.0
     wait_for: tuple[str, ...] = ()
     wait_for_subscribers: float = 10.0
@@ -311,7 +312,7 @@ def parse_arguments(arguments: Sequence[str]) -> ReplayOptions:
     parser.add_argument("--topics", nargs="+", default=[], help="play only these topics (all)")
     parser.add_argument("--remap", action="append", default=[], metavar="OLD:=NEW", help="publish under a new name")
     parser.add_argument("--pace", choices=("clock", "node"), default="clock", help="real time, or as the node keeps up")
-    parser.add_argument("--sweep-topic", default="/surround_depth/sweep", help="reports that --pace node waits for")
+    parser.add_argument("--sweep-topic", default=f"/{SWEEP}", help="reports that --pace node waits for")
     parser.add_argument("--sweep-timeout", type=float, default=30.0, help="longest wait for a report, seconds (30)")
     parser.add_argument("--wait-for", nargs="+", default=[], help="topics that need a listener first (any image)")
     parser.add_argument("--wait-for-subscribers", type=float, default=10.0, help="longest wait for that, seconds (10)")

@@ -36,6 +36,7 @@ from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.node.bag_topics import message_class
 from fsmde_ros.node.messages import stamp_ns
 from fsmde_ros.replay_settings import environment
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, POINTS, PREVIEW, STDDEV, SWEEP
 
 QUEUE = QoSProfile(depth=200)
 STARTED = "listening to "  # the node's line when it is active
@@ -160,16 +161,16 @@ class Stage:
             topic: self._node.create_publisher(kind, topic, QUEUE) for topic, kind in kinds.items() if kind is not None
         }
         self._outputs = {
-            "/surround_depth/points": PointCloud2,
-            "/surround_depth/preview": CompressedImage,
-            **{f"/{name}/depth/stddev": Image for name in self.cameras},
+            f"/{POINTS}": PointCloud2,
+            f"/{PREVIEW}": CompressedImage,
+            **{f"/{name}/{STDDEV}": Image for name in self.cameras},
         }
         self._change = self._node.create_client(ChangeState, "/surround_depth/change_state")
-        self._node.create_subscription(DiagnosticArray, "/surround_depth/sweep", self._take_report, QUEUE)
+        self._node.create_subscription(DiagnosticArray, f"/{SWEEP}", self._take_report, QUEUE)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._take_diagnostics, QUEUE)
         for name in self.cameras:
-            self._node.create_subscription(Image, f"/{name}/depth/image_rect", self._taker(name), QUEUE)
-            self._node.create_subscription(CameraInfo, f"/{name}/depth/camera_info", self._info_taker(name), QUEUE)
+            self._node.create_subscription(Image, f"/{name}/{DEPTH}", self._taker(name), QUEUE)
+            self._node.create_subscription(CameraInfo, f"/{name}/{DEPTH_INFO}", self._info_taker(name), QUEUE)
         for topic, kind in self._outputs.items():
             self._node.create_subscription(kind, topic, self._counter(topic), QUEUE, raw=True)
 
@@ -203,7 +204,7 @@ class Stage:
 
     def wait_for_node(self) -> None:
         """Return when the node hears all images and is heard itself. Raises RehearsalError otherwise."""
-        own = ["/surround_depth/sweep", *self._outputs, *(f"/{name}/depth/image_rect" for name in self.cameras)]
+        own = [f"/{SWEEP}", *self._outputs, *(f"/{name}/{DEPTH}" for name in self.cameras)]
         deadline = time.monotonic() + START_S
         while not (
             all(self._publishers[topic].get_subscription_count() == 1 for topic in self._images)

@@ -26,7 +26,6 @@ from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import colored_points
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.images import decode, looks_right_anywhere
-from fsmde_ros.launch_settings import image_topic
 from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.messages import camera_from_info, compressed_to_encoded, image_to_depth, image_to_rgb, stamp_ns
 from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
@@ -34,8 +33,9 @@ from fsmde_ros.rerun_recording import DEPTH, IMAGE, Recording
 from fsmde_ros.rig import Camera
 from fsmde_ros.sources.bag_rig import is_rectified_topic
 from fsmde_ros.sweep import EncodedImage
+from fsmde_ros.topics import DEPTH as DEPTH_TOPIC
+from fsmde_ros.topics import DEPTH_INFO, POINTS, image_topic
 
-POINTS = "surround_depth/points"
 IMAGES = image_topic(is_rectified=True, is_compressed=True)
 # Longer queues than the node's: a recording wants every message, and is not late by waiting for one.
 INPUTS = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -83,9 +83,7 @@ class RerunView:
             self._take(f"{name}/camera_info", message.header, lambda: show(name, IMAGE, message, is_rectified))
 
         def take_depth_camera(message: CameraInfo) -> None:
-            self._take(
-                f"{name}/depth/camera_info", message.header, lambda: self._show_camera(name, DEPTH, message, True)
-            )
+            self._take(f"{name}/{DEPTH_INFO}", message.header, lambda: self._show_camera(name, DEPTH, message, True))
 
         def take_encoded(message: CompressedImage) -> None:
             encoded = compressed_to_encoded(message, bits)
@@ -97,7 +95,7 @@ class RerunView:
 
         def take_depth(message: Image) -> None:
             show = self._recording.depth
-            self._take(f"{name}/depth/image_rect", message.header, lambda: show(name, image_to_depth(message)))
+            self._take(f"{name}/{DEPTH_TOPIC}", message.header, lambda: show(name, image_to_depth(message)))
 
         subscribe = self._node.create_subscription
         subscribe(CameraInfo, f"{name}/camera_info", take_camera, INPUTS)
@@ -105,8 +103,8 @@ class RerunView:
             subscribe(CompressedImage, f"{name}/{image}", take_encoded, INPUTS)
         else:
             subscribe(Image, f"{name}/{image}", take_raw, INPUTS)
-        subscribe(CameraInfo, f"{name}/depth/camera_info", take_depth_camera, OUTPUTS)
-        subscribe(Image, f"{name}/depth/image_rect", take_depth, OUTPUTS)
+        subscribe(CameraInfo, f"{name}/{DEPTH_INFO}", take_depth_camera, OUTPUTS)
+        subscribe(Image, f"{name}/{DEPTH_TOPIC}", take_depth, OUTPUTS)
 
     def _take_cloud(self, message: PointCloud2) -> None:
         self._take("points", message.header, lambda: self._recording.cloud(*colored_points(message)))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsmde_ros.errors import ConfigError, FsmdeError
-from fsmde_ros.launch_settings import image_topic
 from fsmde_ros.node.outputs import STAGES
 from fsmde_ros.node.parameters import Settings, check_camera_name
 from fsmde_ros.rig_file import read_rig
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, STDDEV, image_topic
 
 NAME = "surround_depth"
 ENCLAVE = "/surround_depth"
@@ -67,7 +67,7 @@ def grants(settings: Settings, namespace: str = "/", tf: bool = False, sim_time:
     subscribe += ["/clock"] if sim_time else []
     image = image_topic(settings.input_rectified, settings.input_transport == "compressed")
     for camera in settings.cameras:
-        publish += [f"{camera}/depth/{what}" for what in ("image_rect", "camera_info", "stddev")]
+        publish += [f"{camera}/{what}" for what in (DEPTH, DEPTH_INFO, STDDEV)]
         subscribe += [f"{camera}/{image}", f"{camera}/camera_info"]
     reply = [f"~/{service}" for service in (*_PARAMETER_SERVICES, *_LIFECYCLE_SERVICES, "get_type_description")]
     return Grants(*(tuple(sorted(map(full, names))) for names in (publish, subscribe, reply)))

@@ -29,6 +29,7 @@ from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, untrained_checkpoint
 from fsmde_ros.provenance import describe_run
 from fsmde_ros.replay_settings import environment, lossless, own_domain
+from fsmde_ros.topics import POINTS, PREVIEW
 
 NS = 1_000_000_000
 FAULTS = (
@@ -127,8 +128,8 @@ def sample(stage: Stage, node: NodeProcess, at_s: float) -> Sample:
         p50,
         p99,
         {name: int(pipeline[name]) for name in COUNTERS if name in pipeline},
-        others.get("/surround_depth/points", 0),
-        others.get("/surround_depth/preview", 0),
+        others.get(f"/{POINTS}", 0),
+        others.get(f"/{PREVIEW}", 0),
         sum(count for topic, count in others.items() if topic.endswith("/stddev")),
     )
 

@@ -34,7 +34,6 @@ import fsmde_ros
 from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
-from fsmde_ros.launch_settings import image_topic
 from fsmde_ros.node import parameters
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
 from fsmde_ros.node.diagnostics import Monitor
@@ -47,7 +46,6 @@ from fsmde_ros.node.messages import (
     INPUT_QOS,
     REPORT_QOS,
     stamp_ns,
-    stamp_problem,
 )
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
@@ -55,9 +53,11 @@ from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, begin, make_jo
 from fsmde_ros.node.synchronisation import Synchroniser, build_synchroniser
 from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
 from fsmde_ros.node.worker import LatestOnlyWorker
-from fsmde_ros.rig import Rig
+from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rig_file import read_rig
+from fsmde_ros.stamps import stamp_problem
 from fsmde_ros.sweep_assembler import AssembledSweep, AssemblerConfig, CameraCounters, Counters
+from fsmde_ros.topics import image_topic
 
 MIN_WAIT_NS = 1_000_000
 RCLError = rclpy_implementation.RCLError
@@ -221,7 +221,7 @@ class SurroundDepthNode(LifecycleNode):
         wanted = self.settings.vehicle_frame
         if rig is None:
             assert self._tf is not None
-            return TfExtrinsics(self._tf, wanted or "base_link")
+            return TfExtrinsics(self._tf, wanted or VEHICLE_FRAME)
         if wanted not in ("", rig.vehicle_frame):
             raise ConfigError(
                 f"parameter vehicle_frame is '{wanted}', but the rig file {self.settings.rig_file} is in "
@@ -276,7 +276,7 @@ class SurroundDepthNode(LifecycleNode):
         assert self._estimator is not None
         now = time.monotonic()
         received = receive(message, self._depths[name])
-        bad_stamp = stamp_problem(message.header.stamp)
+        bad_stamp = stamp_problem(message.header.stamp.sec, message.header.stamp.nanosec)
         problem, rig = bad_stamp or received.problem, self._live_rig.rig()
         if not problem and rig is not None and name in rig:
             problem = size_problem(received, rig[name])

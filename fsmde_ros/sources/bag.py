@@ -24,7 +24,7 @@ from fsmde_ros.cloud_layout import cloud_columns, points_of
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.geometry import transform
 from fsmde_ros.pixel_layout import decode_pixels
-from fsmde_ros.rig import Rig
+from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED
 from fsmde_ros.sources.bag_poses import poses
@@ -38,7 +38,9 @@ from fsmde_ros.sources.bag_rig import (
 )
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sources.transform_tree import TransformTree
+from fsmde_ros.stamps import NS, stamp_problem
 from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+from fsmde_ros.topics import image_topic
 
 Array = NDArray[np.float64]
 LIDAR_LIMIT_NS = 100_000_000  # a scan further off than two turns of a usual LiDAR shows another moment
@@ -66,7 +68,7 @@ class _Plan:
 
 
 def read_rig_of_bag(
-    path: Path | str, vehicle_frame: str = "base_link", ground_z: float = 0.0, cameras: Iterable[str] = ()
+    path: Path | str, vehicle_frame: str = VEHICLE_FRAME, ground_z: float = 0.0, cameras: Iterable[str] = ()
 ) -> tuple[Rig, dict[str, Array]]:
     """The rig of a bag from its CameraInfo and fixed transforms, and its LiDARs.
 
@@ -89,7 +91,7 @@ def sweeps(
     path: Path | str,
     rig: Rig | None = None,
     lidars: Mapping[str, Array] | None = None,
-    vehicle_frame: str = "base_link",
+    vehicle_frame: str = VEHICLE_FRAME,
     lidar_topic: str = "",
     anchor: str = "",
 ) -> Iterator[Sweep]:
@@ -128,7 +130,7 @@ class BagDrive:
         path: Path | str,
         rig: Rig | None = None,
         lidars: Mapping[str, Array] | None = None,
-        vehicle_frame: str = "base_link",
+        vehicle_frame: str = VEHICLE_FRAME,
         lidar_topic: str = "",
         anchor: str = "",
     ) -> None:
@@ -179,7 +181,7 @@ def _plan(
     if not images:
         raise SourceError(
             f"bag {bag.path}: no images of any camera of the rig ({', '.join(rig.names)}), expected topics such as "
-            f"/{rig.names[0]}/image_rect/compressed; it has {bag.listing()}"
+            f"/{rig.names[0]}/{image_topic(is_rectified=True, is_compressed=True)}; it has {bag.listing()}"
         )
     rig = _without_lenses(rig, {name for topic, name in images.items() if is_rectified_topic(topic)})
     lidar = _lidar_topic(bag, lidar_topic)
@@ -206,11 +208,10 @@ def _plan(
 
 def _stamp_ns(bag: BagFile, topic: str, data: bytes) -> int:
     stamp_ns = bag.stamp_ns(topic, data)
-    if stamp_ns > 0:
-        return stamp_ns
-    raise SourceError(
-        f"bag {bag.path}: {topic}: bad stamp: {stamp_ns}; the driver does not fill header.stamp, correct or replace it"
-    )
+    problem = stamp_problem(*divmod(stamp_ns, NS))
+    if problem:
+        raise SourceError(f"bag {bag.path}: {topic}: {problem}")
+    return stamp_ns
 
 
 def _without_lenses(rig: Rig, names: set[str]) -> Rig:

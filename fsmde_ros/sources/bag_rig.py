@@ -13,19 +13,20 @@ from numpy.typing import NDArray
 from fsmde_ros.errors import RigError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.pixel_layout import ENCODINGS
-from fsmde_ros.rig import Camera, Rig, check_info, distortion_of_info, follows_pinhole
+from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig, check_info, distortion_of_info, follows_pinhole
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
+from fsmde_ros.topics import RECTIFIED, UNRECTIFIED, image_topic
 
 TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
 STATIC = "tf_static"
 # Topics of the node beside the name of a camera, in the order of ``find_cameras``, and its parameters for them.
 NODE_INPUTS: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("image_rect/compressed", COMPRESSED): (),
-    ("image_rect", RAW): ("input.transport:=raw",),
-    ("image_raw/compressed", COMPRESSED): ("input.rectified:=false",),
-    ("image_raw", RAW): ("input.rectified:=false", "input.transport:=raw"),
+    (image_topic(True, True), COMPRESSED): (),
+    (image_topic(True, False), RAW): ("input.transport:=raw",),
+    (image_topic(False, True), COMPRESSED): ("input.rectified:=false",),
+    (image_topic(False, False), RAW): ("input.rectified:=false", "input.transport:=raw"),
 }
 # Encodings of depth and other measurements, in millimetres or floats, and formats that begin with them.
 NO_PHOTOGRAPH = re.compile(r"(16UC1|32FC\d*)\s*(;|$)|.*compressedDepth")
@@ -86,7 +87,7 @@ def _last_name(topic: str) -> str:
 
 def _preference(bag: BagFile, topic: str) -> tuple[bool, bool, bool, int, str]:
     name = _last_name(topic)
-    rank = ["image_rect", "image_raw", name].index(name)
+    rank = [RECTIFIED, UNRECTIFIED, name].index(name)
     return not is_rectified_topic(topic), not name.startswith("image"), bag.types[topic] != COMPRESSED, rank, topic
 
 
@@ -169,7 +170,7 @@ def node_inputs(bag: BagFile, cameras: Sequence[str]) -> tuple[str, ...] | None:
 def rig_of_bag(
     bag: BagFile,
     tree: TransformTree,
-    vehicle_frame: str = "base_link",
+    vehicle_frame: str = VEHICLE_FRAME,
     ground_z: float = 0.0,
     cameras: Iterable[str] = (),
 ) -> Rig:

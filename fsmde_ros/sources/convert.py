@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from fsmde_ros.errors import FsmdeError, SourceError
+from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources import ddad
 from fsmde_ros.sources.bag import read_rig_of_bag
@@ -21,6 +22,7 @@ from fsmde_ros.sources.bag_rig import find_cameras, node_inputs
 from fsmde_ros.sources.bag_writer import Written, check_target, write_bag
 from fsmde_ros.sources.nuscenes import NuScenesDrives
 from fsmde_ros.sweep import Sweep
+from fsmde_ros.topics import image_topic
 
 SHOW_S = 1.0  # between two lines of progress
 SHOWN_SCENES = 10
@@ -63,7 +65,7 @@ def rig_from_bag(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cameras", nargs="+", default=[], metavar="NAME", help="only these: front of /front/camera_info"
     )
-    parser.add_argument("--vehicle-frame", default="base_link", help="frame of the vehicle (default: %(default)s)")
+    parser.add_argument("--vehicle-frame", default=VEHICLE_FRAME, help="frame of the vehicle (default: %(default)s)")
     parser.add_argument(
         "--ground-z",
         type=_finite,
@@ -165,7 +167,7 @@ def _how_to_start(bag_path: Path, cameras: Sequence[str], rig_file: Path) -> str
     return (
         "the node expects <camera>/image_rect or image_raw, raw or compressed, alike for all cameras; the bag has "
         f"{images}. Leave cameras out with --cameras, or remap topics when you start the node: "
-        f"-r /{cameras[0]}/image_rect/compressed:=TOPIC"
+        f"-r /{cameras[0]}/{image_topic(is_rectified=True, is_compressed=True)}:=TOPIC"
     )
 
 

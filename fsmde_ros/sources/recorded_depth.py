@@ -26,8 +26,8 @@ from fsmde_ros.sources.bag_messages import COMPRESSED
 from fsmde_ros.sources.bag_rig import find_cameras
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sweep import EncodedImage
+from fsmde_ros.topics import DEPTH, POINTS
 
-POINTS = "/surround_depth/points"
 CLOUD_LIMIT_NS = 60_000_000  # a cloud further off than this is that of another sweep
 IMAGE_LIMIT_NS = 1_000_000_000  # an image that comes this much after its neighbours in time is taken as lost
 _NO_CLOUD = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
@@ -58,7 +58,7 @@ def snapshots(
     input_bag: Path,
     rig: Rig,
     choose: Callable[[Sequence[Moment]], Sequence[Moment]] = tuple,
-    points: str = POINTS,
+    points: str = f"/{POINTS}",
 ) -> Iterator[Snapshot]:
     """Depth, cloud and images of the sweeps of a recording, in the order of time.
 
@@ -74,7 +74,7 @@ def snapshots(
             cannot be decoded, by its topic and stamp.
     """
     with open_bag(output_bag) as output, open_bag(input_bag) as source:
-        topics = {name: f"/{name}/depth/image_rect" for name in rig.names}
+        topics = {name: f"/{name}/{DEPTH}" for name in rig.names}
         moments = choose(_moments(output, topics, points))
         cameras = find_cameras(source)
         images = {name: cameras[name].image for name in rig.names if name in cameras and cameras[name].image}

@@ -7,8 +7,9 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from fsmde_ros.node import diagnostics
 from fsmde_ros.node.diagnostics import Monitor, SweepReport
-from fsmde_ros.node.messages import stamp_message, stamp_problem
+from fsmde_ros.node.messages import stamp_message
 from fsmde_ros.node.parameters import Settings
+from fsmde_ros.stamps import stamp_problem
 from fsmde_ros.sweep_assembler import CameraCounters, Counters
 
 NONE = CameraCounters()
@@ -157,11 +158,11 @@ def test_a_bag_of_one_sweep_that_is_played_over_and_over_has_no_bad_stamps():
 
 
 def test_a_header_that_nobody_fills_is_told_with_its_remedy():
-    problem = stamp_problem(stamp_message(0))
+    problem = stamp_problem(0, 0)
     status = monitor_with_frames(problem).camera_status("cam", 100.1, "t", "", True, NONE)
     assert (status.level, values(status)["state"]) == (ERROR, "bad stamp")
     assert "the driver does not fill header.stamp" in status.message
-    assert stamp_problem(stamp_message(1)) == ""  # the first moment of a simulation
+    assert stamp_problem(0, 1) == ""  # the first moment of a simulation
 
 
 def test_a_node_that_does_not_listen_does_not_judge_its_cameras():

@@ -510,12 +510,18 @@ def test_images_of_an_unknown_encoding_are_named(tmp_path: Path) -> None:
         read_rig_of_bag(masked)
 
 
-@pytest.mark.parametrize("stamp_ns", [0, -(10**9)])
+@pytest.mark.parametrize(
+    ("stamp_ns", "problem"),
+    [
+        (0, "bad stamp: 0; the driver does not fill header.stamp, correct or replace it"),
+        (-(10**9), "bad stamp: -1 s and 0 ns, expected 0 to"),
+        ((2**31 - 1) * 10**9, "bad stamp: 2147483647 s and 0 ns"),
+    ],
+)
 @pytest.mark.parametrize("topic", ["/sensors/cam/image_raw", "/velodyne_points"])
-def test_stamps_that_nobody_filled_are_named(tmp_path: Path, topic: str, stamp_ns: int) -> None:
+def test_stamps_that_cannot_be_are_named(tmp_path: Path, topic: str, stamp_ns: int, problem: str) -> None:
     messages = [(t, replace(m, header=header("mast", stamp_ns)) if t == topic else m) for t, m in foreign()]
-    message = f"{topic}: bad stamp: {stamp_ns}; the driver does not fill header.stamp, correct or replace it"
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(SourceError, match=f"{topic}: {problem}"):
         list(sweeps(bag(tmp_path / "bag", messages)))
 
 

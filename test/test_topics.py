@@ -1,0 +1,33 @@
+"""The names of topics stand in one place, that of the vehicle frame in another."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from fsmde_ros.topics import image_topic
+
+ROOT = Path(__file__).parent.parent
+MODULES = [p for room in ("fsmde_ros", "demo", "launch") for p in sorted((ROOT / room).rglob("*.py"))]
+# A topic alone, or the end of one in an f-string; not words of a message.
+TOPIC = re.compile(r"[\w/]*(image_rect|image_raw|depth/(camera_info|stddev)|surround_depth/(points|preview|sweep))\S*")
+VEHICLE_FRAME = re.compile("base_link")
+
+
+def spelled(path: Path, pattern: re.Pattern[str]) -> list[str]:
+    constants = [n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)]
+    return [text for text in constants if isinstance(text, str) and pattern.fullmatch(text)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_other_module_spells_a_topic_or_the_vehicle_frame(path: Path) -> None:
+    assert not spelled(path, TOPIC) or path == ROOT / "fsmde_ros" / "topics.py"
+    assert not spelled(path, VEHICLE_FRAME) or path == ROOT / "fsmde_ros" / "rig.py"
+
+
+def test_the_images_of_a_camera() -> None:
+    assert image_topic(is_rectified=True, is_compressed=True) == "image_rect/compressed"
+    assert image_topic(is_rectified=False, is_compressed=False) == "image_raw"
