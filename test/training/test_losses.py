@@ -215,6 +215,13 @@ def test_out_of_range_by_hand() -> None:
         assert got.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_out_of_range_counts_where_the_truth_is_known() -> None:
+    logits = torch.tensor([[0.3, -0.2, 1.0], [2.0, 1.0, -3.0]]).T.reshape(1, 1, 3, 1, 2)
+    truth, known = torch.tensor([[[[True, True]]]]), torch.tensor([[[[True, False]]]])
+    p = torch.softmax(logits, 2)[0, 0, -1, 0, 0].item()
+    assert losses.out_of_range_loss(logits, truth, known).item() == pytest.approx(-math.log(p), rel=1e-5)
+
+
 def test_gradient_matching_ignores_scale_and_counts_a_step() -> None:
     target = torch.rand(1, 2, 16, 24) * 20 + 1
     assert losses.gradient_matching(target * 2.5, target, _full(1, 2, 16, 24)).item() == pytest.approx(0, abs=1e-5)
@@ -259,6 +266,19 @@ def test_overlap_consistency_of_a_wall() -> None:
     assert losses.overlap_consistency(depth, *args).item() == 0
 
 
+def test_overlap_consistency_between_lenses() -> None:
+    """Two lenses at one place before a wall that recedes to the right: z = 10 + x / 2."""
+    intrinsics = torch.tensor(
+        [[[20.0, 0, 15.5], [0, 20.0, 9.5], [0, 0, 1]], [[26.0, 0, 14.0], [0, 25.0, 11.0], [0, 0, 1]]]
+    )
+    slope = (torch.arange(32) - intrinsics[:, :1, 2]) / intrinsics[:, :1, 0]  # [V, W] x / z
+    depth = (10 / (1 - slope / 2))[None, :, None].expand(1, 2, 20, 32)
+    pairs = torch.tensor([[0, 0, 1], [0, 1, 0]])
+    value = losses.overlap_consistency(depth, intrinsics[None], torch.eye(4).expand(1, 2, 4, 4), pairs)
+    assert value.item() < 1e-3
+    assert value.item() > 0  # something was compared: between pixels it is linear in depth
+
+
 def test_features_are_centred_over_present_views() -> None:
     features = torch.tensor([1.0, 3.0, 100.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 2, 4, 5)
     got = losses.centred(features, torch.tensor([[True, True, False]]))
@@ -290,8 +310,11 @@ def test_reprojection_by_hand() -> None:
     torch.testing.assert_close(x[1:], torch.arange(15.0), atol=1e-4, rtol=0)
     assert not moved.inside[0, :, 0].any()  # it left the image
     assert moved.inside[0, :, 1:].all()
-    i_to_j[0, 2, 3] = -20.0  # behind camera j
-    assert not losses.reproject(torch.full((1, 12, 16), 10.0), intrinsics, intrinsics, i_to_j).inside.any()
+    for back, seen in ((-9.85, True), (-9.95, False), (-20.0, False)):  # 15 and 5 cm before camera j, and behind it
+        i_to_j = torch.eye(4)[None].clone()
+        i_to_j[0, 2, 3] = back
+        moved = losses.reproject(torch.full((1, 1, 1), 10.0), torch.eye(3)[None], torch.eye(3)[None], i_to_j)
+        assert moved.inside.item() == seen
 
 
 def test_reprojection_equals_the_plain_loop() -> None:
@@ -433,6 +456,10 @@ def test_empty_masks_and_no_pairs_give_zero_loss_and_zero_gradient() -> None:
             torch.zeros(2, 3, 6, 8),
             torch.ones(2, 3, 6, 8),
             losses.reproject(depth[0], eye[0, :, :3, :3], eye[0, :, :3, :3], eye[0] - torch.eye(4) * 2),
+        ),
+        losses.photometric(
+            *torch.zeros(2, 0, 3, 6, 8),
+            losses.reproject(depth[0, :0], *torch.zeros(2, 0, 3, 3), torch.zeros(0, 4, 4)),
         ),
     ]
     assert [value.item() for value in values] == [0] * len(values)
