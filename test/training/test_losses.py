@@ -20,6 +20,7 @@ def test_silog_of_two_pixels_by_hand() -> None:
     a, b = math.log(2), math.log(4)
     expected = math.sqrt((a * a + b * b) / 2 - 0.85 * ((a + b) / 2) ** 2)
     assert losses.silog(pred, gt, _full(2)).item() == pytest.approx(expected, abs=2e-3)
+    assert losses.silog(pred[:1], gt[:1], _full(1)).item() == pytest.approx(a * math.sqrt(0.15), abs=2e-3)
 
 
 def test_silog_with_lam_one_ignores_scale_and_is_zero_when_equal() -> None:
@@ -178,8 +179,8 @@ def _neighbours(height: int, width: int, down: int, right: int) -> list[tuple[tu
 
 def test_gradient_matching_equals_the_plain_loop() -> None:
     torch.manual_seed(6)
-    pred, target = torch.rand(2, 1, 1, 9, 14) * 20 + 1
-    mask = torch.rand(1, 1, 9, 14) > 0.2
+    pred, target = torch.rand(2, 1, 1, 18, 21) * 20 + 1
+    mask = torch.rand(1, 1, 18, 21) > 0.2
     expected = 0.0
     for step in (1, 2, 4, 8):
         residual = (pred / target).log()[0, 0, ::step, ::step]
