@@ -284,6 +284,10 @@ def test_features_are_centred_over_present_views() -> None:
     features = torch.tensor([1.0, 3.0, 100.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 2, 4, 5)
     got = losses.centred(features, torch.tensor([[True, True, False]]))
     torch.testing.assert_close(got[0, :, 0, 0, 0], torch.tensor([-1.0, 1.0, 98.0]))
+    present = torch.tensor([[True, False, False], [True, True, True], [False, False, False]])
+    got = losses.centred(features.expand(3, 3, 2, 4, 5).half(), present)
+    expected = torch.tensor([[0.0, 2.0, 99.0], [1 - 104 / 3, 3 - 104 / 3, 100 - 104 / 3], [1.0, 3.0, 100.0]])
+    torch.testing.assert_close(got, expected[:, :, None, None, None].expand(3, 3, 2, 4, 5))
 
 
 def test_relations_of_features_ignore_their_common_part_scale_and_size() -> None:
