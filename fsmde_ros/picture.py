@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.color import colorize
+from fsmde_ros.color import colorize, rows_of_rig, write
 from fsmde_ros.rig import Rig
 
 Picture = NDArray[np.uint8]
 
 NEAR, FAR = 2.0, 80.0  # metres, the ends of the colours
-TILE_WIDTH = 400
+TILE_WIDTH, ROW_WIDTH = 400, 1200  # pixels; the tiles of few cameras are wider, so that a row is
+MAX_COLUMNS = 6  # more cameras stand in two rows
 RADIUS = 40.0  # metres, half the side of the view from above
 RINGS = (10, 20, 30, 40)
 HEIGHTS = (-0.5, 4.0)  # metres above the road, the ends of the colours of heights
@@ -48,10 +49,8 @@ class Snapshot:
 
 def compose(snapshot: Snapshot, lines: Sequence[str]) -> Picture:
     """The picture [h, w, 3], BGR; ``lines`` of text stand below. Its size depends on the rig and their number."""
-    names = from_left_to_right(snapshot.rig)
-    height = round(TILE_WIDTH * _aspect(snapshot))
-    columns = [_column(snapshot, name, (height, TILE_WIDTH)) for name in names]
-    views = np.concatenate(columns, axis=1)
+    rows = [from_left_to_right(snapshot.rig)] if len(snapshot.rig) <= MAX_COLUMNS else rows_of_rig(snapshot.rig)
+    views = _views(snapshot, rows)
     side = min(1000, views.shape[1] // 2 - 2 * MARGIN)
     above = [
         _from_above(snapshot, side, "from above, in the colours of the images", snapshot.colors[:, ::-1]),
@@ -86,7 +85,20 @@ def _aspect(snapshot: Snapshot) -> float:
     return height / width
 
 
-def _column(snapshot: Snapshot, name: str, size: tuple[int, int]) -> Picture:
+def _views(snapshot: Snapshot, rows: Sequence[Sequence[str]]) -> Picture:
+    """Every image above its depth, in rows of cameras; of a single camera beside it."""
+    columns = max(2, *map(len, rows))
+    width = max(TILE_WIDTH, ROW_WIDTH // columns)
+    size = (round(width * _aspect(snapshot)), width)
+    if len(snapshot.rig) == 1:
+        return np.concatenate(_tiles(snapshot, rows[0][0], size), axis=1)
+    strips = [np.concatenate([np.concatenate(_tiles(snapshot, n, size)) for n in row], axis=1) for row in rows]
+    widest = max(strip.shape[1] for strip in strips)
+    return np.concatenate([_widen(strip, widest) for strip in strips])
+
+
+def _tiles(snapshot: Snapshot, name: str, size: tuple[int, int]) -> list[Picture]:
+    """The image of a camera and its depth, of ``size`` (H, W) and a border, BGR."""
     tiles = []
     image, depth = snapshot.images.get(name), snapshot.depths.get(name)
     for picture, title in (
@@ -95,12 +107,12 @@ def _column(snapshot: Snapshot, name: str, size: tuple[int, int]) -> Picture:
     ):
         tile = np.full((*size, 3), BACKGROUND, np.uint8)
         if picture is None:
-            _write(tile, "missing", (size[1] // 2 - 40, size[0] // 2))
+            write(tile, "missing", (size[1] // 2 - 40, size[0] // 2))
         else:
             tile = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
-        _write(tile, title, (8, 22))
-        tiles.append(cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=BACKGROUND))
-    return np.concatenate(tiles)
+        write(tile, title, (8, 22))
+        tiles.append(cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=BACKGROUND).astype(np.uint8))
+    return tiles
 
 
 def _height_colors(snapshot: Snapshot) -> Picture:
@@ -127,11 +139,11 @@ def _from_above(snapshot: Snapshot, side: int, title: str, colors_bgr: Picture) 
     centre = (side // 2, side // 2)
     for ring in RINGS:
         cv2.circle(picture, centre, round(ring * scale), FAINT, 1, cv2.LINE_AA)
-        _write(picture, f"{ring} m", (centre[0] + 4, centre[1] - round(ring * scale) + 16), 0.45)
+        write(picture, f"{ring} m", (centre[0] + 4, centre[1] - round(ring * scale) + 16), 0.45)
     half = np.round(np.array([0.95, 2.3]) * scale).astype(int)
     cv2.rectangle(picture, (centre[0] - half[0], centre[1] - half[1]), (centre[0] + half[0], centre[1] + half[1]), INK)
     cv2.arrowedLine(picture, centre, (centre[0], centre[1] - round(4 * scale)), INK, 1, cv2.LINE_AA, tipLength=0.3)
-    _write(picture, title, (10, side - 12))
+    write(picture, title, (10, side - 12))
     return picture
 
 
@@ -142,26 +154,19 @@ def _color_bar(width: int) -> Picture:
     right = min(width - 60, left + 1200)
     metres = NEAR * (FAR / NEAR) ** np.linspace(0, 1, right - left)
     bar[10:30, left:right] = colorize(metres[None].astype(np.float32), NEAR, FAR)[..., ::-1]
-    _write(bar, "depth, metres", (MARGIN, 26))
+    write(bar, "depth, metres", (MARGIN, 26))
     for value in (2, 3, 5, 8, 12, 20, 30, 50, 80):
         x = left + round((right - left - 1) * np.log(value / NEAR) / np.log(FAR / NEAR))
         cv2.line(bar, (x, 28), (x, 34), INK, 1)
-        _write(bar, str(value), (x - 8, 50), 0.5)
+        write(bar, str(value), (x - 8, 50), 0.5)
     return bar
 
 
 def _text_block(lines: Sequence[str], width: int) -> Picture:
     block = np.full((24 * len(lines) + 2 * MARGIN, width, 3), BACKGROUND, np.uint8)
     for index, line in enumerate(lines):
-        _write(block, line, (MARGIN, 24 * (index + 1)))
+        write(block, line, (MARGIN, 24 * (index + 1)))
     return block
-
-
-def _write(picture: Picture, text: str, at: tuple[int, int], scale: float = 0.6) -> None:
-    """Light letters with a dark rim, to be read on anything."""
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(picture, text, at, font, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(picture, text, at, font, scale, INK, 1, cv2.LINE_AA)
 
 
 def _widen(picture: Picture, width: int) -> Picture:

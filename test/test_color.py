@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from fsmde_ros.color import MISSING_RGB, NO_VALUE_RGB, OUT_OF_RANGE_RGB, colorize, mosaic, rows_of_rig
 from fsmde_ros.geometry import rigid
@@ -39,6 +40,23 @@ def test_rows_follow_where_the_cameras_look():
     rig = Rig(tuple(camera(name, np.deg2rad(angle)) for name, angle in angles.items()))
     assert rows_of_rig(rig) == [["left", "front", "right"], ["back_left", "back", "back_right"]]
     assert rows_of_rig(rig.subset(["right", "front"])) == [["front", "right"]]
+
+
+@pytest.mark.parametrize("side", [80, 90, 100])
+def test_cameras_that_look_sideways_stand_beside_the_one_ahead(side):
+    """In a ring of four the sine of a right angle decided by its last digit."""
+    rig = Rig(tuple(camera(n, np.deg2rad(a)) for n, a in {"f": 0, "r": -side, "b": 180, "l": side}.items()))
+    assert rows_of_rig(rig) == [["l", "f", "r"], ["b"]]
+
+
+def test_names_are_written_into_their_fields():
+    tiles = {name: np.full((40, 120, 3), 150, np.uint8) for name in ("a", "a name too long for its field")}
+    rows = [["a", "gone"], ["a name too long for its field"]]
+    plain, named = (mosaic(tiles, rows, width=240, named=named) for named in (False, True))
+    changed = (plain != named).any(-1)
+    for y, x in ((0, 0), (0, 120), (40, 0)):
+        assert changed[y : y + 40, x : x + 120].any()
+    assert not changed[40:, 120:].any(), "neither a field without a camera, nor what is beside a long name"
 
 
 def test_mosaic_keeps_the_place_of_a_missing_view():

@@ -55,6 +55,24 @@ def test_a_picture_with_a_missing_view_and_points_where_they_belong(rig: Rig, tm
     assert green[:, 1].mean() < red[:, 1].mean(), "left is left"
 
 
+@pytest.mark.parametrize(("count", "columns", "tiles_high"), [(1, 2, 1), (2, 2, 2), (3, 3, 2), (8, 5, 4)])
+def test_rigs_of_few_and_of_many_cameras_fill_a_picture_that_can_be_read(
+    count: int, columns: int, tiles_high: int
+) -> None:
+    rig = Rig(tuple(camera(f"c{i}", -360 * i / count) for i in range(count)))
+    images = {name: np.full((30, 50, 3), 255, np.uint8) for name in rig.names}
+    depths = {name: np.full((12, 20), np.nan, np.float32) for name in rig.names}
+    picture = compose(Snapshot(rig, images, depths, np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)), ["line"])
+    tile = max(400, 1200 // columns)
+    assert picture.shape[1] == columns * (tile + 4)
+    white = (picture == 255).all(-1).sum() / (tile * tile * 30 // 50)
+    assert count - 0.2 < white <= count, "every image, in the size of its tile"
+    height = tiles_high * (tile * 30 // 50 + 4)
+    side = min(1000, picture.shape[1] // 2 - 24)
+    assert picture.shape[0] == height + 56 + side + 48
+    assert picture.shape[0] < 1.3 * picture.shape[1]
+
+
 def test_a_sweep_of_which_only_the_depth_or_nothing_is_known(rig: Rig) -> None:
     none = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
     depth = compose(Snapshot(rig, {}, {"front": np.full((12, 20), 8.0, np.float32)}, *none), [])

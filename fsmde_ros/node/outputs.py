@@ -55,6 +55,7 @@ class Outputs:
         images: NDArray[np.uint8],
         headers: Mapping[str, Header],
         settings: Settings,
+        rig: Rig,
         cloud_rig: Rig | None = None,
     ) -> None:
         """Depth of every view, and the cloud, the preview and stddev where somebody listens.
@@ -64,6 +65,7 @@ class Outputs:
             images: the views it was made from, [V, H, W, 3] RGB.
             headers: stamp and frame of the input image, by camera.
             settings: encoding, limits and sizes.
+            rig: all cameras that can be used, also those without a view; each has its place in the preview.
             cloud_rig: the rig whose mountings lead to the reference time; the depth's own by default.
         """
         for camera in depth.rig.cameras:
@@ -78,7 +80,7 @@ class Outputs:
             at_reference = depth if cloud_rig is None else replace(depth, rig=cloud_rig)
             self._points.publish(cloud_to_message(fuse(at_reference, images, settings.fusion()), header))
         if self._preview.get_subscription_count():
-            self._preview.publish(picture_to_message(preview(depth, images, settings), header))
+            self._preview.publish(picture_to_message(preview(depth, images, settings, rig), header))
 
     def publish_report(self, report: SweepReport) -> None:
         """The report of a sweep and its times; those of ``~/latency`` have no stamp, ``~/sweep`` and the log have."""
@@ -101,11 +103,15 @@ class Outputs:
         return publisher
 
 
-def preview(depth: SurroundDepth, images: NDArray[np.uint8], settings: Settings) -> NDArray[np.uint8]:
-    """Every view above its depth, RGB, ``preview.width`` pixels wide."""
+def preview(depth: SurroundDepth, images: NDArray[np.uint8], settings: Settings, rig: Rig) -> NDArray[np.uint8]:
+    """Every view above its depth, with its name, RGB, ``preview.width`` pixels wide.
+
+    Views stand as their cameras do in ``rig``; one that is missing leaves its field grey, and the others where they
+    are.
+    """
     far = settings.depth_max_range_m or 80.0
     tiles = {
         name: np.concatenate([image, colorize(values, far=max(far, 2.0))])
         for name, image, values in zip(depth.rig.names, images, depth.depth, strict=True)
     }
-    return mosaic(tiles, rows_of_rig(depth.rig), settings.preview_width)
+    return mosaic(tiles, rows_of_rig(rig), settings.preview_width, named=True)

@@ -187,7 +187,8 @@ class Pipeline:
         stamps = {name: arrival.stamp_ns for name, arrival in job.views.items()}
         cloud_rig = rig_at_reference(depth.rig, stamps, job.stamp_ns, self._motion.pose_at)
         self._motion.served(job.stamp_ns, cloud_rig is not None)
-        self._outputs.publish_depth(depth, prepared.images.transpose(0, 2, 3, 1), headers, settings, cloud_rig)
+        pictures = prepared.images.transpose(0, 2, 3, 1)
+        self._outputs.publish_depth(depth, pictures, headers, settings, job.rig, cloud_rig)
         published = time.monotonic()
         times = {
             "decode": decoded - start,
