@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from fsmde_ros.rig import VEHICLE_FRAME
+from fsmde_ros.color import rows_of_rig
+from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rviz_docks import dock_state
 from fsmde_ros.topics import DEPTH, POINTS, image_topic
 
@@ -33,7 +34,7 @@ class RvizView:
     """What to show.
 
     Attributes:
-        cameras: names, from left to right.
+        cameras: names, in the order of their panels, from left to right; of a rig that of ``panel_order``.
         namespace: of the node; empty for none.
         vehicle_frame: fixed frame.
         image: topic of the images, after the name of the camera.
@@ -59,6 +60,11 @@ SHIPPED = {
 }
 
 
+def panel_order(rig: Rig) -> list[str]:
+    """Cameras from left to right, those that look forward before those that look backward, as in the preview."""
+    return [name for row in rows_of_rig(rig) for name in row]
+
+
 def layout(view: RvizView) -> Mapping:
     """Content of the ``.rviz`` file."""
     displays = [_grid(), _tf(), _cloud("Fused cloud", view.topic(POINTS), _RGB)]
@@ -69,7 +75,9 @@ def layout(view: RvizView) -> Mapping:
         displays.append(_image(f"Image {name}", view.topic(f"{name}/{view.image}"), reliable=False))
     for name in view.cameras:
         displays.append(_image(f"Depth {name}", view.topic(f"{name}/{DEPTH}"), reliable=True))
-    pairs = [(f"Image {name}", f"Depth {name}") for name in view.cameras]
+    panels: list[tuple[str, ...]] = [(f"Image {name}", f"Depth {name}") for name in view.cameras]
+    if len(panels) == 1:  # beside each other: one above the other they would fill the window, or be as narrow as high
+        panels = [(panel,) for panel in panels[0]]
     return {
         "Panels": [
             {"Class": "rviz_common/Displays", "Name": "Displays", "Tree Height": 400},
@@ -95,7 +103,7 @@ def layout(view: RvizView) -> Mapping:
             "Height": HEIGHT,
             "Hide Left Dock": False,
             "Hide Right Dock": False,
-            "QMainWindow State": dock_state(pairs, (WIDTH, HEIGHT)).hex(),
+            "QMainWindow State": dock_state(panels, (WIDTH, HEIGHT)).hex(),
             "Width": WIDTH,
             "X": 60,
             "Y": 30,

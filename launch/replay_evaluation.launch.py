@@ -27,7 +27,7 @@ from launch_ros.actions import Node
 from fsmde_ros.launch_settings import image_topic_of
 from fsmde_ros.replay_settings import heard_topics, loopback, lossless, patience
 from fsmde_ros.rig_file import read_lidars, read_rig
-from fsmde_ros.rviz_layout import RvizView, write_layout
+from fsmde_ros.rviz_layout import RvizView, panel_order, write_layout
 
 SHARE = Path(get_package_share_directory("fsmde_ros"))
 
@@ -136,7 +136,7 @@ def nodes(context: LaunchContext) -> list[Any]:
     if is_true(context, "rviz"):
         params_file = Path(value(context, "params_file"))
         images = image_topic_of(params_file, value(context, "transport"), value(context, "rectified"))
-        view = RvizView(rig.names, vehicle_frame=rig.vehicle_frame, image=images, lidars=lidars, errors=True)
+        view = RvizView(panel_order(rig), vehicle_frame=rig.vehicle_frame, image=images, lidars=lidars, errors=True)
         layout = write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "replay_evaluation.rviz")
         actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(layout)]))
     return actions

@@ -23,7 +23,7 @@ from fsmde_ros.errors import ConfigError
 from fsmde_ros.launch_settings import image_topic_of, remappings
 from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.rviz_layout import NUSCENES, RvizView, write_layout
+from fsmde_ros.rviz_layout import NUSCENES, RvizView, panel_order, write_layout
 
 SHARE = Path(get_package_share_directory("fsmde_ros"))
 
@@ -124,7 +124,7 @@ def images(context: LaunchContext) -> str:
 def rviz_layout(context: LaunchContext) -> Path:
     """The shipped layout, or one for the cameras and the namespace that were given."""
     rig = read_rig(value(context, "rig_file")) if value(context, "rig_file") else None
-    cameras = camera_names(context) or (list(rig.names) if rig else list(NUSCENES))
+    cameras = camera_names(context) or (panel_order(rig) if rig else list(NUSCENES))
     frame = rig.vehicle_frame if rig else VEHICLE_FRAME
     view = RvizView(cameras, value(context, "namespace"), frame, images(context))
     return write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "surround_depth.rviz")

@@ -16,7 +16,9 @@ from rclpy.qos import ReliabilityPolicy
 from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.replay_settings import own_domain
-from fsmde_ros.rviz_layout import NUSCENES, SHIPPED, RvizView, layout, main, write_layout
+from fsmde_ros.rig_file import read_rig
+from fsmde_ros.rviz_docks import dock_state
+from fsmde_ros.rviz_layout import HEIGHT, NUSCENES, SHIPPED, WIDTH, RvizView, layout, main, panel_order, write_layout
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {  # of rviz2's default plugins
@@ -127,6 +129,17 @@ def test_depth_is_not_black() -> None:
     for display in depth:
         assert display["Normalize Range"] is False
         assert display["Max Value"] == 80
+
+
+def test_panels_stand_as_the_cameras_do() -> None:
+    """A rig file has its cameras in any order."""
+    rig = read_rig(ROOT / "config" / "nuscenes_rig.yaml")
+    assert tuple(panel_order(rig.subset(sorted(rig.names)))) == NUSCENES
+
+
+def test_the_image_of_a_single_camera_stands_beside_its_depth() -> None:
+    state = layout(RvizView(("front",)))["Window Geometry"]["QMainWindow State"]
+    assert state == dock_state([("Image front",), ("Depth front",)], (WIDTH, HEIGHT)).hex()
 
 
 def test_another_rig_in_a_namespace(tmp_path: Path) -> None:
