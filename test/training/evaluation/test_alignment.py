@@ -17,8 +17,8 @@ def image(camera: str, truth: np.ndarray, teacher: np.ndarray | None) -> ImagePo
 
 
 def test_a_teacher_that_is_right_up_to_scale_and_shift_is_right_when_aligned() -> None:
-    truths = [np.geomspace(2, 60, 50), np.geomspace(3, 40, 40)]
-    images = [image(name, g, 5 / g + 0.3) for name, g in zip("ab", truths, strict=True)]
+    truths = [np.geomspace(2, 60, 50), np.geomspace(3, 40, 40), np.geomspace(5, 20, 30)]
+    images = [image(name, g, 5 / g + 0.3) for name, g in zip("abc", truths, strict=True)]
     rows = rows_of_sweep(images, DepthRange())
     assert "teacher_metric" not in rows
     for row in ("teacher_affine", "teacher_sweep"):
