@@ -72,7 +72,8 @@ def save_checkpoint(
     Returns:
         the card as written.
 
-    Raises CheckpointError for weights that are not finite in ``dtype``, or another ending.
+    Raises CheckpointError for weights that are not finite in ``dtype``, another ending, or a place that cannot be
+    written to.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -84,13 +85,16 @@ def save_checkpoint(
     _check_finite(path, state)
     card = replace(card, student=student.config, weights_sha256=hash_weights(state))
     text = card.to_json()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Through a scratch file, so that a kill leaves the last checkpoint whole; save_file would also leave the
-    # file readable for its owner alone.
-    scratch = path.with_suffix(".partial")
-    scratch.write_bytes(save(state, metadata={CARD_KEY: text}))
-    os.replace(scratch, path)
-    path.with_suffix(".json").write_text(text, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Through a scratch file, so that a kill leaves the last checkpoint whole; save_file would also leave the
+        # file readable for its owner alone.
+        scratch = path.with_suffix(".partial")
+        scratch.write_bytes(save(state, metadata={CARD_KEY: text}))
+        os.replace(scratch, path)
+        path.with_suffix(".json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror}); give another place") from error
     return card
 
 

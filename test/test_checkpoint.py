@@ -184,6 +184,11 @@ def test_nan_weights_are_refused_when_loading_and_saving(path: Path, student: St
         save_checkpoint(path, broken, card)
 
 
+def test_a_place_that_cannot_be_written_to_is_named(path: Path, student: Student, card: ModelCard) -> None:
+    with pytest.raises(CheckpointError, match=r"below_a_file\.safetensors: cannot be written"):
+        save_checkpoint(path / "below_a_file.safetensors", student, card)
+
+
 def test_a_file_without_card_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(CheckpointError, match="no model card"):

@@ -99,6 +99,8 @@ class AblationConfig:
             raise ConfigError(f"arms must be some of {', '.join(ARMS)}, got {', '.join(unknown) or 'none'}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must be one or more different numbers, got {list(self.seeds)}")
+        for seed in self.seeds:
+            replace(self.base, seed=seed)  # refused now where it is none, not when its turn has come
 
 
 @dataclass(frozen=True)
@@ -283,11 +285,14 @@ def machine() -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file whole or not at all; raises ConfigError where it cannot be."""
     scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give another place") from error
 
 
 def read_command_line(arguments: Sequence[str] | None = None) -> AblationConfig:

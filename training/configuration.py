@@ -28,6 +28,9 @@ PLACES |= {"log_every", "tensorboard", "accelerator", "strategy"}
 # What a run may be continued with as it likes; steps may only grow, and size is what train.size and val.size say.
 FREE = PLACES | {"steps", "size", "teacher.cache", "teacher.batch", "teacher.device"}
 
+# The losses that say something of depth; the others shape what these teach.
+TAUGHT_BY = ("silog", "ckd", "vrkd", "gradient", "overlap", "photometric", "photometric_consecutive")
+
 
 @dataclass(frozen=True)
 class DistillConfig:
@@ -83,6 +86,14 @@ class DistillConfig:
             raise ConfigError(
                 f"size, or train.size and val.size, must be equal multiples of {stride}, got {self.train.size}, "
                 f"{self.val.size}"
+            )
+        if not 0 <= self.seed < 2**32:  # what all generators of random numbers take
+            raise ConfigError(f"seed must be from 0 to {2**32 - 1}, got {self.seed}")
+        if self.output.suffix != ".safetensors":  # told now, not after the training
+            raise ConfigError(f"output must end in .safetensors, got {self.output}")
+        if not any(getattr(self.losses, name) > 0 for name in TAUGHT_BY):
+            raise ConfigError(
+                f"nothing teaches the student: one of {', '.join(TAUGHT_BY)} under losses must be above 0"
             )
         if self.method == "a" and not self.teacher.name:
             raise ConfigError("method a needs a teacher: give teacher.name a hub name or a local directory")

@@ -154,17 +154,17 @@ def open_data(data: str | DataName) -> DataSource:
         raise ConfigError(f"{name}: no option '{unknown[0]}', {name.kind} has {', '.join(known)}")
     opener = {"nuscenes": _open_nuscenes, "ddad": _open_ddad, "bag": _open_bag, "town": _open_town}[name.kind]
     sweeps, files = opener(name)
-    every = int(name.number("every", 1, lowest=1))
-    chosen = sweeps[slice(*name.slice("samples"))][::every]
+    every = name.number("every", 1, lowest=1)
+    if every % 1:
+        raise ConfigError(f"{name}: every must be a whole number, got '{name.options['every']}'")
+    chosen = sweeps[slice(*name.slice("samples"))][:: int(every)]
     if not len(chosen):
         raise SourceError(f"{name}: no sweep is left of {len(sweeps)}; choose another range of samples")
-    return DataSource(
-        name,
-        chosen,
-        min_depth=name.number("min_depth", MIN_DEPTH, lowest=0.0),
-        max_depth=name.number("max_depth", MAX_DEPTH[_protocol(name)], lowest=0.0),
-        files=files,
-    )
+    low = name.number("min_depth", MIN_DEPTH, lowest=0.0)
+    high = name.number("max_depth", MAX_DEPTH[_protocol(name)], lowest=0.0)
+    if low >= high:
+        raise ConfigError(f"{name}: max_depth must be above min_depth, got {high:g} and {low:g} m")
+    return DataSource(name, chosen, min_depth=low, max_depth=high, files=files)
 
 
 def _protocol(name: DataName) -> str:

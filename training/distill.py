@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -63,7 +64,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     _refuse_other_settings(config, state, saved)
     if not state.exists():
         _refuse_frozen_noise(config)
-    config.work.mkdir(parents=True, exist_ok=True)
+    _make_folders(config)
     lightning.seed_everything(config.seed, verbose=False)
     module = make_module(config)
     loaders = Loaders(config, with_training=not export_only)
@@ -91,6 +92,19 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
         print(f"wrote {config.output}")
         if loaders.left_out:
             print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
+
+
+def _make_folders(config: DistillConfig) -> None:
+    """Before the training: after it, a result that cannot be written would be told too late."""
+    for name, folder in (("work", config.work), ("output", config.output.parent), ("cache", config.cache)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"{name}: nothing can be written into {folder} ({error.strerror}); choose another place"
+            ) from error
 
 
 def _refuse_other_settings(config: DistillConfig, state: Path, saved: SavedState) -> None:

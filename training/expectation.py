@@ -50,7 +50,8 @@ def best_power(scores: Mapping[float, DepthScore]) -> float:
 
 
 def with_config(student: Student, **changes: Any) -> Student:
-    """A copy of ``student``, same weights and device, in evaluation mode, with ``changes`` of its configuration."""
-    copy = Student(replace(student.config, **changes))
+    """A copy of ``student``, same weights, precision and device, in evaluation mode, with ``changes`` of its
+    configuration."""
+    copy = Student(replace(student.config, **changes)).to(next(student.parameters()))
     copy.load_state_dict(student.state_dict())
-    return copy.to(next(student.parameters()).device).eval()
+    return copy.eval()

@@ -23,7 +23,7 @@ from fsmde_ros.backends.onnx_graph import export, find_or_export, graph_key
 from fsmde_ros.backends.openvino import int8_key
 from fsmde_ros.backends.padded import Feed
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
-from fsmde_ros.errors import FsmdeError
+from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
@@ -47,12 +47,15 @@ class ExportOptions:
 def export_checkpoint(checkpoint: Path, output: Path | None, options: ExportOptions) -> Path:
     """Write the file of ``checkpoint`` into the folder ``output`` (None: beside it); returns its path.
 
-    Raises CheckpointError or BackendError.
+    Raises CheckpointError, BackendError, or ConfigError for a folder that cannot be made.
     """
     student, card = load_checkpoint(checkpoint)
     size = options.size or card.input_size
     folder = output or checkpoint.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output {folder}: is no folder ({error.strerror}); give another") from error
     if options.form == "onnx":
         path = folder / graph_key(student, options.views, size).file_name
         export(student, options.views, size, path, {"card": card.to_json()})
@@ -92,13 +95,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="folder (that of the checkpoint)")
     parser.add_argument("--views", type=int, choices=range(1, 65), default=6, metavar="V", help="at most (6)")
     parser.add_argument("--size", type=_size, metavar="HxW", help="of the images (that of the checkpoint)")
-    parser.add_argument("--sweeps", type=int, default=12, help="to calibrate int8 on (12)")
+    parser.add_argument("--sweeps", type=_count, default=12, help="to calibrate int8 on (12)")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number of at least 1, got '{text}'")
+    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) % 32 == 0 == int(width) % 32):
+    if not all(side.isdecimal() and int(side) > 0 and int(side) % 32 == 0 for side in (height, width)):
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in multiples of 32, as 352x640, got '{text}'")
     return int(height), int(width)
 

@@ -15,6 +15,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,12 @@ def _write_pictures(evaluation: Evaluation, docs: Path, name: str) -> list[dict[
     listed = []
     for title, picture in evaluation.pictures:
         file = Path("images") / "scorecard" / f"{name}-town-{picture.index:02d}.png"
-        (docs / file).parent.mkdir(parents=True, exist_ok=True)
         max_depth = evaluation.report["range_m"][1]
         # 256 colours: a third of the size, and these files stay in the history of the repository for ever
         drawn = Image.fromarray(draw_sweep(picture, max_depth, PICTURE_WIDTH)).quantize(256)
-        drawn.save(docs / file, optimize=True)
+        content = BytesIO()
+        drawn.save(content, "PNG", optimize=True)
+        _write(docs / file, content.getvalue())
         listed.append({"title": title, "file": file.as_posix(), "abs_rel": picture.abs_rel})
     return listed
 
@@ -153,10 +155,10 @@ def _read(path: Path, missing: Any) -> Any:
         raise ConfigError(f"{path}: cannot be read as JSON ({error}); mend it or restore it from git") from error
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str | bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror}); give another --docs") from error
 

@@ -22,6 +22,7 @@ from training.ablate import (
     read_command_line,
     score_shape,
     summary,
+    write,
 )
 from training.batch import Sample
 from training.configuration import DistillConfig
@@ -123,10 +124,18 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
     assert config.scored.first_seed not in (config.base.val.first_seed, config.base.train.first_seed)
 
 
-@pytest.mark.parametrize("changes", [{"arms": ("nothing",)}, {"arms": ()}, {"seeds": (1, 1)}, {"seeds": ()}])
+@pytest.mark.parametrize(
+    "changes", [{"arms": ("nothing",)}, {"arms": ()}, {"seeds": (1, 1)}, {"seeds": ()}, {"seeds": (0, -1)}]
+)
 def test_wrong_arms_and_seeds_are_refused_by_name(changes: dict[str, tuple[object, ...]]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(changes))):
+    with pytest.raises(ConfigError, match=next(iter(changes)).removesuffix("s")):
         AblationConfig(**changes)
+
+
+def test_a_table_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"table\.md: cannot be written"):
+        write(tmp_path / "file" / "table.md", "")
 
 
 @pytest.mark.slow

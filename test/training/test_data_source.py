@@ -194,6 +194,8 @@ def test_a_place_may_have_commas_and_colons() -> None:
         ("town:1,split=val", ConfigError, "no option 'split', town has seconds"),
         ("town:1,every=0", ConfigError, "every must be a number of at least 1, got '0'"),
         ("town:1,every=two", ConfigError, "got 'two'"),
+        ("town:1,every=1.5", ConfigError, "every must be a whole number, got '1.5'"),
+        ("town:1,min_depth=5,max_depth=3", ConfigError, "max_depth must be above min_depth, got 3 and 5 m"),
         ("town:1,samples=3", ConfigError, "samples must be a range such as 0:20, 5: or :8, got '3'"),
         ("bag:no/such/bag", SourceError, "no/such/bag: cannot be opened"),
         ("nuscenes:no/such", SourceError, "no/such: no such folder"),

@@ -36,6 +36,7 @@ from training.module import DistillModule
 from training.run_state import SETTINGS_KEY, saved_state
 from training.sample_file import save_sample
 from training.teachers.teacher import TeacherSettings
+from training.terms import LossWeights
 
 ROOT = Path(__file__).parents[2]
 STEPS, WAIT_S = 24, 280
@@ -370,6 +371,10 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
         ({"data": "kitti:/x"}, "kitti"),
         ({"val_data": []}, "names nothing"),
         ({"method": "a"}, "teacher"),
+        ({"seed": -1}, "seed must be from 0"),
+        ({"seed": 2**32}, "seed must be from 0"),
+        ({"output": Path("student.pth")}, "output must end in .safetensors"),
+        ({"losses": LossWeights(silog=0, ckd=0, vrkd=0, gradient=0)}, "nothing teaches the student"),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(changes: dict[str, Any], named: str) -> None:
@@ -395,6 +400,22 @@ def test_mistakes_end_with_a_message_that_names_them(
     path, _ = _configure(tmp_path, sample)
     assert main(["--config", str(path), *arguments]) == 1
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["work", "output", "cache"])
+def test_what_could_not_be_written_is_told_before_the_training(
+    name: str, tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = _configure(tmp_path, sample)
+    place = path / "below_a_file" / ("student.safetensors" if name == "output" else "")
+    assert main(["--config", str(path), f"--{name}", str(place)]) == 1
+    assert f"{name}: nothing can be written into {path}" in capsys.readouterr().err
+
+
+def test_training_in_double_precision_ends_with_a_checkpoint(tmp_path: Path, sample: Sample) -> None:
+    path, config = _configure(tmp_path, sample, steps=1)
+    assert main(["--config", str(path), "--precision", "64-true"]) == 0
+    load_checkpoint(config.output)
 
 
 @pytest.mark.parametrize(

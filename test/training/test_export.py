@@ -95,6 +95,17 @@ def test_int8_is_calibrated_on_the_town_and_close(tmp_path: Path) -> None:
 def test_a_wrong_checkpoint_and_size_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--checkpoint", "nowhere.safetensors"]) == 1
     assert "nowhere.safetensors" in capsys.readouterr().err
+    for size in ("100x100", "0x0"):
+        with pytest.raises(SystemExit):
+            main(["--size", size])
+        assert "multiples of 32" in capsys.readouterr().err
+
+
+def test_no_sweeps_and_a_file_for_a_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["--size", "100x100"])
-    assert "multiples of 32" in capsys.readouterr().err
+        main(["--format", "openvino-int8", "--sweeps", "0"])
+    assert "must be a number of at least 1, got '0'" in capsys.readouterr().err
+    file = tmp_path / "file"
+    file.touch()
+    assert main(["--output", str(file)]) == 1
+    assert f"--output {file}: is no folder" in capsys.readouterr().err
