@@ -286,6 +286,39 @@ def test_bad_configuration_is_refused(settings_, message):
         AssemblerConfig(**settings_)
 
 
+def test_a_camera_that_is_not_configured_is_refused():
+    assembler = SweepAssembler(AssemblerConfig(("a", "b")))
+    with pytest.raises(ValueError, match=r"one of \['a', 'b'\], got 'c'"):
+        assembler.add("c", 0, None, 0.0)
+    assert assembler.counters.messages == 0
+
+
+def test_the_anchor_is_known_with_the_first_message():
+    assembler = SweepAssembler(AssemblerConfig(("a", "b")))
+    assert assembler.anchor == ""
+    assembler.add("b", 10**12, None, 0.0)
+    assert assembler.anchor == "b"
+
+
+def test_counters_tell_what_became_of_sweeps():
+    assembler = SweepAssembler(AssemblerConfig(tuple(NUSCENES)))
+    run(assembler, drive(NUSCENES, [PERIOD_MS * k for k in range(9)], lambda k, c: k in (3, 5) and c == "cam_back"))
+    assert assembler.counters.as_dict() == {
+        "messages": 52, "duplicate": 0, "late": 0, "out_of_order": 0, "strayed": 0,
+        "complete": 7, "partial": 2, "resets": 0,
+    }  # fmt: skip
+    assert assembler.camera_counters["cam_back"].messages == 7
+
+
+def test_a_sweep_leaves_before_its_deadline_where_too_many_messages_wait():
+    assembler = SweepAssembler(AssemblerConfig(("a", "b"), deadline_s=1000.0))
+    out = [assembler.add("a", 10**12 + k * 100 * MS, k, 0.1 * k) for k in range(18)]
+    assert [[sources(sweep) for sweep in sweeps] for sweeps in out] == [[]] * 16 + [[{0}], [{1}]]
+    assert assembler.waiting == 16
+    assert [sources(sweep) for sweep in assembler.flush()] == [{k} for k in range(2, 18)]
+    assert assembler.waiting == 0
+
+
 SIX = ("a", "b", "c", "d", "e", "f")
 
 
