@@ -188,8 +188,9 @@ def teacher_bins(depth: Tensor, inside: Tensor, centers: Tensor, sigma: float) -
         centers: [B, N] metres.
         sigma: width of the soft bins in log depth, see ``losses.soft_bins``.
     """
-    each = torch.stack([losses.soft_bins(pixels, centers, sigma) for pixels in depth])
-    return mean_where(each, inside.unsqueeze(3)), inside.any(0)
+    shares = inside / inside.sum(0).clamp(min=1)
+    parts = (losses.soft_bins(d, centers, sigma) * share.unsqueeze(2) for d, share in zip(depth, shares, strict=True))
+    return sum(parts, start=torch.zeros(())), inside.any(0)
 
 
 def around_centres(full: Tensor, logits: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -112,13 +113,17 @@ class SamePadConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Filter ``x`` [B, C, H, W] to [B, outputs, H / stride, W / stride]."""
+        return self.filter(x, self.weight, self.bias)
+
+    def filter(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """As ``forward``, with another ``weight`` and ``bias``."""
         if self.border is None:
-            return super().forward(x)
+            return self._conv_forward(x, weight, bias)
         if x.is_cpu and not torch.onnx.is_in_onnx_export():
             # The same sums: PyTorch on the CPU takes longer to pad a map than to filter it, unless all sides are alike.
-            weight = nn.functional.pad(self.weight, (1, 0, 1, 0))
-            return nn.functional.conv2d(x, weight, self.bias, self.stride, self.border[1], groups=self.groups)
-        return super().forward(nn.functional.pad(x, self.border))
+            weight = nn.functional.pad(weight, (1, 0, 1, 0))
+            return nn.functional.conv2d(x, weight, bias, self.stride, self.border[1], groups=self.groups)
+        return self._conv_forward(nn.functional.pad(x, self.border), weight, bias)
 
 
 def _even(x: Tensor) -> Tensor:
@@ -131,6 +136,41 @@ def _norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01)
 
 
+def _relu6() -> nn.ReLU6:
+    return nn.ReLU6(inplace=True)  # nothing else reads what it is given
+
+
+class Filters(nn.Sequential):
+    """Convolutions, norms and activations one after another.
+
+    A BatchNorm whose statistics stand still is applied to the weights of the convolution before it, in training too:
+    the same function and gradients without a pass over the map.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` [B, C, H, W] through all layers."""
+        layers = list(self)
+        for layer, following in zip(layers, [*layers[1:], None], strict=True):
+            if isinstance(layer, SamePadConv) and _stands_still(following):
+                x = layer.filter(x, *_with_norm(layer, following))
+            elif not _stands_still(layer):  # else it has been applied
+                x = layer(x)
+        return x
+
+
+def _stands_still(layer: nn.Module | None) -> TypeGuard[nn.BatchNorm2d]:
+    return isinstance(layer, nn.BatchNorm2d) and not layer.training
+
+
+def _with_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of ``conv`` followed by ``norm``, with their gradients, which torch's own function cuts off."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    offset = -norm.running_mean if conv.bias is None else conv.bias - norm.running_mean
+    return conv.weight * scale[:, None, None, None], norm.bias + offset * scale
+
+
 class MBConv(nn.Module):
     """Expand, filter depthwise, project; added to the input where the shapes allow."""
 
@@ -139,10 +179,10 @@ class MBConv(nn.Module):
         hidden = inputs * expansion
         layers: list[nn.Module] = []
         if expansion > 1:
-            layers += [SamePadConv(inputs, hidden, 1), _norm(hidden), nn.ReLU6()]
-        layers += [SamePadConv(hidden, hidden, kernel, stride, groups=hidden), _norm(hidden), nn.ReLU6()]
+            layers += [SamePadConv(inputs, hidden, 1), _norm(hidden), _relu6()]
+        layers += [SamePadConv(hidden, hidden, kernel, stride, groups=hidden), _norm(hidden), _relu6()]
         layers += [SamePadConv(hidden, outputs, 1), _norm(outputs)]
-        self.layers = nn.Sequential(*layers)
+        self.layers = Filters(*layers)
         self.is_residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +202,7 @@ class Encoder(nn.Module):
         self.config = config
         self.register_buffer("pixel_mean", torch.tensor(PIXEL_MEAN), persistent=False)
         self.register_buffer("pixel_scale", torch.tensor(PIXEL_SCALE), persistent=False)
-        self.stem = nn.Sequential(SamePadConv(3, config.stem_channels, 3, 2), _norm(config.stem_channels), nn.ReLU6())
+        self.stem = nn.Sequential(SamePadConv(3, config.stem_channels, 3, 2), _norm(config.stem_channels), _relu6())
         channels = config.stem_channels
         stages = []
         for stage in config.stages:

@@ -17,6 +17,7 @@ from fsmde_ros.network.encoder import (
     LITE2_STAGES,
     Encoder,
     EncoderConfig,
+    Filters,
     SamePadConv,
     StageConfig,
     load_imagenet,
@@ -128,6 +129,35 @@ def test_batch_norm_learns_statistics_where_it_is_not_frozen() -> None:
     before = encoder.stem[1].running_mean.clone()
     encoder(torch.zeros(1, 3, 32, 64))
     assert not torch.equal(encoder.stem[1].running_mean, before)
+
+
+@pytest.mark.parametrize("is_still", [True, False])
+def test_a_norm_within_the_weights_is_the_norm_after_them(is_still: bool) -> None:
+    """Values, and gradients of weights, norm and input, against the layers one by one."""
+    torch.manual_seed(0)
+    filters = Filters(
+        SamePadConv(6, 12, 1),
+        nn.BatchNorm2d(12),
+        nn.ReLU6(inplace=True),
+        SamePadConv(12, 12, 3, 2, groups=12),
+        nn.BatchNorm2d(12),
+    )
+    for norm in (filters[1], filters[4]):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2.0)
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    filters.train(not is_still)
+    x = torch.randn(2, 6, 8, 10, requires_grad=True)
+    learned = [x, *filters.parameters()]
+    weighting = torch.randn(2, 12, 4, 5)
+    gradients = torch.autograd.grad((filters(x) * weighting).sum(), learned)
+    plain = x
+    for layer in filters:
+        plain = layer(plain)
+    expected = torch.autograd.grad((plain * weighting).sum(), learned)
+    torch.testing.assert_close(filters(x), plain)
+    torch.testing.assert_close(gradients, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

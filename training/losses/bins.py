@@ -16,19 +16,20 @@ def soft_bins(depth: Tensor, centers: Tensor, sigma: float = 0.0) -> Tensor:
     first or last centre go wholly to it. ``sigma`` > 0: a Gaussian of that width in log depth,
     normalised over the bins. Depths that are not finite and above 0 get the last bin: mask them.
     """
-    log_centers = centers.float().log()[:, None, :, None, None]  # [B, 1, N, 1, 1]
+    log_centers = centers.float().log()  # [B, N]
     usable = torch.isfinite(depth) & (depth > 0)
     far = centers.float()[:, -1, None, None, None]
-    log_depth = torch.where(usable, depth.float(), far).log().unsqueeze(2)  # [B, V, 1, h, w]
-    log_depth = torch.minimum(torch.maximum(log_depth, log_centers[:, :, :1]), log_centers[:, :, -1:])
+    log_depth = torch.where(usable, depth.float(), far).log()  # [B, V, h, w]
     if sigma > 0:
-        return torch.softmax(-0.5 * ((log_depth - log_centers) / sigma).square(), dim=2)
-    gaps = (log_centers[:, :, 1:] - log_centers[:, :, :-1]).clamp(min=TINY)
-    # A hat function around each centre: it rises over the gap on its left and falls over that on its right.
-    rise = F.pad(1 + (log_depth - log_centers[:, :, 1:]) / gaps, (0, 0, 0, 0, 1, 0), value=1.0)
-    fall = F.pad(1 - (log_depth - log_centers[:, :, :-1]) / gaps, (0, 0, 0, 0, 0, 1), value=1.0)
-    hat = torch.minimum(rise, fall).clamp(min=0)
-    return hat / hat.sum(2, keepdim=True)
+        clamped = log_depth.clamp(log_centers[:, :1, None, None], log_centers[:, -1:, None, None]).unsqueeze(2)
+        return torch.softmax(-0.5 * ((clamped - log_centers[:, None, :, None, None]) / sigma).square(), dim=2)
+    flat = log_depth.flatten(1)  # [B, V h w]
+    upper = torch.searchsorted(log_centers.detach(), flat.detach()).clamp(1, log_centers.shape[1] - 1)
+    left, right = log_centers.gather(1, upper - 1), log_centers.gather(1, upper)
+    share = ((flat - left) / (right - left).clamp(min=TINY)).clamp(0, 1).reshape(log_depth.shape).unsqueeze(2)
+    index = upper.reshape(log_depth.shape).unsqueeze(2)
+    bins = share.new_zeros(*depth.shape[:2], centers.shape[1], *depth.shape[2:])
+    return bins.scatter(2, index, share).scatter(2, index - 1, 1 - share)
 
 
 def bin_coverage(centers: Tensor, depth: Tensor, mask: Tensor) -> Tensor:
@@ -68,10 +69,11 @@ def ckd(teacher_probability: Tensor, student_logits: Tensor, mask: Tensor, tempe
         student_logits: [B, V, N, h, w], of the depth bins only.
         mask: [B, V, h, w] bool.
     """
-    log_teacher = teacher_probability.detach().float().clamp(min=1e-12).log() / temperature
-    log_teacher = torch.log_softmax(log_teacher, dim=2)
+    teacher = teacher_probability.detach().float()
+    if temperature != 1:
+        teacher = torch.softmax(teacher.clamp(min=1e-12).log() / temperature, dim=2)
     log_student = torch.log_softmax(student_logits.float() / temperature, dim=2)
-    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(2)  # [B, V, h, w]
+    divergence = (torch.xlogy(teacher, teacher) - teacher * log_student).sum(2)  # [B, V, h, w]
     return temperature**2 * masked_mean(divergence, mask)
 
 
