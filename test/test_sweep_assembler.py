@@ -263,6 +263,21 @@ def test_a_straggler_is_no_jump_back():
     assert (assembler.counters.resets, assembler.counters.late) == (0, 1)
 
 
+@pytest.mark.parametrize("first_s", [3600, -1])
+def test_one_camera_far_ahead_and_one_far_back_are_no_jump(first_s):
+    """Half of the cameras must have jumped the same way."""
+    messages = drive({"a": 0.0, "b": 5.0}, [100.0 * k for k in range(20)])
+    at, newest = messages[30][0], messages[30][2]
+    apart = [
+        (at + 1e-4, "a", newest + first_s * 1000 * MS, 99),
+        (at + 2e-4, "b", newest + (3599 - first_s) * 1000 * MS, 99),
+    ]
+    assembler = SweepAssembler(AssemblerConfig(("a", "b")))
+    out = run(assembler, sorted([*messages, *apart]))
+    assert [sources(sweep) for sweep in out] == [{k} for k in range(20)]
+    assert (assembler.counters.resets, assembler.counters.late, assembler.counters.strayed) == (0, 1, 1)
+
+
 def test_a_clock_that_runs_backwards_lets_go_of_what_waits():
     assembler = SweepAssembler(AssemblerConfig(("a", "b")))
     assembler.add("a", 10**12, 0, 100.0)
