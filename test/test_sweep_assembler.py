@@ -278,6 +278,80 @@ def test_one_camera_far_ahead_and_one_far_back_are_no_jump(first_s):
     assert (assembler.counters.resets, assembler.counters.late, assembler.counters.strayed) == (0, 1, 1)
 
 
+def whole_sweeps(count, cameras="abcdef"):
+    """An assembler after ``count`` sweeps at 10 Hz, and the stamp and arrival (s) of the last message."""
+    assembler = SweepAssembler(AssemblerConfig(tuple(cameras)))
+    for k in range(count):
+        for i, name in enumerate(cameras):
+            assembler.add(name, newest := 10**12 + (100 * k + 5 * i) * MS, k, now := 0.1 * k + 0.005 * i)
+    assert assembler.counters.complete == count
+    return assembler, newest, now
+
+
+def test_half_of_the_cameras_make_a_jump():
+    assembler, newest, now = whole_sweeps(5)
+    resets = []
+    for i, name in enumerate("abcd"):
+        assembler.add(name, newest + (10 * i - 3000) * MS, None, now + 0.01 * i)
+        resets.append(assembler.counters.resets)
+    assert resets == [0, 0, 1, 1]
+    assert assembler.counters.late == 0
+
+
+def test_only_cameras_that_are_alive_can_jump():
+    """Of six only one has sent anything for ``SILENT_AFTER`` sweeps: it is one of one."""
+    assembler, newest, now = whole_sweeps(5)
+    for k in range(1, SILENT_AFTER + 1):
+        assembler.add("f", newest + 200 * k * MS, k, now + 0.2 * k)
+        assembler.tick(now + 0.2 * k + 0.11)
+    assert assembler.silent() == tuple("abcde")
+    assert assembler.add("f", newest + 3_600_000 * MS, "x", now + 0.2 * k + 0.2) == []
+    left = assembler.add("f", newest + 3_600_100 * MS, "y", now + 0.2 * k + 0.3)
+    assert [sources(sweep) for sweep in left] == [{"x"}, {"y"}]
+
+
+def test_one_of_six_jumps_alone_only_if_it_goes_on_and_on():
+    assembler, newest, now = whole_sweeps(5)
+    for k in range(13):
+        assert assembler.counters.resets == 0
+        assembler.add("f", newest + (50 * k - 9000) * MS, k, now + 0.05 * k)
+    assert assembler.counters.resets == 1
+
+
+def test_far_is_measured_against_the_time_that_has_passed():
+    assembler, newest, now = whole_sweeps(2, "a")
+    assert len(assembler.add("a", newest + 2000 * MS, 2, now + 2)) == 1  # a slow camera
+    assert len(assembler.add("a", newest + 2500 * MS, 3, now + 2)) == 1  # half a second is not far
+    assert len(assembler.add("a", newest + 2800 * MS, 4, now + 2)) == 1
+    assembler.add("a", newest + 2300 * MS, 5, now + 2)  # nor is it back
+    assert assembler.counters.late == 1
+    assert assembler.add("a", newest + 4800 * MS, 6, now + 3) == []  # two seconds within one
+
+
+def test_a_repeated_stamp_beside_a_stray_one_is_a_duplicate():
+    assembler, newest, now = whole_sweeps(3, "ab")
+    assembler.add("a", newest + 3_600_000 * MS, None, now + 0.01)
+    assembler.add("b", newest, None, now + 0.02)
+    assert (assembler.counters.strayed, assembler.counters.duplicate) == (1, 1)
+
+
+def test_cameras_that_begin_later_in_a_short_bag_are_part_of_its_restart():
+    """Their first frames repeat what lies less than a jump back."""
+    frames = [(0.1 * k, name) for k in range(8) for name in "abc" if name == "a" or k >= 4]
+    assembler = SweepAssembler(AssemblerConfig(("a", "b", "c")))
+    for play in range(2):
+        for k, (at, name) in enumerate(frames):
+            assembler.add(name, 10**12 + round(at * 1e9) + k, None, 0.9 * play + at + 0.001 * k)
+    assert (assembler.counters.resets, assembler.counters.duplicate, assembler.counters.late) == (1, 0, 0)
+
+
+def test_a_message_that_waits_for_its_jump_is_counted_where_the_clock_goes_back():
+    assembler, newest, now = whole_sweeps(3, "ab")
+    assembler.add("a", newest + 3_600_000 * MS, None, now + 0.01)
+    assembler.tick(now - 1)
+    assert (assembler.counters.strayed, assembler.counters.resets) == (1, 1)
+
+
 def test_a_clock_that_runs_backwards_lets_go_of_what_waits():
     assembler = SweepAssembler(AssemblerConfig(("a", "b")))
     assembler.add("a", 10**12, 0, 100.0)
