@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from training.augment import AugmentSettings
 from training.batch import Sample
 from training.datasets import TownData, prepare, town_sample
-from training.hidden_points import without_hidden_points
+from training.hidden_points import lidar_pixels, without_hidden_points
 
 
 def test_points_behind_a_wall_are_left_out(sample: Sample) -> None:
@@ -44,6 +45,48 @@ def test_of_a_recorded_drive_the_points_themselves_tell(sample: Sample) -> None:
     both = np.concatenate([seen, np.array(hidden, dtype=np.float32)])
     found = without_hidden_points(replace(sample, dense_depth=nothing, lidar=both)).lidar
     np.testing.assert_array_equal(found, seen)
+
+
+def test_a_point_is_compared_with_the_nine_pixels_about_it(sample: Sample) -> None:
+    dense = np.full_like(sample.dense_depth, 5.0)
+    dense[0, 30, 40] = 20.0
+    about = [(0, 40.0 + x, 30.0 + y, 20.0) for y in range(-2, 3) for x in range(-2, 3)]
+    found = without_hidden_points(replace(sample, dense_depth=dense, lidar=np.array(about, np.float32))).lidar
+    assert found.tolist() == [list(p) for p in about if abs(p[1] - 40) <= 1 and abs(p[2] - 30) <= 1]
+
+
+def test_points_on_the_outer_borders_are_of_the_outer_pixels(sample: Sample) -> None:
+    corners = np.array([(0, -0.5, -0.5, 9), (1, 95.4, 63.4, 9), (2, 95.5, 63.5, 9), (3, 0.6, 1.4, 9)], np.float32)
+    view, row, column = lidar_pixels(replace(sample, lidar=corners))
+    assert list(zip(view, row, column, strict=True)) == [(0, 0, 0), (1, 63, 95), (2, 63, 95), (3, 1, 1)]
+
+
+@pytest.mark.parametrize(("share", "reach"), [(0.6, 2), (0.25, 3), (0.0, 4)])
+def test_how_far_off_nearer_points_tell(sample: Sample, share: float, reach: int) -> None:
+    """1.7 times the mean distance of the points, here of a ``share`` of all pixels; at most a twentieth of the width.
+
+    Near points in two opposite corners of a square about a point are on all sides of it, those of one edge are not.
+    """
+    assert sample.size == (64, 96)
+    views = np.argwhere(sample.present).ravel()
+    count = round(share * len(views) * 64 * 96)
+    rng = np.random.default_rng(0)
+    elsewhere = [rng.choice(views[views > 0], count), rng.integers(0, 96, count), rng.integers(0, 64, count)]
+    far = np.column_stack([*elsewhere, np.full(count, 30.0)])
+    near, middles = [], []
+    squares = [  # corners about the middle, in units of a half edge of the square
+        ([(-1, -1), (1, 1)], reach), ([(-1, 1), (1, -1)], reach), ([(-1, -1), (1, 1)], reach + 1),
+        *(([a, b], reach) for a, b in (((-1, -1), (-1, 1)), ((1, -1), (1, 1)), ((-1, -1), (1, -1)), ((-1, 1), (1, 1)))),
+    ]  # fmt: skip
+    for place, (corners, half) in enumerate(squares):
+        x, y = 8 + 13 * (place % 7), 30
+        middles.append((0, x, y, 30.0))
+        near += [(0, x + half * i, y + half * j, 6.0) for i, j in corners]
+    lidar = np.concatenate([far, near, middles]).astype(np.float32)
+    nothing = np.full_like(sample.dense_depth, np.nan)
+    found = without_hidden_points(replace(sample, dense_depth=nothing, lidar=lidar)).lidar
+    kept = [tuple(p) in {tuple(f) for f in found.tolist()} for p in middles]
+    assert kept == [False, False, True, True, True, True, True]
 
 
 def pixel(point: list[float]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from training.batch import Sample, collate, sample_from_sweep, select_views, wit
 from training.data_source import open_data
 from training.datasets import TownData, town_sample
 from training.mixture import read_source
-from training.moments import are_consecutive
+from training.moments import are_consecutive, two_moments
 from training.sample_file import has_moments, load_sample, save_sample
 from training.terms import LossWeights, distillation_terms
 
@@ -216,10 +216,29 @@ def test_which_sweeps_can_be_compared() -> None:
     turned = sweep_at(0.1, SECOND)
     other_rig = Rig((turned.rig.cameras[0], replace(turned.rig.cameras[1], camera_to_vehicle=np.eye(4))))
     assert not are_consecutive(first, replace(turned, rig=other_rig))
+    assert not are_consecutive(first, sweep_at(0, FIRST))
+    for change in ({"name": "cam_9"}, {"size": (64, 97)}, {"intrinsics": np.diag([70.0, 70, 1])}):
+        rig = Rig((turned.rig.cameras[0], replace(turned.rig.cameras[1], **change)))
+        views = dict(zip(rig.names, turned.views.values(), strict=True))
+        assert not are_consecutive(first, replace(turned, rig=rig, views=views))
     half = replace(turned, views={"cam_1": turned.views["cam_1"]})
     sample = with_moments(sample_from_sweep(first, SIZE), first, half)
     assert sample.moments is not None
     assert sample.moments.known.tolist() == [False, True]
+    assert sample.moments.without([1]).known.tolist() == [False, False]
+    assert sample.moments.known.tolist() == [False, True]
+
+
+def test_the_motion_leads_from_the_first_moment_to_the_second() -> None:
+    """Of a vehicle that is turned in the map: a place keeps its place there."""
+    first, second = pose(10, 5, 0.5), pose(10.8, 5.3, 0.6)
+    images = np.zeros((2, *SIZE, 3), np.uint8)
+    moments = two_moments(sweep_at(0, first), sweep_at(0.1, second), images, images + 1)
+    place = [[3.0, 1.0, 0.5]]
+    for motion in moments.motion:
+        np.testing.assert_allclose(transform(second, transform(motion, place)), transform(first, place))
+    assert (moments.images[:, 0] == 0).all()
+    assert (moments.images[:, 1] == 1).all()
 
 
 def test_a_moment_that_cannot_be_decoded_is_an_error(passed: Sample) -> None:
