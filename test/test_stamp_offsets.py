@@ -32,6 +32,34 @@ def follow(pairs, cameras, anchor=""):
             yield [-offsets.aligned(f"cam_{i}", 0) for i in range(cameras)]
 
 
+def test_offsets_period_and_window_by_hand():
+    offsets = StampOffsets(("a", "b", "c"), "b", 50 * MS)
+    assert (offsets.anchor, offsets.period_ns, offsets.window_ns, offsets.gap_ns) == ("", None, 50 * MS, 30 * MS)
+    offsets.learn("a", 10**12)
+    assert offsets.anchor == "a"  # the configured one has not sent yet
+    for k in range(12):
+        for camera, late in (("a", 0), ("b", 10), ("c", 25)):
+            if (k, camera) != (0, "a"):
+                offsets.learn(camera, 10**12 + (100 * k + late) * MS)
+    assert (offsets.anchor, offsets.period_ns) == ("b", 100 * MS)
+    assert offsets.window_ns == offsets.gap_ns == 45 * MS
+    assert [offsets.aligned(camera, 0) // MS for camera in "abc"] == [10, 0, -15]
+
+
+def test_when_a_slow_camera_sends_nothing_by_hand():
+    """Camera b comes 20 ms late, at every second sweep; one of its frames, of the sweep at 1600 ms, is lost."""
+    offsets = StampOffsets(("a", "b"), "a", 50 * MS)
+    for k in range(25):
+        offsets.learn("a", 100 * k * MS)
+        if k == 12:
+            assert not offsets.sends_nothing_at("b", 1100 * MS)  # six frames are too few to tell
+        if k % 2 == 0 and k != 16:
+            offsets.learn("b", (100 * k + 20) * MS)
+    nothing = [k for k in range(28) if offsets.sends_nothing_at("b", 100 * k * MS)]
+    # while a frame is missing anything may have been lost; after the last one at 2400 ms the next is due at 2600
+    assert nothing == [1, 3, 5, 7, 9, 11, 13, 19, 21, 23, 25]
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 6), st.sampled_from([1000 / 30, 100.0]), st.sampled_from(["", "cam_0"]))
 def test_constant_offsets_are_never_folded(seed, cameras, period, anchor):
