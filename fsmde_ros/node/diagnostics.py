@@ -179,6 +179,11 @@ class Monitor:
             self._pipeline.failing += cause != REPLACED
             self._pipeline.outcomes.append(cause == REPLACED)
 
+    def unheard(self) -> tuple[str, ...]:
+        """Cameras of which no image has arrived since the node listens."""
+        with self._lock:
+            return tuple(name for name, record in self._cameras.items() if not record.arrivals)
+
     def camera_status(
         self,
         camera: str,
@@ -188,17 +193,19 @@ class Monitor:
         has_info: bool,
         counters: CameraCounters,
         node_state: str = "active",
+        elsewhere: str = "",
     ) -> DiagnosticStatus:
         """State of a camera since the last time it was asked for.
 
         ``rig_problem``: why its calibration cannot be used; empty where it can. ``counters``: what
         the synchroniser has counted of its messages. ``node_state``: of the life cycle; a node that is not active
-        does not listen, and says nothing about its cameras.
+        does not listen, and says nothing about its cameras. ``elsewhere``: where images of a camera are that was never
+        heard, and how to take them; empty where that is not known.
         """
         with self._lock:
             record = self._cameras[camera]
             if node_state == "active":
-                level, state, message = _judge(record, now, topic, rig_problem, has_info, counters)
+                level, state, message = _judge(record, now, topic, rig_problem, has_info, counters, elsewhere)
                 record.told, record.repeated = replace(counters), 0
             else:
                 level, state = DiagnosticStatus.OK, node_state
@@ -287,7 +294,13 @@ def _judge_pipeline(
 
 
 def _judge(
-    record: CameraRecord, now: float, topic: str, rig_problem: str, has_info: bool, counters: CameraCounters
+    record: CameraRecord,
+    now: float,
+    topic: str,
+    rig_problem: str,
+    has_info: bool,
+    counters: CameraCounters,
+    elsewhere: str,
 ) -> tuple[bytes, str, str]:
     """Level, state and message of a camera."""
     error, warn = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
@@ -296,7 +309,8 @@ def _judge(
     )
     if not record.arrivals:
         hint = f"; also {rig_problem}" if rig_problem else ""
-        return error, "no messages", f"no messages on {topic}; check the driver, the topic and its QoS{hint}"
+        remedy = elsewhere or "check the driver, the topic and its QoS"
+        return error, "no messages", f"no messages on {topic}; {remedy}{hint}"
     age, rate = now - record.arrivals[-1], record.rate_hz()
     if age > max(STALE_S, 5 / rate if rate > 0 else STALE_S):
         return error, "stale", f"stale: the last image on {topic} came {age:.1f} s ago"

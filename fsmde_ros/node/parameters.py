@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 from fsmde_ros.backends import BUILDERS
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.fusion import FusionConfig
+from fsmde_ros.topics import image_topic
 
 MAX_MILLIMETRES_M = 65.535  # the largest depth that 16UC1 can say
 MAX_NAME = 100
@@ -262,6 +263,10 @@ class Settings:
             max_relative_stddev=self.cloud_max_relative_stddev,
             voxel_m=self.cloud_voxel_m,
         )
+
+    def image_topic(self) -> str:
+        """Topic of the images of a camera, after its name."""
+        return image_topic(self.input_rectified, self.input_transport == "compressed")
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
         """The same settings with new values by parameter name; names of others are ignored."""

@@ -17,7 +17,7 @@ from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.node.outputs import STAGES
 from fsmde_ros.node.parameters import Settings, check_camera_name
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.topics import DEPTH, DEPTH_INFO, STDDEV, image_topic
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, STDDEV
 
 NAME = "surround_depth"
 ENCLAVE = "/surround_depth"
@@ -65,7 +65,7 @@ def grants(settings: Settings, namespace: str = "/", tf: bool = False, sim_time:
     subscribe = [settings.motion_odometry] if settings.motion_odometry and not settings.motion_fixed_frame else []
     subscribe += ["/tf", "/tf_static"] if tf or settings.motion_fixed_frame else []
     subscribe += ["/clock"] if sim_time else []
-    image = image_topic(settings.input_rectified, settings.input_transport == "compressed")
+    image = settings.image_topic()
     for camera in settings.cameras:
         publish += [f"{camera}/{what}" for what in (DEPTH, DEPTH_INFO, STDDEV)]
         subscribe += [f"{camera}/{image}", f"{camera}/camera_info"]

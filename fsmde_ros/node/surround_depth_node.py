@@ -38,6 +38,7 @@ from fsmde_ros.node import parameters
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
 from fsmde_ros.node.diagnostics import Monitor
 from fsmde_ros.node.ego_motion import EgoMotion, NoMotion, OdometryMotion, TfMotion
+from fsmde_ros.node.elsewhere import Elsewhere
 from fsmde_ros.node.estimation import build_estimator, degradation, warnings_to
 from fsmde_ros.node.live_rig import LiveRig
 from fsmde_ros.node.messages import (
@@ -57,7 +58,6 @@ from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.stamps import stamp_problem
 from fsmde_ros.sweep_assembler import AssembledSweep, AssemblerConfig, CameraCounters, Counters
-from fsmde_ros.topics import image_topic
 
 MIN_WAIT_NS = 1_000_000
 RCLError = rclpy_implementation.RCLError
@@ -88,6 +88,7 @@ class SurroundDepthNode(LifecycleNode):
         self._motion: EgoMotion = NoMotion()
         self._live_rig: LiveRig | None = None
         self._depths: dict[str, BitDepth] = {}
+        self._elsewhere: Elsewhere | None = None
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
         self._synchroniser: Synchroniser[ReceivedImage] | None = None
@@ -117,6 +118,7 @@ class SurroundDepthNode(LifecycleNode):
         try:
             self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
             self._monitor.restart()
+            self._elsewhere = Elsewhere(self, self.settings)
             pipeline = Pipeline(
                 self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings, self._cameras
             )
@@ -252,8 +254,7 @@ class SurroundDepthNode(LifecycleNode):
         return topic
 
     def _topic(self, name: str) -> str:
-        settings = self.settings
-        return f"{name}/{image_topic(settings.input_rectified, settings.input_transport == 'compressed')}"
+        return f"{name}/{self.settings.image_topic()}"
 
     def _subscribe(self, name: str) -> None:
         assert self._live_rig is not None
@@ -344,13 +345,13 @@ class SurroundDepthNode(LifecycleNode):
         if live_rig is not None:
             live_rig.refresh()
             of_camera = synchroniser.camera_counters if synchroniser else {}
+            elsewhere = self._elsewhere.find(self._monitor.unheard()) if synchroniser and self._elsewhere else {}
             for name in self._cameras:
                 problem, has_info = live_rig.problem(name), live_rig.has_info(name)
                 counts = of_camera.get(name, CameraCounters())
+                topic, hint = self._heard_topic(name), elsewhere.get(name, "")
                 statuses.append(
-                    self._monitor.camera_status(
-                        name, now, self._heard_topic(name), problem, has_info, counts, node_state=self._state
-                    )
+                    self._monitor.camera_status(name, now, topic, problem, has_info, counts, self._state, hint)
                 )
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))

@@ -551,6 +551,45 @@ def test_a_12_bit_sensor_gives_the_depth_that_8_bits_of_it_give(start):
         assert node.output.count(f"{name}: of the 16 bits of its images 12 are in use") == 1
 
 
+@pytest.mark.parametrize(
+    ("transport", "base", "parameters"),
+    [
+        ("raw", "image_rect", "-p input.transport:=raw"),
+        ("compressed", "image_raw", "-p input.rectified:=false"),
+        ("raw", "image_raw", "-p input.rectified:=false -p input.transport:=raw"),
+    ],
+)
+def test_images_that_are_published_in_another_form_are_pointed_to(start, transport, base, parameters):
+    node, client = start(THREE, transport=transport, base=base, wait=False)
+    end = "/compressed" if transport == "compressed" else ""
+    hint = f"/middle/{base}{end} is published: start the node with {parameters}"
+    client.spin_until(lambda: "listening to" in node.output)
+    status = client.status("middle", lambda status: hint in status.message)
+    assert values(status)["state"] == "no messages"
+    assert status.message == f"no messages on /middle/image_rect/compressed; {hint}"
+    told = "no images of "
+
+    def named():
+        lines = [line.split(told)[1].split(":")[0] for line in node.output.splitlines() if told in line]
+        return sorted(name for line in lines for name in line.split(", "))
+
+    client.spin_until(lambda: len(named()) >= len(THREE))
+    client.spin_for(1.0)
+    assert named() == sorted(THREE), "each once"
+
+
+def test_a_topic_that_has_a_publisher_is_waited_for(start):
+    """A driver with both: what it has not sent yet may come."""
+    node, client = start(THREE)
+    other = [client.node.create_publisher(Image, f"{name}/image_rect", QOS) for name in THREE]
+    client.spin_until(lambda: all(p.get_subscription_count() for p in client.images.values()))
+    status = client.status("middle", is_("no messages"))
+    assert "check the driver" in status.message
+    client.spin_for(1.0)
+    assert "no images of" not in node.output
+    assert len(other) == 3
+
+
 def test_unrectified_images_are_rectified_with_k_and_d(start):
     _, client = start(THREE, base="image_raw", input__rectified="false")
     infos = {}
