@@ -70,7 +70,9 @@ class AugmentSettings:
 def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator) -> Sample:
     """A random variation of the sample: permuted, dropped, mirrored, cropped and recoloured views."""
     sample = replace(sample, lidar=sample.lidar[:: settings.lidar_every])
-    order = rng.permutation(len(sample.rig))[: settings.max_views]
+    order = rng.permutation(len(sample.rig))
+    if len(order) > settings.max_views:  # those with an image first: of the others alone nothing is learnt
+        order = order[np.argsort(~sample.present[order], kind="stable")][: settings.max_views]
     sample = select_views(sample, [int(view) for view in order])
     if rng.random() < settings.flip:
         sample = mirror(sample)

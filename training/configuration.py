@@ -114,6 +114,14 @@ class DistillConfig:
         """Samples that one step of the optimiser sees, of all processes."""
         return self.batch_size * self.accumulate * self.processes
 
+    @property
+    def asks_teacher(self) -> bool:
+        """Whether the teacher that is named is asked about anything, and a loss listens to it."""
+        if not self.teacher.name or self.method == "a":
+            return bool(self.teacher.name)
+        heard = any(getattr(self.losses, name) > 0 for name in ("ckd", "vrkd", "gradient", "out_of_range"))
+        return heard and any(part.name is not None for part in self.mixtures()[0])
+
     def mixtures(self) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         """What is trained on, and what is validated with."""
         return parse_mixture(self.data), parse_mixture(self.val_data)

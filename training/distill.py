@@ -85,9 +85,9 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     power = best_power(score_powers(module.average.to(device).eval(), loaders.val_dataloader()))
     module.average = with_config(module.average, expectation_power=power)
     trainer.validate(module, datamodule=loaders)
+    student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
         save_checkpoint(config.output, student, model_card(config, steps, metrics))
         print(f"wrote {config.output}")
         if loaders.left_out:
@@ -164,7 +164,7 @@ def _weights_licence(config: DistillConfig) -> str:
         licence = f"Apache-2.0 (encoder initialised from {package}, ImageNet, Apache-2.0)"
     else:
         licence = "Apache-2.0"
-    if config.teacher.name:
+    if config.asks_teacher:
         licence += f"; the licence of the teacher {config.teacher.name} may bind too"
     return licence
 
@@ -245,9 +245,12 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
     """What a user has to know about the checkpoint of a run of ``steps`` steps."""
     train, val = config.mixtures()
     given = [argument for argument in sys.argv[1:] if argument != "--export-only"]  # which trains nothing
-    begun = " from the weights of another checkpoint" if config.start_from else ""
+    first = load_checkpoint(_start(config))[1] if config.start_from else None
+    begun = "" if first is None else f" from the weights {first.weights_sha256[:8]} of {first.name}"
+    # what those were trained on is in the weights still, and binds
+    data_licences = [licences(train), *([] if first is None else [first.dataset_licence])]
     validated = "held_out_town" if val[0].name is None and config.val.held_out and len(val) == 1 else "validation"
-    teacher = f"; distilled from {config.teacher.name}" if config.teacher.name else ""
+    teacher = f"; distilled from {config.teacher.name}" if config.asks_teacher else ""
     return ModelCard(
         name=config.output.stem,
         student=config.student,
@@ -256,7 +259,7 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
             f"{describe(train, config.train)}, {steps} steps of {config.draws_per_step}{begun}; "
             f"supervised by LiDAR{teacher}"
         ),
-        dataset_licence=licences(train),
+        dataset_licence="; ".join(dict.fromkeys("; ".join(data_licences).split("; "))),
         weights_licence=_weights_licence(config),
         training_command=" ".join(["python -m training.distill", *given]),
         config_sha256=config_hash(config),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from fsmde_ros.errors import ConfigError
+from fsmde_ros.errors import ConfigError, FsmdeError
 from training.batch import collate
 from training.configuration import DistillConfig, Method
 from training.datasets import CachedSweeps
@@ -37,6 +38,7 @@ class Loaders(lightning.LightningDataModule):
         self.validation = SampleFiles((), ())
         self.teacher: CachedTeacher | None = None
         self._is_filled = False
+        self._failure: FsmdeError | None = None
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -45,10 +47,15 @@ class Loaders(lightning.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fill the caches; the trainer has one process of each machine do it while the others wait."""
-        self.fill(tell=True)
+        try:
+            self.fill(tell=True)
+        except FsmdeError as error:
+            self._failure = error  # raised in setup: processes that are waited for in vain bury it under tracebacks
 
     def setup(self, stage: str) -> None:
-        """Find everything in the caches."""
+        """Find everything in the caches, or what is wrong with them; each of several processes by itself."""
+        if self._failure is not None:
+            raise self._failure
         self.fill(tell=False)
 
     def fill(self, tell: bool) -> None:
@@ -58,10 +65,22 @@ class Loaders(lightning.LightningDataModule):
         config = self.config
         train, val = config.mixtures()
         self.validation = gather(val, config.val, config.cache, config.render_workers, tell)
+        if len(self.validation.files) < config.processes:
+            raise ConfigError(
+                f"each of {config.processes} processes validates with sweeps of its own, but there are "
+                f"{len(self.validation.files)}; choose more in val_data, or fewer devices"
+            )
         if self.with_training:
             consecutive = config.losses.photometric_consecutive > 0
             self.training = gather(train, config.train, config.cache, config.render_workers, tell, consecutive)
-            self.teacher = ask_teacher(config.teacher, self.training.files, config.method)
+            if config.asks_teacher:
+                self.teacher = ask_teacher(config.teacher, self.training.files, config.method)
+            elif config.teacher.name and tell:
+                print(
+                    f"teacher.name {config.teacher.name} is not asked: by method b the town teaches its own sweeps, "
+                    "and other drives are taught by losses ckd, vrkd, gradient and out_of_range",
+                    file=sys.stderr,
+                )
         self._is_filled = True
 
     def train_dataloader(self) -> DataLoader[Any]:

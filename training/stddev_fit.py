@@ -19,19 +19,26 @@ from training.module import run_student
 def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Student:
     """The student with the ``stddev_power`` that fits its errors at the LiDAR points of ``batches``.
 
-    With too few points to fit, the spread of the bins stays what it is.
+    With too few points to fit, the spread of the bins stays what it is. Several processes fit it together, each with
+    batches of its own: all have to call this.
     """
     plain = with_power(student, SigmaPower(1.0, 1.0))
     device = next(student.parameters()).device
     errors, spreads = [np.zeros(0)], [np.zeros(0)]
-    for batch in islice(batches, MAX_BATCHES):
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = torch.distributed.get_world_size() if together else 1
+    for batch in islice(batches, -(-MAX_BATCHES // processes)):
         batch = SweepBatch(*(part.to(device) for part in batch))
         output = run_student(plain, batch)
         truth = batch.lidar_depth
         known = batch.present[:, :, None, None] & (truth >= student.config.d_min) & (truth <= student.config.d_max)
         errors.append((output.depth - truth)[known].cpu().double().numpy())
         spreads.append(output.stddev[known].cpu().double().numpy())
-    error, spread = np.concatenate(errors), np.concatenate(spreads)
+    found = (np.concatenate(errors), np.concatenate(spreads))
+    of_all = [found] * processes
+    if together:
+        torch.distributed.all_gather_object(of_all, found)
+    error, spread = (np.concatenate(parts) for parts in zip(*of_all, strict=True))
     if len(error) < MIN_POINTS:
         return plain
     power = fit_power(error, spread)

@@ -119,6 +119,13 @@ def test_augment_keeps_points_true_and_is_repeatable(sample: Sample) -> None:
         np.testing.assert_array_equal(a.dense_depth, b.dense_depth)
 
 
+def test_views_with_an_image_are_chosen_before_those_without(sample: Sample) -> None:
+    lonely = drop_views(sample, [0, 1, 3, 4])
+    for seed in range(20):
+        drawn = augment(lonely, AugmentSettings(max_views=2), np.random.default_rng(seed))
+        assert drawn.present.sum() == 1
+
+
 def test_recolour_changes_colours_only_and_not_always(sample: Sample) -> None:
     np.testing.assert_array_equal(recolour(sample.images, NONE, np.random.default_rng(0)), sample.images)
     heavy = recolour(sample.images, AugmentSettings(style=1), np.random.default_rng(0))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from fsmde_ros.network.student import Student, StudentConfig
@@ -30,3 +31,23 @@ def test_too_few_points_leave_the_spread_of_the_bins(sample: Sample) -> None:
     torch.manual_seed(0)
     few = replace(sample, lidar=sample.lidar[:50])
     assert with_fitted_stddev(Student(CONFIG), [collate([few])]).config.stddev_power == (1.0, 1.0)
+
+
+def test_several_processes_fit_to_the_errors_of_all(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one has seen errors that are twice as large, at each spread."""
+    torch.manual_seed(0)
+    student, batch = Student(CONFIG).eval(), collate([sample])
+    alone = with_fitted_stddev(student, [batch]).config.stddev_power
+
+    def gather(of_all: list[object], own: tuple[np.ndarray, np.ndarray]) -> None:
+        of_all[:] = [own, (2 * own[0], own[1])]
+
+    for name, stand_in in {
+        "is_initialized": lambda: True,
+        "get_world_size": lambda: 2,
+        "all_gather_object": gather,
+    }.items():
+        monkeypatch.setattr(torch.distributed, name, stand_in)
+    together = with_fitted_stddev(student, [batch]).config.stddev_power
+    assert 1.2 < together[0] / alone[0] < 1.9
+    assert together[1] == pytest.approx(alone[1], abs=0.2)
