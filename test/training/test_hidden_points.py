@@ -74,19 +74,21 @@ def test_how_far_off_nearer_points_tell(sample: Sample, share: float, reach: int
     elsewhere = [rng.choice(views[views > 0], count), rng.integers(0, 96, count), rng.integers(0, 64, count)]
     far = np.column_stack([*elsewhere, np.full(count, 30.0)])
     near, middles = [], []
-    squares = [  # corners about the middle, in units of a half edge of the square
-        ([(-1, -1), (1, 1)], reach), ([(-1, 1), (1, -1)], reach), ([(-1, -1), (1, 1)], reach + 1),
-        *(([a, b], reach) for a, b in (((-1, -1), (-1, 1)), ((1, -1), (1, 1)), ((-1, -1), (1, -1)), ((-1, 1), (1, 1)))),
-    ]  # fmt: skip
-    for place, (corners, half) in enumerate(squares):
-        x, y = 8 + 13 * (place % 7), 30
+    r, over = reach, reach + 1
+    offsets = [
+        *([(-r, -r), (r, r)], [(-r, r), (r, -r)]),  # on all sides
+        *([(-r, -r), (-r, r)], [(r, -r), (r, r)], [(-r, -r), (r, -r)], [(-r, r), (r, r)]),
+        *([(-over, -over), (over, over)], [(-r, -r), (r, -r), (over, r)], [(-r, -r), (r, -r), (0, over)]),
+    ]
+    for place, corners in enumerate(offsets):
+        x, y = 8 + 13 * (place % 7), 20 + 24 * (place // 7)
         middles.append((0, x, y, 30.0))
-        near += [(0, x + half * i, y + half * j, 6.0) for i, j in corners]
+        near += [(0, x + i, y + j, 6.0) for i, j in corners]
     lidar = np.concatenate([far, near, middles]).astype(np.float32)
     nothing = np.full_like(sample.dense_depth, np.nan)
     found = without_hidden_points(replace(sample, dense_depth=nothing, lidar=lidar)).lidar
     kept = [tuple(p) in {tuple(f) for f in found.tolist()} for p in middles]
-    assert kept == [False, False, True, True, True, True, True]
+    assert kept == [False, False, True, True, True, True, True, True, True]
 
 
 def pixel(point: list[float]) -> tuple[int, ...]:
