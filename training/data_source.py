@@ -15,13 +15,14 @@ Options follow the place, each ``,name=value``:
     town:7,haze=0.0002                              air of so much haze per metre: a clear day; 0.004 is fog
 
 Of all kinds: ``samples=A:B`` (a slice of the sweeps chosen so far), ``every=N``, and ``min_depth`` and
-``max_depth``, the range in metres that a LiDAR point must lie in to count in an evaluation.
+``max_depth``, the range in metres that a LiDAR point must lie in to count in an evaluation, and, where they are given,
+in a training.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, overload
@@ -90,10 +91,19 @@ class DataName:
 class LazySweeps(Sequence[Sweep]):
     """Sweeps that are read when they are asked for; a slice of them reads nothing."""
 
-    def __init__(self, items: Sequence[Any], read: Callable[[Any], Sweep]) -> None:
-        """``items`` stand for the sweeps, ``read`` makes the sweep of an item."""
+    def __init__(
+        self, items: Sequence[Any], read: Callable[[Any], Sweep], key: Callable[[Any], Hashable] | None = None
+    ) -> None:
+        """``items`` stand for the sweeps, ``read`` makes the sweep of an item, ``key`` tells it from others of its
+        drive, whichever are chosen; none: the item does."""
         self._items = items
         self._read = read
+        self._key = key
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """What tells each sweep from the others of its drive; reads nothing."""
+        return tuple(item if self._key is None else self._key(item) for item in self._items)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -104,7 +114,7 @@ class LazySweeps(Sequence[Sweep]):
     def __getitem__(self, index: slice) -> LazySweeps: ...
     def __getitem__(self, index: int | slice) -> Sweep | LazySweeps:
         if isinstance(index, slice):
-            return LazySweeps(self._items[index], self._read)
+            return LazySweeps(self._items[index], self._read, self._key)
         return self._read(self._items[index])
 
     def __iter__(self) -> Iterator[Sweep]:
@@ -121,6 +131,7 @@ class DataSource:
         min_depth: metres; nearer LiDAR points do not count in an evaluation.
         max_depth: metres; likewise farther ones.
         files: what decides which sweeps there are: tables, the bag, a list, a rig file.
+        keys: of each sweep what tells it from the others of its drive, whichever of them are chosen.
     """
 
     name: DataName
@@ -128,6 +139,7 @@ class DataSource:
     min_depth: float
     max_depth: float
     files: tuple[Path, ...] = ()
+    keys: tuple[Hashable, ...] = ()
 
 
 def parse_name(text: str) -> DataName:
@@ -164,7 +176,7 @@ def open_data(data: str | DataName) -> DataSource:
     high = name.number("max_depth", MAX_DEPTH[_protocol(name)], lowest=0.0)
     if low >= high:
         raise ConfigError(f"{name}: max_depth must be above min_depth, got {high:g} and {low:g} m")
-    return DataSource(name, chosen, min_depth=low, max_depth=high, files=files)
+    return DataSource(name, chosen, min_depth=low, max_depth=high, files=files, keys=chosen.keys)
 
 
 def _protocol(name: DataName) -> str:
@@ -183,7 +195,7 @@ def _open_nuscenes(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     else:
         rows = [row for scene in _scenes(name, _split_scenes(name, drives)) for row in drives.keyframes(scene)]
     turns = int(name.number("lidar_sweeps", 1, lowest=1))
-    return LazySweeps(rows, lambda row: drives.sweep(row, turns)), tuple(files)
+    return LazySweeps(rows, lambda row: drives.sweep(row, turns), lambda row: row["token"]), tuple(files)
 
 
 def _split_scenes(name: DataName, drives: NuScenesDrives) -> Sequence[str]:
@@ -207,11 +219,13 @@ def _split_scenes(name: DataName, drives: NuScenesDrives) -> Sequence[str]:
 
 def _open_ddad(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     place, split = Path(name.place), name.options.get("split")
-    readers: list[Callable[[], Sweep]] = []
+    readers: list[tuple[str, int, Callable[[], Sweep]]] = []
     for chosen in _scenes(name, ddad.scene_names(place, split)):
         for scene in ddad.scenes(place, split, chosen):
-            readers += scene.samples
-    return LazySweeps(readers, lambda read: read()), tuple(sorted(place.glob("*.json")) if place.is_dir() else [place])
+            readers += [(scene.name, index, read) for index, read in enumerate(scene.samples)]
+    return LazySweeps(readers, lambda item: item[2](), lambda item: item[:2]), tuple(
+        sorted(place.glob("*.json")) if place.is_dir() else [place]
+    )
 
 
 def _open_bag(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:

@@ -73,6 +73,13 @@ class Loaders(lightning.LightningDataModule):
         if self.with_training:
             consecutive = config.losses.photometric_consecutive > 0
             self.training = gather(train, config.train, config.cache, config.render_workers, tell, consecutive)
+            known = len(self.training.origins & self.validation.origins)
+            if known and tell:
+                print(
+                    f"{known} of the sweeps (of the rendered town: drives) to validate with are trained on, too: their "
+                    "figures say nothing of others; choose others in data or val_data",
+                    file=sys.stderr,
+                )
             if config.asks_teacher:
                 self.teacher = ask_teacher(config.teacher, self.training.files, config.method)
             elif config.teacher.name and tell:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -54,11 +54,13 @@ class SampleFiles:
         parts: files of each part.
         weights: share of the draws of each part, up to a factor.
         left_out: why sweeps could not be used, one reason each.
+        origins: of which drive each sweep is, and which of it; of the rendered town each drive.
     """
 
     parts: tuple[tuple[Path, ...], ...]
     weights: tuple[float, ...]
     left_out: tuple[str, ...] = ()
+    origins: frozenset[Hashable] = frozenset()
 
     @property
     def files(self) -> list[Path]:
@@ -113,15 +115,19 @@ def gather(
         SourceError, RigError: a drive cannot be opened, more than a fifth of it cannot be used, or it has not two
             consecutive sweeps where they are asked for.
     """
-    parts, left_out = [], []
+    parts, left_out, origins = [], [], set[Hashable]()
     for part in mixture:
         if part.name is None:
             parts.append(tuple(fill_cache(town, cache, workers, consecutive)))
+            origins |= {(TOWN, town.held_out, town.first_seed + index) for index in range(town.drives)}
         else:
-            files, reasons = read_source(open_data(part.name), town.size, cache, workers, tell, consecutive)
+            source = open_data(part.name)
+            files, reasons = read_source(source, town.size, cache, workers, tell, consecutive)
             parts.append(files)
             left_out += reasons
-    return SampleFiles(tuple(parts), tuple(part.weight for part in mixture), tuple(left_out))
+            place = part.name.place if part.name.kind == TOWN else Path(part.name.place).resolve()
+            origins |= {(part.name.kind, place, key) for key in source.keys}
+    return SampleFiles(tuple(parts), tuple(part.weight for part in mixture), tuple(left_out), frozenset(origins))
 
 
 def read_source(
@@ -177,8 +183,15 @@ def source_folder(source: DataSource, size: tuple[int, int], cache: Path, consec
         "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files],
         "size": list(size),
         **({"most_apart_s": MOST_APART_S} if consecutive else {}),
+        **({} if _labelled(source) is None else {"labelled": _labelled(source)}),
     }
     return cache / hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _labelled(source: DataSource) -> tuple[float, float] | None:
+    """Range, metres, of the LiDAR points that are labels; none where the name gives none: what the student can say."""
+    given = {"min_depth", "max_depth"} & source.name.options.keys()
+    return (source.min_depth, source.max_depth) if given else None
 
 
 def _write_sample(source: DataSource, index: int, size: tuple[int, int], file: Path, consecutive: bool) -> str | None:
@@ -188,6 +201,10 @@ def _write_sample(source: DataSource, index: int, size: tuple[int, int], file: P
         sample = sample_from_sweep(sweep, size)
     except (SourceError, ImageError) as error:
         return f"{source.name}, sweep {index}: {error}"
+    labelled = _labelled(source)
+    if labelled is not None:
+        depth = sample.lidar[:, 3]
+        sample = replace(sample, lidar=sample.lidar[(depth >= labelled[0]) & (depth <= labelled[1])])
     if not len(sample.lidar):
         return f"{source.name}, sweep {index}: no LiDAR point falls into any view, and nothing else supervises it"
     save_sample(file, _beside_another(source, index, sweep, sample) if consecutive else sample)

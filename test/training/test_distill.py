@@ -618,6 +618,23 @@ def test_the_card_names_what_the_first_weights_were_trained_on(tmp_path: Path) -
     assert again.dataset_licence == "nuScenes: CC BY-NC-SA 4.0"
 
 
+def test_sweeps_that_are_trained_on_and_validated_with_are_told(
+    tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = {**SETTINGS["val"], "held_out": False, "first_seed": 1_000_001}
+    for val, told in ((seen, "2 of the sweeps"), (SETTINGS["val"], "")):
+        _, config = _configure(tmp_path / f"told_{bool(told)}", sample)
+        config = replace(config, val=TownData(**{**val, "size": (64, 96)}))
+        folder = config.val.cache_folder(config.cache)
+        for index in range(config.val.drives):
+            (folder / f"drive-{index:05d}").mkdir(parents=True, exist_ok=True)
+            save_sample(folder / f"drive-{index:05d}" / "0.npz", sample)
+        Loaders(config).fill(tell=True)
+        said = capsys.readouterr().err
+        assert ("to validate with are trained on, too" in said) == bool(told)
+        assert told in said
+
+
 def test_a_teacher_that_is_not_asked_is_told_and_not_on_the_card(
     tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:

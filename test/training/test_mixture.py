@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,3 +170,31 @@ def test_mixtures_by_name() -> None:
 def test_names_that_make_no_mixture(data: str | list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_mixture(data)
+
+
+def test_a_range_of_depth_holds_for_labels_too(tmp_path: Path, sweeps: list[Sweep]) -> None:
+    write_bag(tmp_path / "bag", sweeps)
+    name, cache = f"bag:{tmp_path / 'bag'}", tmp_path / "cache"
+    whole, near = (read_source(open_data(name + end), SIZE, cache, 1)[0] for end in ("", ",min_depth=5,max_depth=12"))
+    depth, expected = load_sample(near[0]).lidar[:, 3], load_sample(whole[0]).lidar[:, 3]
+    assert expected.min() < 5
+    assert expected.max() > 12
+    np.testing.assert_array_equal(depth, expected[(expected >= 5) & (expected <= 12)])
+
+
+def test_sweeps_of_two_mixtures_are_known_as_the_same(tmp_path: Path, sweeps: list[Sweep]) -> None:
+    write_bag(tmp_path / "bag", sweeps)
+
+    def origins(end: str) -> frozenset[Hashable]:
+        return gather(parse_mixture(f"bag:{tmp_path / 'bag'}{end}"), TownData(size=SIZE), tmp_path / "cache", 1).origins
+
+    assert len(origins(",samples=:-2") & origins(",samples=-3:")) == 1
+    assert not origins(",samples=:-2") & origins(",samples=-2:")
+
+
+@pytest.mark.parametrize("kind", ["nuscenes", "ddad"])
+def test_sweeps_of_a_dataset_are_known_whichever_are_chosen(kind: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(f"{kind}_folder").root
+    all_keys, some = (open_data(f"{kind}:{folder}{end}").keys for end in ("", ",samples=1:"))
+    assert len(set(all_keys)) == len(all_keys)
+    assert some == all_keys[1:]
