@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from fsmde_ros.errors import ConfigError
@@ -146,6 +147,11 @@ def flat_settings(config: DistillConfig) -> dict[str, Any]:
 
     add("", json.loads(json.dumps(asdict(config), default=str)))
     return flat
+
+
+def as_yaml(config: DistillConfig) -> str:
+    """All settings as YAML that ``--config`` takes."""
+    return yaml.safe_dump(json.loads(json.dumps(asdict(config), default=str)), sort_keys=False)
 
 
 def changed_settings(begun: Mapping[str, Any], config: DistillConfig) -> list[str]:

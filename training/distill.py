@@ -11,8 +11,8 @@
 
 Running the same command again continues where the last run stopped, also after a kill: the state is
 saved every few minutes and on SIGTERM. Other settings need another folder ``work``; of those that decide
-the weights only ``steps`` may grow. At the end the averaged weights are written as a checkpoint
-of ``fsmde_ros``: safetensors and a model card.
+the weights only ``steps`` may grow. ``work/config.yaml`` has all settings of the run. At the end the averaged
+weights are written as a checkpoint of ``fsmde_ros``: safetensors and a model card.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from fsmde_ros.backends.heap import keep_freed_memory
@@ -38,7 +39,14 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
-from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
+from training.configuration import (
+    DistillConfig,
+    as_yaml,
+    changed_settings,
+    config_hash,
+    flat_settings,
+    read_command_line,
+)
 from training.expectation import best_power, score_powers, with_config
 from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
@@ -65,6 +73,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     if not state.exists():
         _refuse_frozen_noise(config)
     _make_folders(config)
+    _keep_settings(config)
     lightning.seed_everything(config.seed, verbose=False)
     module = make_module(config)
     loaders = Loaders(config, with_training=not export_only)
@@ -105,6 +114,13 @@ def _make_folders(config: DistillConfig) -> None:
             raise ConfigError(
                 f"{name}: nothing can be written into {folder} ({error.strerror}); choose another place"
             ) from error
+
+
+@rank_zero_only
+def _keep_settings(config: DistillConfig) -> None:
+    """All of them, whichever came from a file, the command line or the defaults of this version."""
+    text = "# all settings of this run: python -m training.distill --config FILE\n" + as_yaml(config)
+    (config.work / "config.yaml").write_text(text, encoding="utf-8")
 
 
 def _refuse_other_settings(config: DistillConfig, state: Path, saved: SavedState) -> None:

@@ -321,6 +321,14 @@ def test_processes_without_gpus_cannot_share_the_statistics_of_their_batches(
     assert "student.encoder.freeze_batch_norm is false with 2 processes on CPUs" in capsys.readouterr().err
 
 
+def test_a_run_leaves_settings_that_make_it_again(tmp_path: Path, sample: Sample) -> None:
+    path, config = _configure(tmp_path, sample, steps=1, data=["town", "town,weight=2"])
+    assert main(["--config", str(path), "--losses.vrkd", "0.3", "--teacher.input_size", "[64, 96]"]) == 0
+    again, _ = read_command_line(["--config", str(config.work / "config.yaml")])
+    teacher = replace(config.teacher, input_size=(64, 96))
+    assert again == replace(config, losses=replace(config.losses, vrkd=0.3), teacher=teacher)
+
+
 def test_command_line_wins_over_yaml(tmp_path: Path, sample: Sample) -> None:
     path, config = _configure(tmp_path, sample)
     assert config.steps == STEPS
