@@ -54,20 +54,19 @@ def test_no_error_is_inside_of_nothing() -> None:
 
 
 def test_cameras_ranges_and_sizes_of_sigma_are_told_apart() -> None:
-    """Errors of half a sigma near, of one and a half from 20 m on; a sigma below and one above all limits of cells."""
+    """Errors of half a sigma up to 20 m, of one and a half beyond; a sigma below and one above all limits of cells."""
     calibration = SigmaCalibration(((0, 20), (20, 80)))
     truth, stddev = np.array([5.0, 19.9, 20.0, 79.0, 80.0]), np.array([0.01, 0.1, 0.1, 10.0, 100.0])
-    inside = truth < 20
+    inside = truth <= 20
     error = stddev * np.where(inside, 0.5, 1.5)
     for camera, chosen in (("front", inside), ("back", ~inside), ("side", truth > 0)):
         calibration.add(image(truth[chosen], (truth + error)[chosen], stddev[chosen], camera))
     found = calibration.as_dict()
     assert (found["n"], found["points_without_sigma"]) == (10, 0)
-    assert found["inside_1_by_view"] == {"front": 1.0, "back": 0.0, "side": 0.4}
-    assert found["inside_1_by_range"] == {"0-20": 1.0, "20-80": 0.0}
+    assert found["inside_1_by_view"] == {"front": 1.0, "back": 0.0, "side": 0.6}
+    assert found["inside_1_by_range"] == {"0-20": 1.0, "20-80": 0.5}
     cells = [(cell["stddev_m"], cell["rmse_m"], cell["n"]) for cell in found["by_stddev"]]
-    between = 0.1 * np.sqrt((0.5**2 + 1.5**2) / 2)
-    np.testing.assert_allclose(cells, [(0.01, 0.005, 2), (0.1, between, 4), (10, 15, 2), (100, 150, 2)])
+    np.testing.assert_allclose(cells, [(0.01, 0.005, 2), (0.1, 0.05, 4), (10, 15, 2), (100, 150, 2)])
     assert [nominal for nominal, _ in found["reliability"]] == [round(5 * i / 100, 2) for i in range(1, 20)]
 
 
