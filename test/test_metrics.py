@@ -123,7 +123,8 @@ def test_affine_alignment_puts_negative_disparity_at_infinity() -> None:
 def test_bilinear_sampling_of_a_plane_is_exact_and_clamps() -> None:
     ys, xs = np.mgrid[0:3, 0:5]
     plane = 2.0 * xs + 10.0 * ys
-    np.testing.assert_allclose(sample_bilinear(plane, [[0.25, 1.5], [4.4, 2.2], [-0.4, 0.0]]), [15.5, 28.0, 0.0])
+    np.testing.assert_allclose(sample_bilinear(plane, [[0.25, 1.5], [3.5, 0.5], [4.4, 2.2]]), [15.5, 12.0, 28.0])
+    np.testing.assert_allclose(sample_bilinear(plane, [[-0.4, 0.0]]), [0.0])
 
 
 def test_bilinear_sampling_does_not_spread_the_sky() -> None:

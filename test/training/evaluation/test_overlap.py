@@ -142,6 +142,20 @@ def test_an_image_reaches_half_a_pixel_beyond_the_centres_of_its_outer_pixels(
     assert not into_view(sweep, "a", "b", beyond, np.full(4, 7.0))[2].any()
 
 
+@pytest.mark.parametrize("known", ["left", "right"])
+def test_with_one_pose_alone_nothing_is_known_of_the_way(wall: tuple[Sweep, np.ndarray], known: str) -> None:
+    still, _ = wall
+    views = {name: View(view.image, 0, moved(2.0) if name == known else None) for name, view in still.views.items()}
+    half_known = Sweep(still.rig, 0, views)
+    pixels, depth = np.array([[55.0, 17.0]]), np.array([9.0])
+    for found, expected in zip(
+        into_view(half_known, "left", "right", pixels, depth),
+        into_view(still, "left", "right", pixels, depth),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_points_go_to_the_other_view_and_back(wall: tuple[Sweep, np.ndarray]) -> None:
     sweep, _ = wall
     pixels, depth = np.array([[55.0, 17.0], [2.0, 17.0]]), np.array([9.0, 9.0])
