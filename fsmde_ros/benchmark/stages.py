@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
+
+import numpy as np
 
 from fsmde_ros import images
 from fsmde_ros.benchmark.timing import interleave
@@ -14,6 +16,7 @@ from fsmde_ros.fusion import FusionConfig, fuse
 from fsmde_ros.sweep import EncodedImage
 
 CLOUD = FusionConfig(max_relative_stddev=0.3, voxel_m=0.1)  # the node's defaults
+LENS = np.array([-0.3, 0.1, 0.001, -0.001])  # a wide-angle one
 
 
 def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[str, Any]]:
@@ -22,6 +25,8 @@ def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[s
     Each with its share of the network's time.
     """
     sweep = encoded_sweep(views)
+    lens = tuple(replace(camera, distortion=LENS, distortion_model="plumb_bob") for camera in sweep.rig.cameras)
+    through_lens = replace(sweep, rig=replace(sweep.rig, cameras=lens))
     encoded = [view.image for view in sweep.views.values() if isinstance(view.image, EncodedImage)]
     pictures = [images.decode(image) for image in encoded]
     prepared = estimator.prepare(sweep)
@@ -34,6 +39,7 @@ def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[s
         f"decode {views} JPEG of {width}x{height}, one thread": lambda: [images.decode(image) for image in encoded],
         f"resize them to {size[1]}x{size[0]}, one thread": lambda: [images.resize(p, size) for p in pictures],
         "decode and resize, in threads": lambda: estimator.prepare(sweep),
+        "the same and undo a lens": lambda: estimator.prepare(through_lens),
         network: lambda: estimator.infer(prepared),
         "fuse the cloud": lambda: fuse(depth, colours, CLOUD),
         "all but the network": lambda: (estimator.prepare(sweep), fuse(depth, colours, CLOUD)),
