@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -210,7 +210,8 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
             f"torchrun started {started} processes, but devices x num_nodes is {config.processes}; make them equal"
         )
     keep = KeepState(state, config.save_every, flat_settings(config))
-    callbacks = [keep, DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
+    rates = LearningRateMonitor("step")  # of each group of parameters, in the log
+    callbacks = [keep, rates, DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
     # a loss that is switched off leaves weights without a gradient, which plain ddp does not forgive
     several = config.processes > 1 and config.strategy == "auto"
     try:

@@ -326,6 +326,8 @@ def test_a_run_leaves_settings_that_make_it_again(tmp_path: Path, sample: Sample
     assert main(["--config", str(path), "--losses.vrkd", "0.3", "--teacher.input_size", "[64, 96]"]) == 0
     again, _ = read_command_line(["--config", str(config.work / "config.yaml")])
     teacher = replace(config.teacher, input_size=(64, 96))
+    rates = {value for (step, name), value in _logged(config.work).items() if name.startswith("lr-") and not step}
+    assert rates == {0.01 / 2, 1e-4 / 2}  # the first of two steps of warm-up
     assert again == replace(config, losses=replace(config.losses, vrkd=0.3), teacher=teacher)
 
 
