@@ -19,6 +19,8 @@ _ENCODINGS: dict[str, tuple[str, int, int | None]] = {
     "rgba8": ("u1", 4, cv2.COLOR_RGBA2RGB),
     "bgra8": ("u1", 4, cv2.COLOR_BGRA2RGB),
     "mono8": ("u1", 1, cv2.COLOR_GRAY2RGB),
+    "rgb16": ("u2", 3, None),
+    "bgr16": ("u2", 3, cv2.COLOR_BGR2RGB),
     "mono16": ("u2", 1, cv2.COLOR_GRAY2RGB),
     "8UC1": ("u1", 1, cv2.COLOR_GRAY2RGB),
     "8UC3": ("u1", 3, cv2.COLOR_BGR2RGB),

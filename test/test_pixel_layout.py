@@ -34,6 +34,14 @@ def test_color_comes_out_as_rgb(encoding: str, stored: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(("encoding", "order"), [("rgb16", 1), ("bgr16", -1)])
+def test_colour_of_16_bits_comes_out_as_rgb(encoding: str, order: int, big: bool) -> None:
+    deep = (PIXELS[..., ::order].astype(np.uint16) << 8 | 0x55).astype(">u2" if big else "<u2")
+    step, data = padded(deep)
+    np.testing.assert_array_equal(decode_pixels(encoding, H, W, step, big, data), PIXELS)
+
+
+@pytest.mark.parametrize("big", [False, True])
 def test_grey_is_three_times_the_same(big: bool) -> None:
     grey = PIXELS[..., 0]
     step, data = padded(np.ascontiguousarray(grey))
@@ -74,8 +82,8 @@ def test_yuv_without_chroma_is_grey(encoding: str, luma: int) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_encoding_gives_rgb_of_its_own(encoding: str) -> None:
-    data = bytearray(H * W * 4)
-    decoded = decode_pixels(encoding, H, W, W * 4, False, data)
+    data = bytearray(H * W * 6)
+    decoded = decode_pixels(encoding, H, W, W * 6, False, data)
     assert (decoded.shape, decoded.dtype) == ((H, W, 3), np.uint8)
     before = decoded.copy()
     data[:] = b"\xff" * len(data)
