@@ -111,11 +111,6 @@ class Camera:
         """Whether images of this camera follow the pinhole model as they are."""
         return follows_pinhole(self.distortion_model, self.distortion)
 
-    @property
-    def height_above_vehicle_origin(self) -> float:
-        """z of the camera centre in the vehicle frame, metres."""
-        return float(self.camera_to_vehicle[2, 3])
-
     def rectified(self) -> Camera:
         """The camera of the undistorted images, which keep size and intrinsics."""
         return replace(self, distortion=np.zeros(0), distortion_model="none")

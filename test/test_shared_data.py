@@ -99,7 +99,7 @@ def test_nuscenes_cameras_fire_one_after_another() -> None:
     assert sweep.stamp_ns == sweep.views["cam_front"].stamp_ns
     assert sweep.rig.names[0] == "cam_front"
     assert all(camera.size == (900, 1600) for camera in sweep.rig.cameras)
-    assert all(1.4 < camera.height_above_vehicle_origin < 1.7 for camera in sweep.rig.cameras)
+    assert all(1.4 < camera.camera_to_vehicle[2, 3] < 1.7 for camera in sweep.rig.cameras)
 
 
 def test_the_ground_is_at_zero() -> None:

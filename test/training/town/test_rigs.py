@@ -96,7 +96,7 @@ def test_random_rigs_have_three_to_eight_upright_cameras():
         counts.add(len(rig))
         for camera in rig.cameras:
             assert camera.size == (60, 100)
-            assert 0.6 <= camera.height_above_vehicle_origin <= 2.6
+            assert 0.6 <= camera.camera_to_vehicle[2, 3] <= 2.6
             assert camera.camera_to_vehicle[2, 1] < -0.98  # image down is down
             fov = 2 * np.degrees(np.arctan(50 / camera.intrinsics[0, 0]))
             assert 44 < fov < 111
