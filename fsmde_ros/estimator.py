@@ -18,7 +18,7 @@ from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_check
 from fsmde_ros.errors import ImageError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import OUT_OF_RANGE
-from fsmde_ros.rectify import Maps, rectify, rectifying_size, undistortion_maps
+from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
 
@@ -64,7 +64,7 @@ class Estimator:
         shrinks = card.student.input_reduction
         self._seen_size = height // shrinks, width // shrinks  # more pixels the encoder never sees
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-        self._maps = lru_cache(maxsize=_CACHED_MAPS)(self._make_maps)
+        self._maps = lru_cache(maxsize=_CACHED_MAPS)(rectifying_maps)
         self._network_rig = lru_cache(maxsize=_CACHED_RIGS)(self._make_network_rig)
 
     @staticmethod
@@ -155,12 +155,9 @@ class Estimator:
             image = given
             self._check(camera, image.shape, str(image.dtype))
         if not camera.is_rectified:
-            return rectify(image, self._maps(camera), self.card.input_size)
+            return rectify(image, self._maps(camera, self.card.input_size), self.card.input_size)
         resized: Image = images.resize(image, self.card.input_size)
         return resized
-
-    def _make_maps(self, camera: Camera) -> Maps:
-        return undistortion_maps(camera.resized(rectifying_size(camera.size, self.card.input_size)))
 
     @staticmethod
     def _check(camera: Camera, shape: tuple[int, ...], dtype: str) -> None:

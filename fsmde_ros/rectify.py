@@ -31,10 +31,15 @@ def undistortion_maps(camera: Camera) -> Maps:
     return x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
 
 
+def rectifying_maps(camera: Camera, size: tuple[int, int]) -> Maps:
+    """The maps that ``rectify`` takes for images of ``camera`` and ``size`` (H, W)."""
+    return undistortion_maps(camera.resized(rectifying_size(camera.size, size)))
+
+
 def rectify(image: NDArray[np.uint8], maps: Maps, size: tuple[int, int]) -> NDArray[np.uint8]:
     """The raw ``image`` [h, w, 3], of any size, rectified and resized to ``size`` (H, W).
 
-    ``maps`` are those of its camera at ``rectifying_size(camera.size, size)``.
+    ``maps`` are the ``rectifying_maps`` of its camera for that size.
     """
     raw = resize(image, (maps[0].shape[0], maps[0].shape[1]))
     rectified: NDArray[np.uint8] = resize(undistort(raw, maps), size)

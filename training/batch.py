@@ -16,8 +16,8 @@ from fsmde_ros.adjacency import adjacent_pairs
 from fsmde_ros.errors import ImageError
 from fsmde_ros.geometry import compose, invert
 from fsmde_ros.images import decode, resize
-from fsmde_ros.rectify import Maps, rectify, rectifying_size, undistortion_maps
-from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.rectify import rectify, rectifying_maps
+from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
 from training.moments import Moments, two_moments
 
@@ -155,14 +155,13 @@ def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[
             f"{camera.size[1]}x{camera.size[0]}; correct the CameraInfo or the rig file"
         )
     if not camera.is_rectified:
-        return rectify(pixels, _undistortion_maps(camera, size), size)
+        return rectify(pixels, _rectifying_maps(camera, size), size)
     resized: NDArray[np.uint8] = resize(pixels, size)
     return resized
 
 
-@lru_cache(maxsize=16)  # by the camera object: the sweeps of a drive share theirs
-def _undistortion_maps(camera: Camera, size: tuple[int, int]) -> Maps:
-    return undistortion_maps(camera.resized(rectifying_size(camera.size, size)))
+# by the camera object: the sweeps of a drive share theirs
+_rectifying_maps = lru_cache(maxsize=16)(rectifying_maps)
 
 
 def select_views(sample: Sample, order: Sequence[int]) -> Sample:

@@ -17,9 +17,9 @@ from fsmde_ros.chaos.stream import Message, cameras, first_image_ns, in_order
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.images import decode, encode_jpeg
 from fsmde_ros.sources.bag_messages import COMPRESSED, INFO
+from fsmde_ros.stamps import NS
 from fsmde_ros.sweep import EncodedImage
 
-NS = 1_000_000_000
 Random = np.random.Generator
 
 

@@ -19,8 +19,7 @@ from fsmde_ros.errors import SourceError
 from fsmde_ros.sources.bag_messages import IMAGE_TYPES, TYPESTORE
 from fsmde_ros.sources.bag_rig import TF, camera_of
 from fsmde_ros.sources.bag_writer import LAST_STAMP_NS
-
-NS = 10**9
+from fsmde_ros.stamps import NS
 
 
 @dataclass(frozen=True, eq=False)

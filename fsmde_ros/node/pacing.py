@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from fsmde_ros.stamp_offsets import StampOffsets
 
-NS = 1_000_000_000
 WINDOW_NS = 50_000_000  # how far the images of a sweep may lie apart until their offsets are known
 
 

@@ -30,9 +30,10 @@ from rosgraph_msgs.msg import Clock
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.node.bag_topics import message_class, offered_qos
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
-from fsmde_ros.node.pacing import NS, PlaybackClock, SweepGate
+from fsmde_ros.node.pacing import PlaybackClock, SweepGate
 from fsmde_ros.node.playlist import Playlist
 from fsmde_ros.sources.bag_file import BagFile, open_bag
+from fsmde_ros.stamps import NS
 from fsmde_ros.topics import SWEEP
 
 CLOCK = "/clock"

@@ -8,10 +8,10 @@ from itertools import islice
 
 from fsmde_ros.errors import SourceError
 from fsmde_ros.node.bag_topics import is_latched, message_class
-from fsmde_ros.node.pacing import NS
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import IMAGE_TYPES
 from fsmde_ros.sources.bag_rig import camera_of
+from fsmde_ros.stamps import NS
 
 LAST_NS = 2**63 - 1  # of a log time, which is an int64
 

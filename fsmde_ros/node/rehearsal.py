@@ -36,13 +36,13 @@ from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.node.bag_topics import message_class
 from fsmde_ros.node.messages import stamp_ns
 from fsmde_ros.replay_settings import environment
+from fsmde_ros.stamps import NS
 from fsmde_ros.topics import DEPTH, DEPTH_INFO, POINTS, PREVIEW, STDDEV, SWEEP
 
 QUEUE = QoSProfile(depth=200)
 STARTED = "listening to "  # the node's line when it is active
 WARM_S = 1.0  # s of a drive until the states of the cameras count: before, no camera has sent enough
 START_S, STOP_S, QUIET_S, SETTLE_S = 180.0, 60.0, 1.0, 30.0
-NS = 1_000_000_000
 
 
 class RehearsalError(FsmdeError):

@@ -31,7 +31,6 @@ from fsmde_ros.provenance import describe_run
 from fsmde_ros.replay_settings import environment, lossless, own_domain
 from fsmde_ros.topics import POINTS, PREVIEW
 
-NS = 1_000_000_000
 FAULTS = (
     Fault("drop", share=0.05),
     Fault("corrupt", share=0.01),

@@ -23,10 +23,9 @@ from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import cloud_columns, points_of
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.geometry import transform
-from fsmde_ros.pixel_layout import decode_pixels
 from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
-from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED
+from fsmde_ros.sources.bag_messages import CLOUD, image_of
 from fsmde_ros.sources.bag_poses import poses
 from fsmde_ros.sources.bag_rig import (
     find_cameras,
@@ -39,7 +38,7 @@ from fsmde_ros.sources.bag_rig import (
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sources.transform_tree import TransformTree
 from fsmde_ros.stamps import NS, stamp_problem
-from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+from fsmde_ros.sweep import LidarScan, Sweep, View
 from fsmde_ros.topics import image_topic
 
 Array = NDArray[np.float64]
@@ -293,16 +292,9 @@ def _convert(bag: BagFile, plan: _Plan, topic: str, data: bytes) -> View | Lidar
     try:
         if topic == plan.lidar:
             return _scan(message, stamp_ns, plan)
-        return View(_image(message, plan.depths[topic]), stamp_ns, plan.pose_at(stamp_ns))
+        return View(image_of(message, plan.depths[topic]), stamp_ns, plan.pose_at(stamp_ns))
     except FsmdeError as error:
         raise SourceError(f"bag {bag.path}: {topic} at {stamp_ns} ns: {error}") from error
-
-
-def _image(message: Any, depth: BitDepth) -> EncodedImage | NDArray[np.uint8]:
-    if message.__msgtype__ == COMPRESSED:
-        return EncodedImage(message.data.tobytes(), message.format, depth)  # the format may name a Bayer pattern
-    size = message.height, message.width, message.step
-    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data, depth=depth)
 
 
 def _scan(message: Any, stamp_ns: int, plan: _Plan) -> LidarScan:

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.typesys import Stores, get_typestore
 
+from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import pack_cloud
 from fsmde_ros.geometry import invert, quaternion_from_rotation, transform
 from fsmde_ros.images import encode_jpeg
+from fsmde_ros.pixel_layout import decode_pixels
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import EncodedImage, LidarScan
 
@@ -55,6 +57,17 @@ def compressed_image(image: EncodedImage | NDArray[np.uint8], frame: str, stamp_
     data = np.frombuffer(encoded.data, dtype=np.uint8)
     header = _header(frame, stamp_ns)
     return TYPESTORE.types["sensor_msgs/msg/CompressedImage"](header=header, format=encoded.format, data=data)
+
+
+def image_of(message: Any, depth: BitDepth) -> EncodedImage | NDArray[np.uint8]:
+    """What a CompressedImage or an Image holds: the bytes, undecoded, or RGB [H, W, 3].
+
+    ``depth`` is what is known of the bits of its camera. Raises ImageError as ``decode_pixels``.
+    """
+    if message.__msgtype__ == COMPRESSED:
+        return EncodedImage(message.data.tobytes(), message.format, depth)  # the format may name a Bayer pattern
+    size = message.height, message.width, message.step
+    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data, depth=depth)
 
 
 def point_cloud(scan: LidarScan, frame: str) -> Any:

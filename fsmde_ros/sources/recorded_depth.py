@@ -19,10 +19,9 @@ from fsmde_ros.depth_image import decode_depth
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.images import decode
 from fsmde_ros.picture import Snapshot
-from fsmde_ros.pixel_layout import decode_pixels
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
-from fsmde_ros.sources.bag_messages import COMPRESSED
+from fsmde_ros.sources.bag_messages import image_of
 from fsmde_ros.sources.bag_rig import find_cameras
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sweep import EncodedImage
@@ -179,7 +178,5 @@ def _depth(message: Any) -> NDArray[np.float32]:
 
 def _image(message: Any, depth: BitDepth) -> NDArray[np.uint8]:
     """[H, W, 3] RGB of a CompressedImage or an Image."""
-    if message.__msgtype__ == COMPRESSED:
-        return decode(EncodedImage(bytes(message.data), message.format, depth))
-    size = message.height, message.width, message.step
-    return decode_pixels(message.encoding, *size, bool(message.is_bigendian), message.data, depth=depth)
+    image = image_of(message, depth)
+    return decode(image) if isinstance(image, EncodedImage) else image
