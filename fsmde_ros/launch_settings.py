@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.topics import image_topic
+from fsmde_ros.topics import InputForm
 
 
 def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:
@@ -21,7 +21,7 @@ def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:
     given = {"input.transport": transport, "input.rectified": rectified}
     wanted = {name: text or str(known.get(name, "")) for name, text in given.items()}
     is_rectified = wanted["input.rectified"].lower() not in ("false", "0")
-    return image_topic(is_rectified, wanted["input.transport"] != "raw")
+    return InputForm(is_rectified, wanted["input.transport"] != "raw").topic
 
 
 def remappings(text: str) -> list[tuple[str, str]]:

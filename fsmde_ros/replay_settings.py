@@ -9,12 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from fsmde_ros.sources.bag_file import open_bag
-from fsmde_ros.sources.bag_rig import NODE_INPUTS
-from fsmde_ros.topics import DEPTH, DEPTH_INFO, POINTS
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, INPUT_FORMS, POINTS
 
 KEPT = 100  # messages that wait for a listener which is late
 PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
-IMAGES = sorted(image for image, _ in NODE_INPUTS)
+IMAGES = sorted(form.topic for form in INPUT_FORMS)
 DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
 DISCOVERY_PORT = 7410  # UDP, of the first participant of domain 0 (DDSI-RTPS 2.5, 9.6.2.4); 250 more for each domain
 PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"  # beside the package in a checkout only

@@ -18,7 +18,7 @@ import yaml
 from fsmde_ros.color import rows_of_rig
 from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rviz_docks import dock_state
-from fsmde_ros.topics import DEPTH, POINTS, image_topic
+from fsmde_ros.topics import DEPTH, POINTS, InputForm
 
 NUSCENES = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
 FAR = 80.0  # metres, the white end of the depth images
@@ -45,7 +45,7 @@ class RvizView:
     cameras: Sequence[str] = NUSCENES
     namespace: str = ""
     vehicle_frame: str = VEHICLE_FRAME
-    image: str = image_topic(is_rectified=True, is_compressed=True)
+    image: str = InputForm().topic
     lidars: Sequence[str] = field(default=())
     errors: bool = False
 

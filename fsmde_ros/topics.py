@@ -5,11 +5,35 @@ Those of a camera stand behind its name, as in ``cam_front/depth/image_rect``; a
 
 from __future__ import annotations
 
+from itertools import product
+from typing import NamedTuple
+
 RECTIFIED, UNRECTIFIED = "image_rect", "image_raw"
 DEPTH, DEPTH_INFO, STDDEV = "depth/image_rect", "depth/camera_info", "depth/stddev"
 POINTS, PREVIEW, SWEEP = "surround_depth/points", "surround_depth/preview", "surround_depth/sweep"
 
 
-def image_topic(is_rectified: bool, is_compressed: bool) -> str:
-    """Topic of the images of a camera, after its name."""
-    return (RECTIFIED if is_rectified else UNRECTIFIED) + ("/compressed" if is_compressed else "")
+class InputForm(NamedTuple):
+    """How the images of a camera come; without arguments, what the node takes unless its parameters say otherwise."""
+
+    is_rectified: bool = True
+    is_compressed: bool = True
+
+    @property
+    def topic(self) -> str:
+        """After the name of the camera."""
+        return (RECTIFIED if self.is_rectified else UNRECTIFIED) + ("/compressed" if self.is_compressed else "")
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Of the node."""
+        transport = "compressed" if self.is_compressed else "raw"
+        return {"input.rectified": str(self.is_rectified).lower(), "input.transport": transport}
+
+    def changes(self, now: InputForm | None = None) -> tuple[str, ...]:
+        """Parameters to change, as ``name:=value``, in a node that takes ``now`` (default: an unchanged one)."""
+        before = (now or InputForm()).parameters
+        return tuple(f"{name}:={value}" for name, value in self.parameters.items() if before[name] != value)
+
+
+INPUT_FORMS = tuple(InputForm(*values) for values in product((True, False), repeat=2))

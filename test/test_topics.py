@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fsmde_ros.topics import image_topic
+from fsmde_ros.topics import InputForm
 
 ROOT = Path(__file__).parent.parent
 MODULES = [p for room in ("fsmde_ros", "demo", "launch") for p in sorted((ROOT / room).rglob("*.py"))]
@@ -29,5 +29,14 @@ def test_no_other_module_spells_a_topic_or_the_vehicle_frame(path: Path) -> None
 
 
 def test_the_images_of_a_camera() -> None:
-    assert image_topic(is_rectified=True, is_compressed=True) == "image_rect/compressed"
-    assert image_topic(is_rectified=False, is_compressed=False) == "image_raw"
+    assert InputForm().topic == "image_rect/compressed"
+    assert InputForm(is_rectified=False, is_compressed=False).topic == "image_raw"
+
+
+def test_what_to_change_in_a_node_for_images_of_another_form() -> None:
+    assert InputForm().changes() == ()
+    assert InputForm(is_rectified=False, is_compressed=False).changes() == (
+        "input.rectified:=false",
+        "input.transport:=raw",
+    )
+    assert InputForm().changes(InputForm(is_rectified=False)) == ("input.rectified:=true",)

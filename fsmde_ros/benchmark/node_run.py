@@ -28,7 +28,7 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep, View
-from fsmde_ros.topics import DEPTH, POINTS, SWEEP, image_topic
+from fsmde_ros.topics import DEPTH, POINTS, SWEEP, InputForm
 
 BAG_HZ = 12.0  # of nuScenes
 START_S, STOP_S = 180.0, 20.0
@@ -140,7 +140,7 @@ def _summary(out: Path, sent: int) -> dict[str, Any]:
 
 def _sweeps_in(bag: Path, rig: Rig) -> int:
     with Reader(bag) as reader:
-        return int(reader.topics[f"/{rig.names[0]}/{image_topic(is_rectified=True, is_compressed=True)}"].msgcount)
+        return int(reader.topics[f"/{rig.names[0]}/{InputForm().topic}"].msgcount)
 
 
 @contextlib.contextmanager

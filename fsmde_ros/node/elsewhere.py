@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import product
 
 from rclpy.node import Node
 
 from fsmde_ros.node.parameters import Settings
-from fsmde_ros.topics import image_topic
+from fsmde_ros.topics import INPUT_FORMS
 
 
 class Elsewhere:
@@ -29,7 +28,7 @@ class Elsewhere:
         self._found = found
         if untold:
             self._told.update(untold)
-            topic = self._node.resolve_topic_name(f"{untold[0]}/{self._settings.image_topic()}")
+            topic = self._node.resolve_topic_name(f"{untold[0]}/{self._settings.input_form.topic}")
             self._node.get_logger().warning(
                 f"no images of {', '.join(untold)}: nobody publishes {topic}; {found[untold[0]]}"
             )
@@ -37,16 +36,12 @@ class Elsewhere:
 
     def _hint(self, name: str) -> str:
         """Empty where the camera's own topic has a publisher, or none of them has."""
-        settings = self._settings
-        if self._node.count_publishers(f"{name}/{settings.image_topic()}"):
+        now = self._settings.input_form
+        if self._node.count_publishers(f"{name}/{now.topic}"):
             return ""
-        for is_rectified, is_compressed in product((True, False), repeat=2):
-            topic = f"{name}/{image_topic(is_rectified, is_compressed)}"
+        for form in INPUT_FORMS:
+            topic = f"{name}/{form.topic}"
             if self._node.count_publishers(topic):
-                transport = "compressed" if is_compressed else "raw"
-                values = {"input.rectified": str(is_rectified).lower(), "input.transport": transport}
-                own = {"input.rectified": str(settings.input_rectified).lower()}
-                own["input.transport"] = settings.input_transport
-                parameters = " ".join(f"-p {key}:={value}" for key, value in values.items() if own[key] != value)
+                parameters = " ".join(f"-p {change}" for change in form.changes(now))
                 return f"{self._node.resolve_topic_name(topic)} is published: start the node with {parameters}"
         return ""

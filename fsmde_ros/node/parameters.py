@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter
 from fsmde_ros.backends import BUILDERS
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.fusion import FusionConfig
-from fsmde_ros.topics import image_topic
+from fsmde_ros.topics import InputForm
 
 MAX_MILLIMETRES_M = 65.535  # the largest depth that 16UC1 can say
 MAX_NAME = 100
@@ -264,9 +264,10 @@ class Settings:
             voxel_m=self.cloud_voxel_m,
         )
 
-    def image_topic(self) -> str:
-        """Topic of the images of a camera, after its name."""
-        return image_topic(self.input_rectified, self.input_transport == "compressed")
+    @property
+    def input_form(self) -> InputForm:
+        """How the images come that the node takes."""
+        return InputForm(self.input_rectified, self.input_transport == "compressed")
 
     def changed(self, values: Mapping[str, Any]) -> Settings:
         """The same settings with new values by parameter name; names of others are ignored."""

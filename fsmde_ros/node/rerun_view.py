@@ -34,9 +34,9 @@ from fsmde_ros.rig import Camera
 from fsmde_ros.sources.bag_rig import is_rectified_topic
 from fsmde_ros.sweep import EncodedImage
 from fsmde_ros.topics import DEPTH as DEPTH_TOPIC
-from fsmde_ros.topics import DEPTH_INFO, POINTS, image_topic
+from fsmde_ros.topics import DEPTH_INFO, POINTS, InputForm
 
-IMAGES = image_topic(is_rectified=True, is_compressed=True)
+IMAGES = InputForm().topic
 # Longer queues than the node's: a recording wants every message, and is not late by waiting for one.
 INPUTS = QoSProfile(depth=20, reliability=ReliabilityPolicy.BEST_EFFORT)
 OUTPUTS = QoSProfile(depth=20)

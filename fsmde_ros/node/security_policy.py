@@ -65,7 +65,7 @@ def grants(settings: Settings, namespace: str = "/", tf: bool = False, sim_time:
     subscribe = [settings.motion_odometry] if settings.motion_odometry and not settings.motion_fixed_frame else []
     subscribe += ["/tf", "/tf_static"] if tf or settings.motion_fixed_frame else []
     subscribe += ["/clock"] if sim_time else []
-    image = settings.image_topic()
+    image = settings.input_form.topic
     for camera in settings.cameras:
         publish += [f"{camera}/{what}" for what in (DEPTH, DEPTH_INFO, STDDEV)]
         subscribe += [f"{camera}/{image}", f"{camera}/camera_info"]

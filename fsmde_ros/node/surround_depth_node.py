@@ -254,7 +254,7 @@ class SurroundDepthNode(LifecycleNode):
         return topic
 
     def _topic(self, name: str) -> str:
-        return f"{name}/{self.settings.image_topic()}"
+        return f"{name}/{self.settings.input_form.topic}"
 
     def _subscribe(self, name: str) -> None:
         assert self._live_rig is not None

@@ -39,7 +39,7 @@ from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sources.transform_tree import TransformTree
 from fsmde_ros.stamps import NS, stamp_problem
 from fsmde_ros.sweep import LidarScan, Sweep, View
-from fsmde_ros.topics import image_topic
+from fsmde_ros.topics import InputForm
 
 Array = NDArray[np.float64]
 LIDAR_LIMIT_NS = 100_000_000  # a scan further off than two turns of a usual LiDAR shows another moment
@@ -180,7 +180,7 @@ def _plan(
     if not images:
         raise SourceError(
             f"bag {bag.path}: no images of any camera of the rig ({', '.join(rig.names)}), expected topics such as "
-            f"/{rig.names[0]}/{image_topic(is_rectified=True, is_compressed=True)}; it has {bag.listing()}"
+            f"/{rig.names[0]}/{InputForm().topic}; it has {bag.listing()}"
         )
     rig = _without_lenses(rig, {name for topic, name in images.items() if is_rectified_topic(topic)})
     lidar = _lidar_topic(bag, lidar_topic)

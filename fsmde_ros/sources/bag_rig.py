@@ -17,17 +17,10 @@ from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig, check_info, distortion_of_
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
-from fsmde_ros.topics import RECTIFIED, UNRECTIFIED, image_topic
+from fsmde_ros.topics import INPUT_FORMS, RECTIFIED, UNRECTIFIED
 
 TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
 STATIC = "tf_static"
-# Topics of the node beside the name of a camera, in the order of ``find_cameras``, and its parameters for them.
-NODE_INPUTS: Mapping[tuple[str, str], tuple[str, ...]] = {
-    (image_topic(True, True), COMPRESSED): (),
-    (image_topic(True, False), RAW): ("input.transport:=raw",),
-    (image_topic(False, True), COMPRESSED): ("input.rectified:=false",),
-    (image_topic(False, False), RAW): ("input.rectified:=false", "input.transport:=raw"),
-}
 # Encodings of depth and other measurements, in millimetres or floats, and formats that begin with them.
 NO_PHOTOGRAPH = re.compile(r"(16UC1|32FC\d*)\s*(;|$)|.*compressedDepth")
 
@@ -160,10 +153,11 @@ def node_inputs(bag: BagFile, cameras: Sequence[str]) -> tuple[str, ...] | None:
 
     Empty where its defaults do; None where no setting fits them all.
     """
-    for (image, msgtype), parameters in NODE_INPUTS.items():
-        topics = [f"/{name}/{image}" for name in cameras]
+    for form in INPUT_FORMS:
+        topics = [f"/{name}/{form.topic}" for name in cameras]
+        msgtype = COMPRESSED if form.is_compressed else RAW
         if all(bag.types.get(topic) == msgtype and _is_photograph(bag, topic) for topic in topics):
-            return parameters
+            return form.changes()
     return None
 
 

@@ -34,7 +34,7 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.sources import bag_messages
 from fsmde_ros.sources.bag_messages import TYPESTORE
 from fsmde_ros.sweep import LidarScan, Sweep
-from fsmde_ros.topics import image_topic
+from fsmde_ros.topics import InputForm
 
 # Stamps of neighbouring sweeps interleave by milliseconds; messages wait this long for theirs.
 HOLD_NS = 1_000_000_000
@@ -163,9 +163,7 @@ class _SweepWriter:
             # CameraInfo first: who takes both in order then knows the camera when its image comes
             self._add(f"/{name}/camera_info", view.stamp_ns, bag_messages.camera_info(camera, view.stamp_ns))
             image = bag_messages.compressed_image(view.image, camera.frame, view.stamp_ns)
-            self._counts["images"] += self._add(
-                f"/{name}/{image_topic(camera.is_rectified, is_compressed=True)}", view.stamp_ns, image
-            )
+            self._counts["images"] += self._add(f"/{name}/{InputForm(camera.is_rectified).topic}", view.stamp_ns, image)
         for stamp_ns, vehicle_to_map in _poses(sweep):
             if vehicle_to_map is not None:
                 self._add("/tf", stamp_ns, bag_messages.pose_transform(rig.vehicle_frame, vehicle_to_map, stamp_ns))

@@ -22,7 +22,7 @@ from fsmde_ros.sources.bag_rig import find_cameras, node_inputs
 from fsmde_ros.sources.bag_writer import Written, check_target, write_bag
 from fsmde_ros.sources.nuscenes import NuScenesDrives
 from fsmde_ros.sweep import Sweep
-from fsmde_ros.topics import image_topic
+from fsmde_ros.topics import InputForm
 
 SHOW_S = 1.0  # between two lines of progress
 SHOWN_SCENES = 10
@@ -167,7 +167,7 @@ def _how_to_start(bag_path: Path, cameras: Sequence[str], rig_file: Path) -> str
     return (
         "the node expects <camera>/image_rect or image_raw, raw or compressed, alike for all cameras; the bag has "
         f"{images}. Leave cameras out with --cameras, or remap topics when you start the node: "
-        f"-r /{cameras[0]}/{image_topic(is_rectified=True, is_compressed=True)}:=TOPIC"
+        f"-r /{cameras[0]}/{InputForm().topic}:=TOPIC"
     )
 
 

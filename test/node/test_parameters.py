@@ -13,6 +13,7 @@ from rclpy.node import Node
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.node.parameters import Settings, declare, main, names, to_markdown, to_yaml
 from fsmde_ros.replay_settings import free_domain
+from fsmde_ros.topics import INPUT_FORMS
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +77,12 @@ def test_unfit_values_are_refused_by_name(values, message):
 def test_an_empty_name_means_no_name_and_foreign_parameters_are_ignored():
     assert Settings().changed({"cameras": [""], "use_sim_time": True}) == Settings()
     assert Settings().changed({"cameras": ["a", "b"]}).cameras == ("a", "b")
+
+
+def test_each_form_of_images_has_parameters_that_choose_it():
+    for form in INPUT_FORMS:
+        values = {name: yaml.safe_load(text) for name, text in form.parameters.items()}
+        assert Settings().changed(values).input_form == form
 
 
 @pytest.mark.ros
