@@ -30,7 +30,11 @@ _ENCODINGS: dict[str, tuple[str, int, int | None]] = {
     "uyvy": ("u1", 2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": ("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": ("u1", 2, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": ("u1", 1, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": ("u1", 1, cv2.COLOR_YUV2RGB_NV21),
 }
+# Below the rows of brightness lie half as many of colour, with a pair of bytes for 2x2 pixels.
+_SEMI_PLANAR = ("nv12", "nv21")
 ENCODINGS = tuple(_ENCODINGS)
 """The encodings that ``decode_pixels`` knows, by their names in ``sensor_msgs/image_encodings``."""
 
@@ -41,10 +45,15 @@ def check_layout(encoding: str, height: int, width: int, step: int, size: int, m
         raise ImageError(f"the image has encoding '{encoding}', expected one of {', '.join(_ENCODINGS)}")
     code, values, _ = _ENCODINGS[encoding]
     check_size(height, width, max_pixels)
-    if (encoding.startswith("bayer") and min(height, width) < MIN_BAYER_SIDE) or (values == 2 and width % 2):
+    is_planar = encoding in _SEMI_PLANAR
+    if (
+        (encoding.startswith("bayer") and min(height, width) < MIN_BAYER_SIDE)
+        or ((values == 2 or is_planar) and width % 2)
+        or (is_planar and height % 2)
+    ):
         raise ImageError(f"an image of encoding '{encoding}' cannot be {width}x{height} pixels")
     row = width * values * int(code[1])
-    check_rows(height, step, size, row)
+    check_rows(_rows(encoding, height), step, size, row)
     return row
 
 
@@ -94,8 +103,13 @@ def decode_pixels(
     """
     row = check_layout(encoding, height, width, step, len(data), max_pixels)
     code, values, conversion = _ENCODINGS[encoding]
-    pixels = without_padding(data, height, step, row)
+    rows = _rows(encoding, height)
+    pixels = without_padding(data, rows, step, row)
     if code == "u2":
         pixels = (depth or BitDepth()).to_8_bits(pixels.view(">u2" if is_bigendian else "<u2"))
-    pixels = pixels.reshape((height, width) if values == 1 else (height, width, values))
+    pixels = pixels.reshape((rows, width) if values == 1 else (rows, width, values))
     return pixels.copy() if conversion is None else np.asarray(cv2.cvtColor(pixels, conversion), dtype=np.uint8)
+
+
+def _rows(encoding: str, height: int) -> int:
+    return height * 3 // 2 if encoding in _SEMI_PLANAR else height

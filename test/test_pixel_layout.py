@@ -13,7 +13,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
 
 def padded(rows: np.ndarray, padding: int = 5) -> tuple[int, bytes]:
     """Step and bytes of rows with rubbish behind each."""
-    raw = rows.reshape(H, -1).view(np.uint8)
+    raw = rows.reshape(len(rows), -1).view(np.uint8)
     step = raw.shape[1] + padding
     return step, b"".join(row.tobytes() + b"\xaa" * padding for row in raw)
 
@@ -80,9 +80,22 @@ def test_yuv_without_chroma_is_grey(encoding: str, luma: int) -> None:
     assert decoded[:, W // 2 :].min() >= 254
 
 
+@pytest.mark.parametrize(("encoding", "red"), [("nv12", 1), ("nv21", 0)])
+def test_semi_planar_yuv_has_a_plane_of_colour_below_that_of_brightness(encoding: str, red: int) -> None:
+    """BT.601 in video range; the pair of bytes of 2x2 pixels is U, V in nv12 and V, U in nv21."""
+    chroma = np.full((H // 2, W // 2, 2), 128, np.uint8)
+    chroma[0, 1] = np.roll([200, 90], red)  # V, U of nv21 turned round
+    step, data = padded(np.concatenate([np.full((H, W), 120, np.uint8), chroma.reshape(H // 2, W)]))
+    decoded = decode_pixels(encoding, H, W, step, False, data)
+    grey = round(1.164 * (120 - 16))
+    expected = np.full((H, W, 3), float(grey))
+    expected[:2, 2:4] += [1.596 * (200 - 128), -0.813 * (200 - 128) - 0.392 * (90 - 128), 2.017 * (90 - 128)]
+    np.testing.assert_allclose(decoded, expected, atol=2)
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_every_encoding_gives_rgb_of_its_own(encoding: str) -> None:
-    data = bytearray(H * W * 6)
+    data = bytearray(H * 3 // 2 * W * 6)
     decoded = decode_pixels(encoding, H, W, W * 6, False, data)
     assert (decoded.shape, decoded.dtype) == ((H, W, 3), np.uint8)
     before = decoded.copy()
@@ -100,6 +113,9 @@ def test_every_encoding_gives_rgb_of_its_own(encoding: str) -> None:
         ("rgb8", 2, 2, 5, 12, "has 12 bytes with step 5"),
         ("yuyv", 2, 3, 6, 12, "'yuyv' cannot be 3x2"),
         ("bayer_rggb8", 2, 2, 2, 4, "cannot be 2x2"),
+        ("nv12", 4, 3, 3, 18, "'nv12' cannot be 3x4"),
+        ("nv21", 3, 4, 4, 18, "'nv21' cannot be 4x3"),
+        ("nv12", 4, 4, 4, 23, "has 23 bytes with step 4, expected 6 rows of at least 4"),
     ],
 )
 def test_refuses_nonsense(encoding: str, height: int, width: int, step: int, size: int, message: str) -> None:
