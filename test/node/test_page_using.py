@@ -38,6 +38,7 @@ def lane_ahead() -> Iterator[rclpy.node.Node]:
     rclpy.shutdown()
 
 
+@pytest.mark.ros
 def test_the_nearest_thing_that_stands_in_the_lane(lane_ahead) -> None:
     """Of seven points one is neither aside, behind, on the road, overhead, unsure nor farther than another."""
     points = [
@@ -63,6 +64,7 @@ def test_the_nearest_thing_that_stands_in_the_lane(lane_ahead) -> None:
     assert lane_ahead.nearest_m == pytest.approx(12.0)
 
 
+@pytest.mark.ros
 def test_nothing_ahead_is_no_distance(lane_ahead) -> None:
     empty = {name: np.zeros(0, np.float32) for name in ("x", "y", "z", "stddev")}
     lane_ahead.on_cloud(columns_to_message(empty, Header()))
