@@ -55,8 +55,10 @@ class StampOffsets:
         self.window_ns = window_ns
 
     def learn(self, camera: str, stamp_ns: int) -> None:
-        """Take a stamp of a camera; this may change the anchor and all aligned stamps."""
+        """Take a stamp of a camera, if it is new; this may change the anchor and all aligned stamps."""
         stamps = self._stamps[camera]
+        if stamp_ns in stamps:  # a driver that sends each image twice has no period of 0
+            return
         insort(stamps, stamp_ns)
         del stamps[:-HISTORY]
         steps = sorted(b - a for known in self._stamps.values() for a, b in itertools.pairwise(known))

@@ -43,45 +43,55 @@ class SweepGate:
     def __init__(self, first_stamps_ns: Mapping[str, Sequence[int]]) -> None:
         """``first_stamps_ns``: as for ``go_by``."""
         self.timeouts = 0
-        self.go_by(first_stamps_ns)
+        self._first_stamps = first_stamps_ns
+        self.restart()
 
     def go_by(self, first_stamps_ns: Mapping[str, Sequence[int]]) -> None:
         """Heed these cameras alone and forget what is under way; images of others pass at any time.
 
-        ``first_stamps_ns``: some stamps of each camera, nanoseconds, to learn their offsets from.
+        ``first_stamps_ns``: the first stamps of each camera, nanoseconds, to learn their offsets from.
         """
-        self._cameras = frozenset(first_stamps_ns)
-        self._offsets = StampOffsets(tuple(first_stamps_ns), "", WINDOW_NS)
-        pairs = sorted((stamp, camera) for camera, stamps in first_stamps_ns.items() for stamp in stamps)
-        for stamp, camera in pairs:
-            self._offsets.learn(camera, stamp)
-        self.under_way: int | None = None
+        if first_stamps_ns.keys() != self._first_stamps.keys():
+            self._first_stamps = first_stamps_ns
+            self.restart()
+        self.under_way = None
 
     def may_publish(self, camera: str, stamp_ns: int) -> bool:
         """Whether the image belongs to the sweep under way, or none is, or the camera does not count."""
         period = self._offsets.period_ns
-        if camera not in self._cameras:
+        if camera not in self._first_stamps:
             return True
         if self.under_way is None or period is None:  # without a period there is one sweep only
             return True
         return self._offsets.aligned(camera, stamp_ns) <= self.under_way + period // 2
 
     def published(self, camera: str, stamp_ns: int) -> None:
-        """An image of the camera went out."""
-        if self.under_way is None and camera in self._cameras:
-            self.under_way = self._offsets.aligned(camera, stamp_ns)
+        """An image of the camera went out; one of a sweep that is over begins none, as no report of it will come."""
+        if camera not in self._first_stamps:
+            return
+        self._offsets.learn(camera, stamp_ns)  # as the node does: cameras without a common trigger drift
+        moment, half = self._offsets.aligned(camera, stamp_ns), (self._offsets.period_ns or 0) // 2
+        if self.under_way is None and (self._over is None or abs(moment - self._over) > half):
+            self.under_way = moment
 
     def reported(self, sweep_stamp_ns: int) -> None:
         """The node reported the sweep of this reference stamp, published or dropped."""
         period = self._offsets.period_ns
         if self.under_way is not None and (period is None or sweep_stamp_ns > self.under_way - period // 2):
-            self.under_way = None
+            self._end()
 
     def give_up(self) -> None:
         """No report came in time: forget what is under way and count it."""
         self.timeouts += 1
-        self.under_way = None
+        self._end()
+
+    def _end(self) -> None:
+        self._over, self.under_way = self.under_way, None
 
     def restart(self) -> None:
-        """The bag begins again: stamps jump back."""
-        self.under_way = None
+        """The bag begins, or begins again: stamps jump back."""
+        self.under_way: int | None = None
+        self._over: int | None = None  # stamp of the last sweep that was under way
+        self._offsets = StampOffsets(tuple(self._first_stamps), "", WINDOW_NS)
+        for stamp, camera in sorted((stamp, name) for name, stamps in self._first_stamps.items() for stamp in stamps):
+            self._offsets.learn(camera, stamp)
