@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rclpy.node import Node
 
 from fsmde_ros.node.parameters import Settings
-from fsmde_ros.topics import INPUT_FORMS
+from fsmde_ros.topics import INPUT_FORMS, InputForm
 
 
 class Elsewhere:
@@ -28,7 +28,7 @@ class Elsewhere:
         self._found = found
         if untold:
             self._told.update(untold)
-            topic = self._node.resolve_topic_name(f"{untold[0]}/{self._settings.input_form.topic}")
+            topic = self._topic(untold[0], self._settings.input_form)
             self._node.get_logger().warning(
                 f"no images of {', '.join(untold)}: nobody publishes {topic}; {found[untold[0]]}"
             )
@@ -37,11 +37,16 @@ class Elsewhere:
     def _hint(self, name: str) -> str:
         """Empty where the camera's own topic has a publisher, or none of them has."""
         now = self._settings.input_form
-        if self._node.count_publishers(f"{name}/{now.topic}"):
+        if self._node.count_publishers(self._topic(name, now)):
             return ""
         for form in INPUT_FORMS:
-            topic = f"{name}/{form.topic}"
+            topic = self._topic(name, form)
             if self._node.count_publishers(topic):
                 parameters = " ".join(f"-p {change}" for change in form.changes(now))
-                return f"{self._node.resolve_topic_name(topic)} is published: start the node with {parameters}"
+                return f"{topic} is published: start the node with {parameters}"
         return ""
+
+    def _topic(self, name: str, form: InputForm) -> str:
+        """With namespace and remapping: rclpy counts the publishers of a topic as it is named, and remaps nothing."""
+        topic: str = self._node.resolve_topic_name(f"{name}/{form.topic}")
+        return topic
