@@ -8,7 +8,6 @@ the vehicle at each stamp is interpolated.
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.cloud_layout import cloud_columns, points_of
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.geometry import transform
-from fsmde_ros.rig import VEHICLE_FRAME, Rig
+from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
 from fsmde_ros.sources.bag_messages import CLOUD, image_of
 from fsmde_ros.sources.bag_poses import poses
@@ -52,8 +51,9 @@ class _Plan:
     """What the second reading needs: topics, mounts, poses, and which messages are of which sweep.
 
     ``sweeps`` holds (stamp_ns, index of the message by topic); ``images`` the camera by topic;
-    ``logged_ns`` the log times of the messages of each topic, ascending; ``depths`` what the images of a topic
-    that were read so far tell of the bits of their camera.
+    ``logged_ns`` the log times of the messages of each topic, in the order in which they are read: they ascend within a
+    file of the bag, not from one to the next; ``depths`` what the images of a topic that were read so far tell of the
+    bits of their camera.
     """
 
     rig: Rig
@@ -102,7 +102,7 @@ def sweeps(
         lidars: ``lidar_to_vehicle`` [4, 4] by frame, where the bag has no transforms.
         vehicle_frame: frame of the vehicle, where no rig is given.
         lidar_topic: topic of the LiDAR; by default the only cloud, or the only one with "lidar"
-            in its name, clouds of the node itself aside; "none" leaves it out.
+            in its name, clouds of the node itself and topics without messages aside; "none" leaves it out.
         anchor: camera whose stamp is that of the sweep; the first of the rig by default.
 
     Raises:
@@ -158,12 +158,11 @@ class BagDrive:
         first, last = min(times), max(times)
         with self._reading:
             messages = list(self._bag.logged_messages(list(needed), first, last + 1))
-        places = {topic: bisect_left(logged[topic], first) for topic in needed}
+        places = {t: iter([place for place, ns in enumerate(logged[t]) if first <= ns <= last]) for t in needed}
         found: dict[tuple[str, int], View | LidarScan] = {}
         for topic, _, data in messages:
-            if places[topic] == needed[topic]:
+            if next(places[topic], None) == needed[topic]:
                 found[topic, needed[topic]] = _convert(self._bag, self._plan, topic, data)
-            places[topic] += 1
         if len(found) != len(needed):
             raise SourceError(f"bag {self._bag.path}: has changed since it was opened; open it again")
         return _sweep(self._plan, stamp_ns, needed, found)
@@ -182,7 +181,10 @@ def _plan(
             f"bag {bag.path}: no images of any camera of the rig ({', '.join(rig.names)}), expected topics such as "
             f"/{rig.names[0]}/{InputForm().topic}; it has {bag.listing()}"
         )
-    rig = _without_lenses(rig, {name for topic, name in images.items() if is_rectified_topic(topic)})
+    if anchor and anchor not in rig:
+        raise SourceError(f"bag {bag.path}: the anchor '{anchor}' is no camera of the rig: {', '.join(rig.names)}")
+    infos = {name: cameras[name].info for topic, name in images.items() if is_rectified_topic(topic)}
+    rig = _without_lenses(bag, rig, infos)
     lidar = _lidar_topic(bag, lidar_topic)
     stamps: dict[str, list[int]] = {}
     logged: dict[str, list[int]] = {}
@@ -213,23 +215,39 @@ def _stamp_ns(bag: BagFile, topic: str, data: bytes) -> int:
     return stamp_ns
 
 
-def _without_lenses(rig: Rig, names: set[str]) -> Rig:
-    """The rig, whose file may give lenses that the driver has undone already: those of the cameras ``names``."""
-    if all(camera.is_rectified for camera in rig.cameras if camera.name in names):
+def _without_lenses(bag: BagFile, rig: Rig, infos: Mapping[str, str]) -> Rig:
+    """The rig, whose file may give lenses that the driver has undone already.
+
+    ``infos``: topics of the CameraInfo, by camera, of those whose images are rectified.
+    """
+    if all(camera.is_rectified for camera in rig.cameras if camera.name in infos):
         return rig
-    return replace(rig, cameras=tuple(c.rectified() if c.name in names else c for c in rig.cameras))
+    cameras = (_without_lens(bag, c, infos[c.name]) if c.name in infos else c for c in rig.cameras)
+    return replace(rig, cameras=tuple(cameras))
+
+
+def _without_lens(bag: BagFile, camera: Camera, info_topic: str) -> Camera:
+    """The camera of images that its driver has rectified: with the P they have, as the node takes it, or else its K."""
+    info = None if camera.is_rectified else bag.first(info_topic)
+    if info is None or not info.p[0] > 0:
+        return camera.rectified()
+    return replace(camera.rectified(), intrinsics=np.reshape(info.p, (3, 4))[:, :3])
 
 
 def _lidar_topic(bag: BagFile, wanted: str) -> str:
-    clouds = bag.topics(CLOUD)
+    """The topic of the LiDAR; empty where there is none, or none is wanted."""
     if wanted == NO_LIDAR:
         return ""
-    if not wanted:
-        clouds = [topic for topic in clouds if not _is_fused(bag, topic)]
-    else:
-        if wanted not in clouds:
-            raise SourceError(f"bag {bag.path}: no PointCloud2 on {wanted}; it has {', '.join(clouds) or 'none'}")
-        return wanted
+    clouds = bag.topics(CLOUD)
+    if wanted and wanted not in clouds:
+        raise SourceError(f"bag {bag.path}: no PointCloud2 on {wanted}; it has {', '.join(clouds) or 'none'}")
+    topic = wanted or _only_lidar(bag, [cloud for cloud in clouds if _may_be_lidar(bag, cloud)])
+    if problem := bag.unread(topic):
+        raise SourceError(f"bag {bag.path}: {problem}")
+    return topic
+
+
+def _only_lidar(bag: BagFile, clouds: Sequence[str]) -> str:
     named = [topic for topic in clouds if "lidar" in topic.lower()]
     candidates = named if len(clouds) > 1 else clouds
     if len(candidates) > 1 or (clouds and not candidates):
@@ -237,10 +255,12 @@ def _lidar_topic(bag: BagFile, wanted: str) -> str:
     return candidates[0] if candidates else ""
 
 
-def _is_fused(bag: BagFile, topic: str) -> bool:
-    """Whether a cloud is the depth of the node, recorded beside the images: no LiDAR to compare it with."""
+def _may_be_lidar(bag: BagFile, topic: str) -> bool:
+    """Whether a cloud came at all, and is not the depth of the node, recorded beside the images."""
     message = bag.first(topic)
-    return message is not None and {field.name for field in message.fields} >= FUSED_FIELDS
+    if message is None:
+        return bool(bag.unread(topic))
+    return not {field.name for field in message.fields} >= FUSED_FIELDS
 
 
 def _mount(bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Array], topic: str) -> Array:

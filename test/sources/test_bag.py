@@ -293,9 +293,16 @@ def cloud(frame: str, stamp_ns: int, points: np.ndarray) -> Any:
     )
 
 
-def bag(path: Path, messages: Sequence[tuple[str, Any]], plugin: StoragePlugin = StoragePlugin.SQLITE3) -> Path:
+def bag(
+    path: Path,
+    messages: Sequence[tuple[str, Any]],
+    plugin: StoragePlugin = StoragePlugin.SQLITE3,
+    silent_clouds: Sequence[str] = (),
+) -> Path:
     with Writer(path, version=8, storage_plugin=plugin) as writer:
         connections: dict[str, Any] = {}
+        for topic in silent_clouds:
+            writer.add_connection(topic, "sensor_msgs/msg/PointCloud2", typestore=STORE)
         for i, (topic, message) in enumerate(messages):
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=STORE)
@@ -572,7 +579,9 @@ def test_mounts_on_the_topic_of_what_moves(tmp_path: Path) -> None:
         read_rig_of_bag(bag(tmp_path / "bag", [*mounts, *without("/tf_static")]))
 
 
-@pytest.mark.parametrize("topic", ["/tf_static", "/sensors/cam/image_raw", "/sensors/cam/camera_info"])
+@pytest.mark.parametrize(
+    "topic", ["/tf_static", "/sensors/cam/image_raw", "/sensors/cam/camera_info", "/velodyne_points"]
+)
 def test_a_topic_whose_metadata_was_edited(tmp_path: Path, topic: str) -> None:
     """rosbags takes the connection of metadata.yaml for another one than that in the file, which has no messages."""
     path = bag(tmp_path / "bag", foreign(), StoragePlugin.MCAP)
@@ -658,6 +667,22 @@ def test_images_that_are_rectified_already_are_not_rectified_again(tmp_path: Pat
     assert not next(sweeps(raw_images, given)).rig["sensors/cam"].is_rectified
 
 
+@pytest.mark.parametrize(("projection", "expected"), [(P, [14, 14, 15, 9]), ((0,) * 12, [16, 16, 15.5, 9.5])])
+def test_images_that_are_rectified_already_have_the_projection_of_their_driver(
+    tmp_path: Path, projection: Sequence[float], expected: list[float]
+) -> None:
+    """The K of a lens in the rig file is of the raw images; the node goes by the CameraInfo likewise."""
+    topic = "/sensors/cam/camera_info"
+    messages = [m for m in foreign("/sensors/cam/image_rect") if m[0] != topic]
+    path = bag(tmp_path / "bag", [(topic, info("cam", K, [0.1, 0, 0, 0, 0], projection)), *messages])
+    lens = {"distortion": np.array([0.1, 0, 0, 0, 0]), "distortion_model": "plumb_bob"}
+    given = Rig((Camera("sensors/cam", (20, 32), np.reshape(K, (3, 3)), np.eye(4), **lens),))
+    k = next(sweeps(path, given)).rig["sensors/cam"].intrinsics
+    assert [k[0, 0], k[1, 1], k[0, 2], k[1, 2]] == expected
+    without_lens = given.rectified()  # whoever wrote this knows the rectified images
+    assert next(sweeps(path, without_lens)).rig["sensors/cam"].intrinsics[0, 0] == 16
+
+
 @pytest.mark.parametrize(
     ("model", "coefficients", "expected"),
     [("equidistant", [0.0] * 4, "equidistant"), ("fisheye", [0.1] * 4, "equidistant"), ("", [0.0] * 5, "none")],
@@ -688,6 +713,38 @@ def test_depth_of_the_node_is_no_lidar(tmp_path: Path) -> None:
     lidar = next(sweeps(both)).lidar
     assert lidar is not None
     assert lidar.name == "velodyne_points"
+
+
+def test_clouds_that_never_came_are_no_lidar(tmp_path: Path) -> None:
+    """A recorder keeps every topic that was announced."""
+    lidar = next(sweeps(bag(tmp_path / "bag", foreign(), silent_clouds=["/lidar_rear/points"]))).lidar
+    assert lidar is not None
+    assert lidar.name == "velodyne_points"
+
+
+def test_an_anchor_that_is_no_camera_is_named(tmp_path: Path) -> None:
+    path = bag(tmp_path / "bag", foreign())
+    for read in (lambda: next(sweeps(path, anchor="fornt")), lambda: BagDrive(path, anchor="fornt")):
+        with pytest.raises(SourceError, match="the anchor 'fornt' is no camera of the rig: sensors/cam"):
+            read()
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_a_bag_in_several_files(tmp_path: Path, order: list[int]) -> None:
+    """Within a file messages lie by their log time; the clock may have been set back before the next one."""
+    whole, parts = drive(8), [tmp_path / "part_0", tmp_path / "part_1"]
+    for path, sweeps_of_part in zip(parts, (whole[:4], whole[4:]), strict=True):
+        write_bag(path, sweeps_of_part)
+    metadata = yaml.safe_load((parts[0] / "metadata.yaml").read_text())
+    described = metadata["rosbag2_bagfile_information"]
+    described["relative_file_paths"] = [f"part_{i}.mcap" for i in order]
+    parts[1].joinpath("part_1.mcap").rename(parts[0] / "part_1.mcap")
+    (parts[0] / "metadata.yaml").write_text(yaml.safe_dump(metadata))
+    opened = BagDrive(parts[0], vehicle_frame="car", anchor="front")
+    assert len(opened) == 8
+    for found in (list(sweeps(parts[0], vehicle_frame="car", anchor="front")), list(opened)):
+        for a, b in zip(found, whole, strict=True):
+            same(a, b)
 
 
 def test_a_given_rig_needs_no_transforms(tmp_path: Path) -> None:
