@@ -159,7 +159,9 @@ def _lidars(content: object) -> dict[str, NDArray[np.float64]]:
     lidars: dict[str, NDArray[np.float64]] = {}
     for i, lidar in enumerate(content):
         fields = _mapping(lidar, f"lidars[{i}]", _LIDAR_FIELDS, _LIDAR_FIELDS)
-        frame = _text(fields["frame"], f"lidars[{i}].frame")
+        frame = _text(fields["frame"], f"lidars[{i}].frame").lstrip("/")  # a slash, as ROS 1 wrote it, does not count
+        if frame in lidars:
+            raise RigError(f"lidars[{i}].frame: '{frame}' is there twice, expected each LiDAR once")
         lidars[frame] = _pose(fields["lidar_to_vehicle"], f"lidars[{i}].lidar_to_vehicle")
     return lidars
 

@@ -172,6 +172,12 @@ def test_lidars_are_an_optional_section(tmp_path: Path) -> None:
     lidars = read_lidars(tmp_path / "more.yaml")
     assert list(lidars) == ["lidar_top"]
     np.testing.assert_allclose(lidars["lidar_top"], lidar_to_vehicle, atol=1e-12)
+    (tmp_path / "more.yaml").write_text((tmp_path / "more.yaml").read_text().replace("lidar_top", "/lidar_top"))
+    assert list(read_lidars(tmp_path / "more.yaml")) == ["lidar_top"]  # as ROS 1 wrote it
+    pose = "lidar_to_vehicle: {translation: [0, 0, 2], rotation_wxyz: [1, 0, 0, 0]}"
+    twice = FILE + f"lidars: [{{frame: top, {pose}}}, {{frame: top, {pose}}}]\n"
+    with pytest.raises(RigError, match=r"lidars\[1\]\.frame: 'top' is there twice"):
+        read_rig(write(tmp_path / "twice.yaml", twice))
     broken = FILE + "lidars: [{frame: lidar_top}]\n"
     for read in (read_rig, read_lidars):
         with pytest.raises(RigError, match=r"lidars\[0\]: field 'lidar_to_vehicle' is missing"):
