@@ -181,7 +181,8 @@ class ReplayScores:
         """Pixels [N, 2] and depth [N] of the points of all scans, each moved to the image's stamp by itself."""
         pose_of_image = self._poses.at(image.stamp_ns)
         moved = [replace(scan, vehicle_to_map=self._poses.at(scan.stamp_ns)) for scan in scans]
-        if pose_of_image is None or any(scan.vehicle_to_map is None for scan in moved):
+        to_move = [scan for scan in moved if scan.stamp_ns != image.stamp_ns]
+        if any(pose_of_image is None or scan.vehicle_to_map is None for scan in to_move):
             self.counts["without_pose"] += 1
         rig, name = Rig((image.camera,)), image.camera.name
         views = {name: View(np.zeros((0, 0, 3), np.uint8), image.stamp_ns, pose_of_image)}

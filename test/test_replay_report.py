@@ -123,17 +123,18 @@ def test_a_lidar_that_went_silent_holds_no_image_back_for_ever(rig: Rig) -> None
 
 
 def test_what_was_not_moved_for_want_of_poses_is_told(rig: Rig) -> None:
-    def said(with_poses: bool) -> str:
+    def said(with_poses: bool, scan_stamp_ns: int = 0) -> str:
         scores = ReplayScores()
         for stamp in (0, 100 * MS) if with_poses else ():
             scores.add_pose(stamp, np.eye(4))
-        scores.add_scan(0, wall(10.0))
+        scores.add_scan(scan_stamp_ns, wall(10.0))
         scores.add_depth(image(rig, 10.0, 40 * MS))
         scores.finish()
         return format_report(build_report(scores, [], {}))
 
     assert "of 1 of 1 images the LiDAR's points were not moved to the image's stamp: no pose" in said(False)
     assert "pose" not in said(True)
+    assert "pose" not in said(False, scan_stamp_ns=40 * MS), "at one stamp there is nothing to move"
 
 
 def test_an_image_waits_for_the_poses_that_are_behind(rig: Rig) -> None:
