@@ -101,7 +101,8 @@ class NuScenesDrives:
         """The sweep of a row of table ``sample``, with its stamp that of the front camera.
 
         With ``lidar_sweeps`` above 1 the LiDAR scan has the points of that many turns, the nearest in time of
-        the same scene; see ``accumulated_lidar``. A dataset without the folder ``sweeps`` has single turns.
+        the same scene; see ``accumulated_lidar``. A dataset without the folder ``sweeps`` has single turns, one
+        without annotations cannot have more: SourceError.
         """
         data = {channel: self._get("sample_data", token) for channel, token in keyframe["data"].items()}
         cameras = {name: row for name, row in data.items() if row["sensor_modality"] == "camera"}
@@ -111,6 +112,11 @@ class NuScenesDrives:
         sweep = self._sweep(keyframe["scene_token"], _stamp_ns(reference), cameras, data.get(LIDAR))
         if lidar_sweeps < 2 or sweep.lidar is None or not (self.root / "sweeps").is_dir():
             return sweep
+        if not self._tables.sample_annotation:
+            raise SourceError(
+                f"{self.root}: table sample_annotation is empty (the test split has none): nobody knows what moved "
+                "between the turns of the LiDAR; take single ones (lidar_sweeps=1)"
+            )
         turns = [self._scan(row) for row in self._turns_around(keyframe, data[LIDAR], lidar_sweeps - 1)]
         return replace(sweep, lidar=accumulate(sweep.lidar, turns, self._tracks(keyframe["scene_token"])))
 

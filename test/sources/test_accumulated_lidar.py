@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,15 @@ def test_a_town_drive_has_more_points_and_they_are_true(
         )
         assert many.lidar.ring is not None
         assert len(many.lidar.ring) == len(many.lidar.points_vehicle)
+
+
+def test_without_annotations_nobody_knows_what_moved(nuscenes_folder: Any) -> None:
+    """As in the test split: cars would be smeared along their ways."""
+    drives = NuScenesDrives(nuscenes_folder.root)
+    keyframe = drives.keyframes()[0]
+    assert drives.sweep(keyframe, lidar_sweeps=1).lidar is not None
+    with pytest.raises(SourceError, match=r"table sample_annotation is empty .*lidar_sweeps"):
+        drives.sweep(keyframe, lidar_sweeps=2)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data with the real drives")
