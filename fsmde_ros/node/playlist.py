@@ -18,7 +18,10 @@ LAST_NS = 2**63 - 1  # of a log time, which is an int64
 
 @dataclass(frozen=True)
 class Entry:
-    """One message: topic, log time in nanoseconds, stamp of its header (of images only), serialised bytes."""
+    """One message: topic, log time in nanoseconds, stamp of its header, serialised bytes.
+
+    The stamp is of images only, and None where the driver did not fill it, as then the node does not take the image.
+    """
 
     topic: str
     logged_ns: int
@@ -99,8 +102,12 @@ class Playlist:
         return list(groups.values())
 
     def first_stamps(self, topic: str, count: int) -> list[int]:
-        """Stamps of the first images of a topic, nanoseconds. Raises SourceError where the bag is damaged."""
-        return [self._bag.stamp_ns(topic, data) for _, data in islice(self._bag.messages([topic]), count)]
+        """Stamps of the first images of a topic, nanoseconds, without those that the driver did not fill.
+
+        Raises SourceError where the bag is damaged.
+        """
+        stamps = [self._bag.stamp_ns(topic, data) for _, data in islice(self._bag.messages([topic]), count)]
+        return [stamp for stamp in stamps if stamp]
 
     def entries(self) -> Iterator[Entry]:
         """Messages in order of time; of latched topics also those before the start, with the time of the start.
@@ -116,8 +123,8 @@ class Playlist:
             yield self._entry(topic, logged_ns, data)
 
     def _entry(self, topic: str, logged_ns: int, data: bytes) -> Entry:
-        stamp_ns = self._bag.stamp_ns(topic, data) if topic in self.images else None
-        return Entry(topic, logged_ns, stamp_ns, bytes(data))
+        stamp_ns = self._bag.stamp_ns(topic, data) if topic in self.images else 0
+        return Entry(topic, logged_ns, stamp_ns or None, bytes(data))
 
 
 def _later(log_ns: int, seconds: float) -> int:

@@ -71,6 +71,19 @@ def test_messages_come_in_order_with_the_stamps_of_images(bag):
     assert [e.stamp_ns for e in entries if e.topic == "/map"] == [None]
 
 
+def test_an_image_whose_header_nobody_filled_has_no_stamp_to_wait_for(tmp_path):
+    """The node takes none of these and reports no sweep of them."""
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        link = writer.add_connection(TOPIC, COMPRESSED, typestore=TYPESTORE)
+        for stamp in (0, START, 0):
+            image = compressed_image(EncodedImage(b"jpeg"), "left", stamp)
+            writer.write(link, START, TYPESTORE.serialize_cdr(image, COMPRESSED))
+    with open_bag(tmp_path / "bag") as opened:
+        playlist = Playlist(opened)
+        assert [entry.stamp_ns for entry in playlist.entries()] == [None, START, None]
+        assert playlist.first_stamps(TOPIC, 16) == [START]
+
+
 def test_a_part_of_the_bag_keeps_what_is_latched(bag):
     with open_bag(bag) as opened:
         entries = list(Playlist(opened, start_s=0.35, duration_s=0.3).entries())
