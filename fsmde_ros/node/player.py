@@ -30,6 +30,7 @@ from rosgraph_msgs.msg import Clock
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.node.bag_topics import message_class, offered_qos
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
+from fsmde_ros.node.messages import stamp_ns
 from fsmde_ros.node.pacing import PlaybackClock, SweepGate
 from fsmde_ros.node.playlist import Playlist
 from fsmde_ros.sources.bag_file import BagFile, open_bag
@@ -138,7 +139,7 @@ class Player:
         self._node.create_subscription(
             DiagnosticArray,
             self._options.sweep_topic,
-            lambda report: gate.reported(Time.from_msg(report.header.stamp).nanoseconds),  # type: ignore[attr-defined]
+            lambda report: gate.reported(stamp_ns(report.header.stamp)),
             QoSProfile(depth=100),
         )
         return gate
