@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import try_shutdown
@@ -48,7 +50,8 @@ class Recorder:
             topics, lambda: node.get_logger().info(f"complete: connected to all {len(topics)} topics")
         )
         self.counts: dict[str, int] = {}
-        node.create_timer(LOOK_S, self.look)
+        # A steady clock: a simulated one may stand still until somebody listens, as that of a player does.
+        node.create_timer(LOOK_S, self.look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def look(self) -> None:
         """Subscribe to wanted topics that somebody publishes and that are not recorded yet."""

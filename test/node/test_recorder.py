@@ -90,6 +90,19 @@ def test_records_bytes_and_qos_and_closes_on_a_signal(node: Node, tmp_path: Path
         assert next(c.msgcount for c in reader.connections if c.topic == "/latched") == 1
 
 
+def test_with_a_simulated_clock_that_stands_still_it_listens_all_the_same(node: Node, tmp_path: Path) -> None:
+    """Who plays a bag begins, and with it the clock, when somebody listens."""
+    publisher = node.create_publisher(String, "/said", 10)
+    process = record(tmp_path / "bag", "--topics", "/said", "--ros-args", "-p", "use_sim_time:=true")
+    try:
+        wait_for_recorder(publisher)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+
+
 def test_an_existing_bag_is_not_overwritten(tmp_path: Path) -> None:
     process = record(tmp_path)
     output = process.communicate(timeout=60)[0]
