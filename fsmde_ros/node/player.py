@@ -97,9 +97,11 @@ class Player:
             raise SourceError(
                 f"bag {options.bag}: --remap {', '.join(unknown)}: no such topic; it has {', '.join(sorted(bag.types))}"
             )
-        # Two clocks at once would jump to and fro: with ``clock`` that of the bag, of a simulator, stays silent.
-        own_clock = (CLOCK,) if options.clock else ()
-        self._playlist = Playlist(bag, options.topics, options.start, options.duration, without=own_clock)
+        # Two clocks at once would jump to and fro: with ``clock`` that of the bag, of a simulator, stays silent. So do
+        # recorded reports where those of the node are waited for: they would pass for them.
+        own = {CLOCK: options.clock, options.sweep_topic: options.pace == "node"}
+        without = [topic for topic in bag.types if own.get(options.remap.get(topic, topic))]
+        self._playlist = Playlist(bag, options.topics, options.start, options.duration, without=without)
         if self._playlist.left_out:
             node.get_logger().info(f"left out, no Python package for the type: {', '.join(self._playlist.left_out)}")
         self._publishers: dict[str, Publisher] = {}

@@ -23,7 +23,11 @@ from rosbags.typesys import Stores, get_typestore
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 
+from fsmde_ros.node.command_line import StopSignal
+from fsmde_ros.node.player import Player, ReplayOptions
 from fsmde_ros.replay_settings import own_domain
+from fsmde_ros.sources.bag_file import open_bag
+from fsmde_ros.topics import SWEEP
 
 pytestmark = pytest.mark.ros
 
@@ -333,3 +337,26 @@ def test_node_pace_needs_images(tmp_path: Path, play: Callable[..., subprocess.P
         link = writer.add_connection("/odom", "nav_msgs/msg/Odometry", typestore=STORE)
         writer.write(link, START, serialize_message(Odometry()))
     assert "--pace node goes by images" in finish(play(path, "--pace", "node"), status=2)
+
+
+@pytest.mark.parametrize(("pace", "topic"), [("node", None), ("clock", SWEEP), ("node", "before/sweep")])
+def test_recorded_reports_do_not_pass_for_those_of_the_node(tmp_path: Path, pace: str, topic: str | None) -> None:
+    path, kind = tmp_path / "bag", "diagnostic_msgs/msg/DiagnosticArray"
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        links = [
+            writer.add_connection(name, msgtype, typestore=STORE)
+            for name, msgtype in (
+                ("/surround_depth/sweep", kind),
+                (topic_of("front"), "sensor_msgs/msg/CompressedImage"),
+            )
+        ]
+        for link in links:
+            writer.write(link, START, bytes([0, 1, 0, 0]) + bytes(40))
+    remap = {f"/{SWEEP}": f"/{topic}"} if topic not in (None, SWEEP) else {}
+    listener = Listener(own_domain())
+    with open_bag(path) as opened:
+        Player(listener.node, opened, ReplayOptions(path, pace=pace, remap=remap), StopSignal())
+        published = {name for name, _ in listener.node.get_publisher_names_and_types_by_node("listener", "/")}
+    listener.close()
+    assert topic_of("front") in published
+    assert {name for name in published if name.endswith("/sweep")} == ({f"/{topic}"} if topic else set())
