@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
+from rclpy.expand_topic_name import expand_topic_name
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.utilities import try_shutdown
@@ -21,7 +22,7 @@ from rosbags.interfaces import Connection
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
-from fsmde_ros.errors import FsmdeError, SourceError
+from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.node.bag_topics import bag_qos, message_class
 from fsmde_ros.node.command_line import StopSignal, init_ros, spin_until_stopped, split_ros_arguments
 from fsmde_ros.node.connections import Connections
@@ -32,7 +33,7 @@ LOOK_S = 0.2  # how often the graph is asked for topics that have not appeared y
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """What to record: ``topics`` into a new bag ``out``; an empty ``topics`` means all."""
+    """What to record: ``topics``, which may be relative, into a new bag ``out``; an empty ``topics`` means all."""
 
     out: Path
     topics: tuple[str, ...] = ()
@@ -43,11 +44,12 @@ class Recorder:
     """Subscribes to the wanted topics as they appear and writes what they carry."""
 
     def __init__(self, node: Node, writer: Writer, topics: Sequence[str]) -> None:
-        self._node, self._writer, self._topics = node, writer, tuple(topics)
+        self._node, self._writer = node, writer
+        self._topics = tuple(full_name(node, topic) for topic in topics)
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         self._seen: set[str] = set()
         self._connections = Connections(
-            topics, lambda: node.get_logger().info(f"complete: connected to all {len(topics)} topics")
+            self._topics, lambda: node.get_logger().info(f"complete: connected to all {len(topics)} topics")
         )
         self.counts: dict[str, int] = {}
         # A steady clock: a simulated one may stand still until somebody listens, as that of a player does.
@@ -83,6 +85,15 @@ class Recorder:
     def _write(self, connection: Connection, data: bytes) -> None:
         self._writer.write(connection, self._node.get_clock().now().nanoseconds, data)
         self.counts[connection.topic] += 1
+
+
+def full_name(node: Node, topic: str) -> str:
+    """A topic as the graph has it, with its namespace. Raises ConfigError where ROS takes no such name."""
+    try:
+        name: str = expand_topic_name(topic, node.get_name(), node.get_namespace())
+    except ValueError as error:  # of rcl, with the place in its source behind the reason
+        raise ConfigError(f"--topics: {str(error).partition(', at /')[0]}") from error
+    return name
 
 
 def matching_qos(offered: Sequence[QoSProfile]) -> QoSProfile:

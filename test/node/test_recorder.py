@@ -20,6 +20,8 @@ from rosbags.rosbag2 import Reader
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from fsmde_ros.errors import ConfigError
+from fsmde_ros.node.recorder import full_name
 from fsmde_ros.replay_settings import own_domain
 
 pytestmark = pytest.mark.ros
@@ -93,7 +95,7 @@ def test_records_bytes_and_qos_and_closes_on_a_signal(node: Node, tmp_path: Path
 def test_with_a_simulated_clock_that_stands_still_it_listens_all_the_same(node: Node, tmp_path: Path) -> None:
     """Who plays a bag begins, and with it the clock, when somebody listens."""
     publisher = node.create_publisher(String, "/said", 10)
-    process = record(tmp_path / "bag", "--topics", "/said", "--ros-args", "-p", "use_sim_time:=true")
+    process = record(tmp_path / "bag", "--topics", "said", "--ros-args", "-p", "use_sim_time:=true")
     try:
         wait_for_recorder(publisher)
         process.send_signal(signal.SIGINT)
@@ -101,6 +103,17 @@ def test_with_a_simulated_clock_that_stands_still_it_listens_all_the_same(node: 
     finally:
         process.kill()
     assert process.returncode == 0, output
+
+
+def test_topics_are_of_the_namespace_where_they_do_not_begin_with_a_slash() -> None:
+    context = Context()
+    rclpy.init(context=context, domain_id=own_domain())
+    node = Node("record", context=context, namespace="/car")
+    assert [full_name(node, topic) for topic in ("front/depth", "/odom")] == ["/car/front/depth", "/odom"]
+    with pytest.raises(ConfigError, match=r"--topics: topic name 'front depth' is invalid: .* alphanumerics.*}'$"):
+        full_name(node, "front depth")
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 def test_an_existing_bag_is_not_overwritten(tmp_path: Path) -> None:
