@@ -43,6 +43,8 @@ class SweepGate:
     def __init__(self, first_stamps_ns: Mapping[str, Sequence[int]]) -> None:
         """``first_stamps_ns``: as for ``go_by``."""
         self.timeouts = 0
+        self.under_way: int | None = None
+        self._over: int | None = None  # stamp of the last sweep that was under way
         self._first_stamps = first_stamps_ns
         self.restart()
 
@@ -90,8 +92,7 @@ class SweepGate:
 
     def restart(self) -> None:
         """The bag begins, or begins again: stamps jump back."""
-        self.under_way: int | None = None
-        self._over: int | None = None  # stamp of the last sweep that was under way
+        self.under_way = self._over = None
         self._offsets = StampOffsets(tuple(self._first_stamps), "", WINDOW_NS)
         for stamp, camera in sorted((stamp, name) for name, stamps in self._first_stamps.items() for stamp in stamps):
             self._offsets.learn(camera, stamp)

@@ -138,12 +138,11 @@ class Player:
         for topic in sorted(self._images):  # here, as the bag is read one way at a time
             self._first_stamps[topic] = self._playlist.first_stamps(topic, LEARNT_STAMPS)
         gate = SweepGate(self._first_stamps)
-        self._node.create_subscription(
-            DiagnosticArray,
-            self._options.sweep_topic,
-            lambda report: gate.reported(stamp_ns(report.header.stamp)),
-            QoSProfile(depth=100),
-        )
+
+        def take_report(report: DiagnosticArray) -> None:
+            gate.reported(stamp_ns(report.header.stamp))
+
+        self._node.create_subscription(DiagnosticArray, self._options.sweep_topic, take_report, QoSProfile(depth=100))
         return gate
 
     def wait_for_subscribers(self) -> None:
