@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from rosbags.interfaces import QosDurability
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
 from fsmde_ros.errors import FsmdeError, RigError, SourceError
@@ -298,8 +298,12 @@ def bag(
     messages: Sequence[tuple[str, Any]],
     plugin: StoragePlugin = StoragePlugin.SQLITE3,
     silent_clouds: Sequence[str] = (),
+    compression: CompressionMode = CompressionMode.NONE,
 ) -> Path:
-    with Writer(path, version=8, storage_plugin=plugin) as writer:
+    unopened = Writer(path, version=8, storage_plugin=plugin)
+    if compression != CompressionMode.NONE:
+        unopened.set_compression(compression, CompressionFormat.ZSTD)
+    with unopened as writer:
         connections: dict[str, Any] = {}
         for topic in silent_clouds:
             writer.add_connection(topic, "sensor_msgs/msg/PointCloud2", typestore=STORE)
@@ -847,3 +851,32 @@ def test_flipped_bytes_never_end_in_a_traceback(tmp_path: Path, seed: int) -> No
     storage.write_bytes(data)
     with contextlib.suppress(FsmdeError):
         list(sweeps(tmp_path / "bag", vehicle_frame="car"))
+
+
+@pytest.mark.parametrize(
+    ("plugin", "compression"),
+    [
+        (StoragePlugin.SQLITE3, CompressionMode.NONE),
+        (StoragePlugin.SQLITE3, CompressionMode.FILE),
+        (StoragePlugin.MCAP, CompressionMode.MESSAGE),
+        (StoragePlugin.MCAP, CompressionMode.STORAGE),
+    ],
+)
+def test_what_sqlite_and_zstd_say_of_flipped_bytes_is_no_traceback_either(
+    tmp_path: Path, plugin: StoragePlugin, compression: CompressionMode
+) -> None:
+    path = bag(tmp_path / "bag", foreign(), plugin, compression=compression)
+    (storage,) = (file for file in path.iterdir() if file.name != "metadata.yaml")
+    whole, refused = storage.read_bytes(), 0
+    for at in {
+        *range(0, len(whole), 4096),
+        *range(0, len(whole), len(whole) // 60),
+    }:  # the pages of SQLite, and between
+        data = bytearray(whole)
+        data[at : at + 8] = bytes(255 - byte for byte in data[at : at + 8])
+        storage.write_bytes(data)
+        try:
+            list(sweeps(path))
+        except FsmdeError as error:
+            refused += str(path) in str(error)
+    assert refused
