@@ -222,6 +222,11 @@ def _camera(bag: BagFile, tree: TransformTree, topics: CameraTopics, vehicle_fra
         raise RigError(f"bag {bag.path}: {problem}")
     if info is None or _is_of_other_images(bag, topics):
         return None
+    if not topics.name:
+        raise RigError(
+            f"bag {bag.path}: {topics.info}: nothing stands before camera_info, which would be the name of the camera; "
+            "start its driver in a namespace (--ros-args -r __ns:=/front) and record again"
+        )
     frame = info.header.frame_id.lstrip("/")
     camera_to_vehicle = tree.lookup(frame, vehicle_frame)
     if camera_to_vehicle is None:

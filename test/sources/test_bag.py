@@ -782,6 +782,10 @@ def without(*topics: str) -> list[tuple[str, Any]]:
         ),
         (without("/sensors/cam/camera_info"), "have no messages or are of depth images only"),
         (
+            [("/camera_info", info("cam", K)), ("/image_raw", raw("cam", START)), *foreign()],
+            r"/camera_info: nothing stands before camera_info, .* in a namespace",
+        ),
+        (
             without("/sensors/cam/image_raw"),
             r"no images of any camera of the rig \(sensors/cam\), expected topics such",
         ),
