@@ -1,4 +1,4 @@
-"""What the launch files have to know of the node: where it takes its images, and other names for topics."""
+"""What the launch files have to know of the node: its rig, where it takes its images, other names for topics."""
 
 from __future__ import annotations
 
@@ -22,6 +22,23 @@ def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:
     wanted = {name: text or str(known.get(name, "")) for name, text in given.items()}
     is_rectified = wanted["input.rectified"].lower() not in ("false", "0")
     return InputForm(is_rectified, wanted["input.transport"] != "raw").topic
+
+
+def rig_file_of(params_file: Path, given: str) -> str:
+    """The rig file as the launch argument says, which may be empty, or else the parameters of the node; may be empty.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    return given or str(_node_parameters(params_file).get("rig_file", "") or "")
+
+
+def cameras_of(params_file: Path, given: str) -> list[str]:
+    """Names by commas as the launch argument says, or else those of the parameters of the node; may be none.
+
+    Raises ConfigError for a file that cannot be read.
+    """
+    names = given.split(",") if given.strip() else _node_parameters(params_file).get("cameras") or []
+    return [name for name in (str(name).strip() for name in names) if name]
 
 
 def remappings(text: str) -> list[tuple[str, str]]:

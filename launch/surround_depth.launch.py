@@ -20,7 +20,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.launch_settings import image_topic_of, remappings
+from fsmde_ros.launch_settings import cameras_of, image_topic_of, remappings, rig_file_of
 from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.rviz_layout import NUSCENES, RvizView, panel_order, write_layout
@@ -94,16 +94,26 @@ def is_true(context: LaunchContext, name: str) -> bool:
     return value(context, name).lower() in ("true", "1")
 
 
+def params_file(context: LaunchContext) -> Path:
+    """The file of the node's parameters."""
+    return Path(value(context, "params_file"))
+
+
+def rig_file(context: LaunchContext) -> str:
+    """The rig file that the node reads; empty where its extrinsics come from TF."""
+    return rig_file_of(params_file(context), value(context, "rig_file"))
+
+
 def camera_names(context: LaunchContext) -> list[str]:
-    """Names of the launch argument ``cameras``; empty where it was not given."""
-    return [name.strip() for name in value(context, "cameras").split(",") if name.strip()]
+    """Cameras that were named, by argument or parameter; empty: those of the rig file."""
+    return cameras_of(params_file(context), value(context, "cameras"))
 
 
 def overrides(context: LaunchContext) -> dict[str, Any]:
     """Parameters of the node that were given as launch arguments; the others keep their file's values."""
     names = ("rig_file", "checkpoint", "device", "backend")
     given: dict[str, Any] = {name: value(context, name) for name in names if value(context, name)}
-    if camera_names(context):
+    if value(context, "cameras").strip():
         given["cameras"] = camera_names(context)
     if value(context, "transport"):
         given["input.transport"] = value(context, "transport")
@@ -117,13 +127,12 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
 
 def images(context: LaunchContext) -> str:
     """Topic of the images, after the name of a camera."""
-    params_file = Path(value(context, "params_file"))
-    return image_topic_of(params_file, value(context, "transport"), value(context, "rectified"))
+    return image_topic_of(params_file(context), value(context, "transport"), value(context, "rectified"))
 
 
 def rviz_layout(context: LaunchContext) -> Path:
     """The shipped layout, or one for the cameras and the namespace that were given."""
-    rig = read_rig(value(context, "rig_file")) if value(context, "rig_file") else None
+    rig = read_rig(rig_file(context)) if rig_file(context) else None
     cameras = camera_names(context) or (panel_order(rig) if rig else list(NUSCENES))
     frame = rig.vehicle_frame if rig else VEHICLE_FRAME
     view = RvizView(cameras, value(context, "namespace"), frame, images(context))
@@ -145,7 +154,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     parameters = overrides(context)
     log_level = ["--log-level", LaunchConfiguration("log_level")]
     sim_time = {"use_sim_time": parameters.get("use_sim_time", False)}
-    rig = {name: parameters[name] for name in ("rig_file",) if name in parameters}
+    rig = {"rig_file": rig_file(context)} if rig_file(context) else {}
     named = ["--cameras", *camera_names(context)] if camera_names(context) else []
     lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []
     renamed = remappings(value(context, "remap"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.launch_settings import image_topic_of, remappings
+from fsmde_ros.launch_settings import cameras_of, image_topic_of, remappings, rig_file_of
 
 SHIPPED = Path(__file__).parent.parent / "config" / "surround_depth.yaml"
 NESTED = "/**:\n  ros__parameters:\n    input: {transport: raw, rectified: false}\n"
@@ -35,6 +35,14 @@ def test_the_images_that_are_shown_are_those_the_node_takes(
         path = tmp_path / "params.yaml"
         path.write_text(file)
     assert image_topic_of(path, transport, rectified) == expected
+
+
+def test_the_rig_is_that_of_the_node_wherever_it_was_named(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("surround_depth:\n  ros__parameters:\n    rig_file: /rig.yaml\n    cameras: [front, left]\n")
+    assert (rig_file_of(path, ""), cameras_of(path, "")) == ("/rig.yaml", ["front", "left"])
+    assert (rig_file_of(path, "other.yaml"), cameras_of(path, " back, left ,")) == ("other.yaml", ["back", "left"])
+    assert (rig_file_of(SHIPPED, ""), cameras_of(SHIPPED, "")) == ("", [])
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
