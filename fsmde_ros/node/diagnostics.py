@@ -347,8 +347,8 @@ def _judge(
             warn,
             "late",
             (
-                f"late: {late} of the last {new} images came when their sweep had left; look at the driver and its "
-                "network, or raise sync.deadline_s"
+                f"late: {late} of the last {new} images came when their sweep had left; look at the driver, its "
+                "network and its clock, or raise sync.deadline_s"
             ),
         )
     if counters.out_of_order > record.told.out_of_order:
