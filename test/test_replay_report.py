@@ -176,7 +176,7 @@ def test_a_drive_without_poses_is_scored_while_it_runs(rig: Rig) -> None:
     scores = ReplayScores()
     for i in range(100):
         scores.add_scan(i * 100 * MS, wall(10.0))
-        scores.add_depth(image(rig, 10.0, i * 100 * MS))
+        scores.add_depth(image(rig, 10.0, (i * 100 + 10) * MS))
     assert scores.counts["images"] == scores.counts["without_pose"] == 40
     scores.finish()
     assert scores.metric.overall().abs_rel == pytest.approx(0.0, abs=1e-6)
@@ -186,7 +186,7 @@ def test_a_drive_without_poses_is_scored_while_it_runs(rig: Rig) -> None:
 def test_what_could_not_be_scored_is_counted(rig: Rig) -> None:
     scores = ReplayScores()
     scores.add_scan(0, wall(10.0))
-    hole = image(rig, 10.0, 0)
+    hole = image(rig, 10.0, 10 * MS)
     hole.depth[:, :12] = np.nan
     scores.add_depth(hole)
     scores.add_depth(image(rig, 10.0, 70 * MS))

@@ -505,16 +505,16 @@ def test_images_of_a_12_bit_sensor_are_scaled_alike_all_the_drive(tmp_path: Path
 
 def test_images_of_an_unknown_encoding_are_named(tmp_path: Path) -> None:
     """Neither are they depth, nor may the camera be missing from the rig without a word."""
-    planar = [("/a/camera_info", info("cam", K)), ("/a/image_raw", raw("cam", START, "nv21"))]
+    planar = [("/a/camera_info", info("cam", K)), ("/a/image_raw", raw("cam", START, "nv24"))]
     path = bag(tmp_path / "bag", [*planar, *foreign()])
-    wrong = "/a/image_raw: its images have the encoding 'nv21', expected one of rgb8, "
+    wrong = "/a/image_raw: its images have the encoding 'nv24', expected one of rgb8, "
     with pytest.raises(RigError, match=f"{wrong}.*--cameras sensors/cam$"):
         read_rig_of_bag(path)
     assert read_rig_of_bag(path, cameras=["sensors/cam"])[0].names == ("sensors/cam",)
     camera = Camera("a", (20, 32), np.reshape(K, (3, 3)), np.eye(4))
     with pytest.raises(SourceError, match=f"{wrong}.*leave the camera out of the rig"):
         list(sweeps(path, Rig((camera, replace(camera, name="sensors/cam")))))
-    beside = bag(tmp_path / "beside", [("/sensors/cam/image_rect", raw("cam", START, "nv21")), *foreign()])
+    beside = bag(tmp_path / "beside", [("/sensors/cam/image_rect", raw("cam", START, "nv24")), *foreign()])
     assert len(list(sweeps(beside))) == 2
     masked = bag(tmp_path / "masked", [*planar, ("/a/mask", raw("cam", START)), *foreign()])
     with pytest.raises(RigError, match=wrong):
