@@ -250,7 +250,8 @@ def test_node_pace_goes_by_the_images_that_the_node_takes(
     try:
         if viewed:
             viewer.node.create_subscription(CompressedImage, topic_of("infrared"), lambda _: None, 20)
-        process = play(bag_of_all, "--pace", "node", "--wait-for-subscribers", 60)
+        wanted = [topic_of(camera) for camera in (*CAMERAS, *(["infrared"] if viewed else []))]  # whoever is found last
+        process = play(bag_of_all, "--pace", "node", "--wait-for-subscribers", 60, "--wait-for", *wanted)
         for sweep in range(SWEEPS):
             listener.spin_until(lambda n=sweep: len(arrived) == (n + 1) * len(CAMERAS), 25.0)  # type: ignore[misc]
             report = DiagnosticArray()
