@@ -11,7 +11,7 @@ from fsmde_ros.node.bag_topics import is_latched, message_class
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import IMAGE_TYPES
 from fsmde_ros.sources.bag_rig import camera_of
-from fsmde_ros.stamps import NS
+from fsmde_ros.stamps import NS, stamp_problem
 
 LAST_NS = 2**63 - 1  # of a log time, which is an int64
 
@@ -20,7 +20,7 @@ LAST_NS = 2**63 - 1  # of a log time, which is an int64
 class Entry:
     """One message: topic, log time in nanoseconds, stamp of its header, serialised bytes.
 
-    The stamp is of images only, and None where the driver did not fill it, as then the node does not take the image.
+    The stamp is of images only, and None where it has a ``stamp_problem``, as then the node does not take the image.
     """
 
     topic: str
@@ -102,12 +102,12 @@ class Playlist:
         return list(groups.values())
 
     def first_stamps(self, topic: str, count: int) -> list[int]:
-        """Stamps of the first images of a topic, nanoseconds, without those that the driver did not fill.
+        """Stamps of the first images of a topic, nanoseconds, without those that have a ``stamp_problem``.
 
         Raises SourceError where the bag is damaged.
         """
-        stamps = [self._bag.stamp_ns(topic, data) for _, data in islice(self._bag.messages([topic]), count)]
-        return [stamp for stamp in stamps if stamp]
+        stamps = [self._image_stamp(topic, data) for _, data in islice(self._bag.messages([topic]), count)]
+        return [stamp for stamp in stamps if stamp is not None]
 
     def entries(self) -> Iterator[Entry]:
         """Messages in order of time; of latched topics also those before the start, with the time of the start.
@@ -123,8 +123,12 @@ class Playlist:
             yield self._entry(topic, logged_ns, data)
 
     def _entry(self, topic: str, logged_ns: int, data: bytes) -> Entry:
-        stamp_ns = self._bag.stamp_ns(topic, data) if topic in self.images else 0
-        return Entry(topic, logged_ns, stamp_ns or None, bytes(data))
+        stamp_ns = self._image_stamp(topic, data) if topic in self.images else None
+        return Entry(topic, logged_ns, stamp_ns, bytes(data))
+
+    def _image_stamp(self, topic: str, data: bytes) -> int | None:
+        stamp_ns = self._bag.stamp_ns(topic, data)
+        return None if stamp_problem(*divmod(stamp_ns, NS)) else stamp_ns
 
 
 def _later(log_ns: int, seconds: float) -> int:

@@ -71,16 +71,16 @@ def test_messages_come_in_order_with_the_stamps_of_images(bag):
     assert [e.stamp_ns for e in entries if e.topic == "/map"] == [None]
 
 
-def test_an_image_whose_header_nobody_filled_has_no_stamp_to_wait_for(tmp_path):
+def test_an_image_without_a_stamp_or_with_a_bad_one_has_none_to_wait_for(tmp_path):
     """The node takes none of these and reports no sweep of them."""
     with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         link = writer.add_connection(TOPIC, COMPRESSED, typestore=TYPESTORE)
-        for stamp in (0, START, 0):
+        for stamp in (0, START, 0, -5 * NS):
             image = compressed_image(EncodedImage(b"jpeg"), "left", stamp)
             writer.write(link, START, TYPESTORE.serialize_cdr(image, COMPRESSED))
     with open_bag(tmp_path / "bag") as opened:
         playlist = Playlist(opened)
-        assert [entry.stamp_ns for entry in playlist.entries()] == [None, START, None]
+        assert [entry.stamp_ns for entry in playlist.entries()] == [None, START, None, None]
         assert playlist.first_stamps(TOPIC, 16) == [START]
 
 
