@@ -37,8 +37,12 @@ def cameras_of(params_file: Path, given: str) -> list[str]:
 
     Raises ConfigError for a file that cannot be read.
     """
-    names = given.split(",") if given.strip() else _node_parameters(params_file).get("cameras") or []
-    return [name for name in (str(name).strip() for name in names) if name]
+    return names_in(given) or [str(name) for name in _node_parameters(params_file).get("cameras") or [] if name]
+
+
+def names_in(text: str) -> list[str]:
+    """Names by commas; may be none."""
+    return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
 def remappings(text: str) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.launch_settings import cameras_of, image_topic_of, remappings, rig_file_of
+from fsmde_ros.launch_settings import cameras_of, image_topic_of, names_in, remappings, rig_file_of
 from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.rviz_layout import NUSCENES, RvizView, panel_order, write_layout
@@ -113,8 +113,8 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
     """Parameters of the node that were given as launch arguments; the others keep their file's values."""
     names = ("rig_file", "checkpoint", "device", "backend")
     given: dict[str, Any] = {name: value(context, name) for name in names if value(context, name)}
-    if value(context, "cameras").strip():
-        given["cameras"] = camera_names(context)
+    if names_in(value(context, "cameras")):
+        given["cameras"] = names_in(value(context, "cameras"))
     if value(context, "transport"):
         given["input.transport"] = value(context, "transport")
     if value(context, "rectified"):
@@ -132,7 +132,8 @@ def images(context: LaunchContext) -> str:
 
 def rviz_layout(context: LaunchContext) -> Path:
     """The shipped layout, or one for the cameras and the namespace that were given."""
-    rig = read_rig(rig_file(context)) if rig_file(context) else None
+    path = rig_file(context)
+    rig = read_rig(path) if path else None
     cameras = camera_names(context) or (panel_order(rig) if rig else list(NUSCENES))
     frame = rig.vehicle_frame if rig else VEHICLE_FRAME
     view = RvizView(cameras, value(context, "namespace"), frame, images(context))
@@ -154,8 +155,9 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     parameters = overrides(context)
     log_level = ["--log-level", LaunchConfiguration("log_level")]
     sim_time = {"use_sim_time": parameters.get("use_sim_time", False)}
-    rig = {"rig_file": rig_file(context)} if rig_file(context) else {}
-    named = ["--cameras", *camera_names(context)] if camera_names(context) else []
+    path, cameras = rig_file(context), camera_names(context)
+    rig = {"rig_file": path} if path else {}
+    named = ["--cameras", *cameras] if cameras else []
     lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []
     renamed = remappings(value(context, "remap"))
     report = ["--out", value(context, "report")] if value(context, "report") else []

@@ -42,6 +42,7 @@ def test_the_rig_is_that_of_the_node_wherever_it_was_named(tmp_path: Path) -> No
     path.write_text("surround_depth:\n  ros__parameters:\n    rig_file: /rig.yaml\n    cameras: [front, left]\n")
     assert (rig_file_of(path, ""), cameras_of(path, "")) == ("/rig.yaml", ["front", "left"])
     assert (rig_file_of(path, "other.yaml"), cameras_of(path, " back, left ,")) == ("other.yaml", ["back", "left"])
+    assert cameras_of(path, " , ") == ["front", "left"], "no name was given"
     assert (rig_file_of(SHIPPED, ""), cameras_of(SHIPPED, "")) == ("", [])
 
 
