@@ -31,6 +31,7 @@ from fsmde_ros.sources.bag_rig import (
     is_rectified_topic,
     lidars_of_bag,
     not_fixed,
+    projection_of_info,
     read_transforms,
     rig_of_bag,
 )
@@ -183,8 +184,9 @@ def _plan(
         )
     if anchor and anchor not in rig:
         raise SourceError(f"bag {bag.path}: the anchor '{anchor}' is no camera of the rig: {', '.join(rig.names)}")
-    infos = {name: cameras[name].info for topic, name in images.items() if is_rectified_topic(topic)}
-    rig = _without_lenses(bag, rig, infos)
+    undone = [name for topic, name in images.items() if is_rectified_topic(topic) and not rig[name].is_rectified]
+    if undone:
+        rig = _without_lenses(bag, rig, {name: cameras[name].info for name in undone})
     lidar = _lidar_topic(bag, lidar_topic)
     stamps: dict[str, list[int]] = {}
     logged: dict[str, list[int]] = {}
@@ -218,20 +220,17 @@ def _stamp_ns(bag: BagFile, topic: str, data: bytes) -> int:
 def _without_lenses(bag: BagFile, rig: Rig, infos: Mapping[str, str]) -> Rig:
     """The rig, whose file may give lenses that the driver has undone already.
 
-    ``infos``: topics of the CameraInfo, by camera, of those whose images are rectified.
+    ``infos``: topics of the CameraInfo of those cameras, by name.
     """
-    if all(camera.is_rectified for camera in rig.cameras if camera.name in infos):
-        return rig
     cameras = (_without_lens(bag, c, infos[c.name]) if c.name in infos else c for c in rig.cameras)
     return replace(rig, cameras=tuple(cameras))
 
 
 def _without_lens(bag: BagFile, camera: Camera, info_topic: str) -> Camera:
     """The camera of images that its driver has rectified: with the P they have, as the node takes it, or else its K."""
-    info = None if camera.is_rectified else bag.first(info_topic)
-    if info is None or not info.p[0] > 0:
-        return camera.rectified()
-    return replace(camera.rectified(), intrinsics=np.reshape(info.p, (3, 4))[:, :3])
+    info = bag.first(info_topic)
+    projection = None if info is None else projection_of_info(info)
+    return replace(camera.rectified(), intrinsics=camera.intrinsics if projection is None else projection)
 
 
 def _lidar_topic(bag: BagFile, wanted: str) -> str:

@@ -252,11 +252,16 @@ def _camera_of_info(info: Any, topics: CameraTopics, camera_to_vehicle: NDArray[
     is_pinhole = follows_pinhole(model, distortion)
     rectified = is_rectified_topic(topics.image) if topics.image else is_pinhole
     check_info(info, topics.name, rectified)
-    has_p = rectified and info.p[0] > 0
-    intrinsics = np.reshape(info.p, (3, 4))[:, :3] if has_p else np.reshape(info.k, (3, 3))
+    projection = projection_of_info(info) if rectified else None
+    intrinsics = np.reshape(info.k, (3, 3)) if projection is None else projection
     if rectified or is_pinhole:
         return Camera(topics.name, size, intrinsics, camera_to_vehicle, frame=frame)
     return Camera(topics.name, size, intrinsics, camera_to_vehicle, distortion, model, frame)
+
+
+def projection_of_info(info: Any) -> NDArray[np.float64] | None:
+    """Intrinsics [3, 3] of rectified images, pixels, from the P of their CameraInfo; None where it has none."""
+    return np.reshape(info.p, (3, 4))[:, :3] if info.p[0] > 0 else None
 
 
 def lidars_of_bag(bag: BagFile, tree: TransformTree, vehicle_frame: str) -> Mapping[str, NDArray[np.float64]]:
