@@ -67,7 +67,7 @@ def evaluate(
 ) -> Evaluation:
     """Run a checkpoint over all sweeps of ``data`` and score it.
 
-    A sweep none of whose images can be read is left out and counted.
+    A sweep whose files are missing or damaged, or none of whose images can be read, is left out and counted.
 
     Args:
         checkpoint: ``.safetensors`` file.
@@ -85,10 +85,11 @@ def evaluate(
     tally = Tally(limits, teacher_is_metric=teacher is not None and teacher.network.kind != "disparity")
     book, digest = PictureBook(pictures, len(data.sweeps), limits), DataHash()
     skipped: list[str] = []
-    for index, sweep in enumerate(tqdm(data.sweeps, desc="evaluating", unit="sweep")):
+    for index in tqdm(range(len(data.sweeps)), desc="evaluating", unit="sweep"):
         try:
+            sweep = data.sweeps[index]
             prepared = estimator.prepare(sweep)
-        except ImageError as error:
+        except (ImageError, SourceError) as error:
             skipped.append(f"sweep {index}: {error}")
             continue
         told = replace(prepared, rig=mounting_error.told(prepared.rig))

@@ -20,7 +20,7 @@ from std_msgs.msg import Header
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.sweep_assembler import PAUSE_S, CameraCounters, Counters
 
-REPLACED = "replaced"  # the cause of drops that are no failure
+REPLACED, STOPPED = "replaced", "deactivated"  # the causes of drops that are no failure
 STALE_S = 1.0  # at least; five periods for a slow camera
 LATENCIES = 200
 OUTCOMES = 100  # sweeps over which the share of replaced ones is taken
@@ -176,7 +176,7 @@ class Monitor:
         with self._lock:
             self._pipeline.dropped[cause] = self._pipeline.dropped.get(cause, 0) + 1
             self._pipeline.last_error = message
-            self._pipeline.failing += cause != REPLACED
+            self._pipeline.failing += cause not in (REPLACED, STOPPED)
             self._pipeline.outcomes.append(cause == REPLACED)
 
     def unheard(self) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ class LiveRig:
             message.height,
             message.width,
             message.distortion_model,
-            *(tuple(values) for values in (message.k, message.p, message.d)),
+            np.concatenate([message.k, message.p, message.d]).tobytes(),  # numbers: NaN never equals NaN
             message.binning_x,
             message.binning_y,
             message.roi.width,

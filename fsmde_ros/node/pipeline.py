@@ -18,7 +18,7 @@ from fsmde_ros.ego_motion import largest_move_m, rig_at_reference
 from fsmde_ros.errors import ImageError
 from fsmde_ros.estimator import Estimator, PreparedSweep
 from fsmde_ros.images import MAX_PIXELS, encoded_size
-from fsmde_ros.node.diagnostics import REPLACED, Monitor, SweepReport
+from fsmde_ros.node.diagnostics import REPLACED, STOPPED, Monitor, SweepReport
 from fsmde_ros.node.ego_motion import EgoMotion
 from fsmde_ros.node.live_rig import LiveRig
 from fsmde_ros.node.messages import check_image, compressed_to_encoded, image_to_rgb, stamp_message
@@ -205,8 +205,12 @@ class Pipeline:
         )
 
     def replaced(self, job: Job) -> None:
-        """A sweep that was not worked on, because a newer one came or the node was deactivated."""
+        """A sweep that was not worked on, because a newer one came."""
         self._drop(job, REPLACED, "replaced by a newer sweep: the machine is slower than the cameras")
+
+    def stopped(self, job: Job) -> None:
+        """A sweep that was not worked on, because the node was deactivated."""
+        self._drop(job, STOPPED, "the node was deactivated before its turn")
 
     def failed(self, job: Job, error: Exception) -> None:
         """A sweep whose work raised an exception."""

@@ -122,7 +122,8 @@ class SurroundDepthNode(LifecycleNode):
             pipeline = Pipeline(
                 self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings, self._cameras
             )
-            self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, partial(self._sweep_failed, pipeline))
+            failed = partial(self._sweep_failed, pipeline)
+            self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, pipeline.stopped, failed)
             for name in self._cameras:
                 self._subscribe(name)
             self._deadline = self.create_timer(1.0, self._tick, clock=self._steady)

@@ -13,19 +13,21 @@ Job = TypeVar("Job")
 class LatestOnlyWorker(Generic[Job]):
     """Runs ``work`` on one job at a time; at most one more is waiting, and a newer one replaces it.
 
-    ``on_replaced`` is called in the thread of ``submit`` with the job that was replaced, or that
-    was still waiting at ``stop``; ``on_failed`` in the worker's thread with a job and the exception
-    it raised. The next job is worked on as if nothing had happened.
+    ``on_replaced`` is called in the thread of ``submit`` with the job that was replaced, ``on_stopped`` in that of
+    ``stop`` with the one that was still waiting, or in that of ``submit`` with one that came later; ``on_failed`` in
+    the worker's thread with a job and the exception it raised. The next job is worked on as if nothing had happened.
     """
 
     def __init__(
         self,
         work: Callable[[Job], None],
         on_replaced: Callable[[Job], None],
+        on_stopped: Callable[[Job], None],
         on_failed: Callable[[Job, Exception], None],
         name: str = "worker",
     ) -> None:
-        self._work, self._on_replaced, self._on_failed = work, on_replaced, on_failed
+        self._work, self._on_failed = work, on_failed
+        self._on_replaced, self._on_stopped = on_replaced, on_stopped
         self._changed = threading.Condition()
         self._current: Job | None = None
         self._next: Job | None = None
@@ -39,15 +41,17 @@ class LatestOnlyWorker(Generic[Job]):
         """Hand over a job: at once to an idle worker, else it waits in the place of an older one."""
         with self._changed:
             if self._stopping:
-                replaced: Job | None = job
+                tell, dropped = self._on_stopped, job
             elif self._current is None:
-                replaced = None
                 self._current, self._since = job, time.monotonic()
                 self._changed.notify()
+                return
+            elif self._next is None:
+                self._next = job
+                return
             else:
-                replaced, self._next = self._next, job
-        if replaced is not None:
-            self._on_replaced(replaced)
+                tell, dropped, self._next = self._on_replaced, self._next, job
+        tell(dropped)
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Finish the job in work, give back the one that waits; whether the thread ended in time."""
@@ -56,7 +60,7 @@ class LatestOnlyWorker(Generic[Job]):
             waiting, self._next = self._next, None
             self._changed.notify()
         if waiting is not None:
-            self._on_replaced(waiting)
+            self._on_stopped(waiting)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

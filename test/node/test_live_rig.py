@@ -48,6 +48,16 @@ def test_a_camera_info_takes_over_and_only_a_change_makes_a_new_rig(live, file_r
     assert live.rig()["a"].size == (90, 160)
 
 
+def test_numbers_that_are_none_are_no_change(live, file_rig):
+    """A simulator may fill D with NaN; of rectified images nobody reads it."""
+    for _ in range(2):
+        message = camera_to_info(file_rig["a"], Header())
+        message.d = [float("nan")] * 5
+        rig = live.rig()
+        live.take("a", message)
+    assert live.rig() is rig
+
+
 def test_an_uncalibrated_camera_info_leaves_the_rig_file_in_force(live, file_rig):
     """Drivers send an empty one until they are calibrated; the rig file is how their users help themselves."""
     live.take("a", CameraInfo(height=90, width=160))

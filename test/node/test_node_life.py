@@ -382,6 +382,21 @@ def test_after_a_slow_sweep_comes_the_newest_and_what_lies_between_is_dropped(be
     assert values(it.pipeline(lambda s: values(s)["complete"] == "2"))["dropped (replaced)"] == "5"
 
 
+def test_a_sweep_that_a_deactivation_drops_is_no_sign_of_a_slow_machine(bench, flaky):
+    it = bench(flaky, stuck_after_s=60.0)
+    it.start()
+    flaky.backend.gate.clear()
+    it.send(0)
+    it.spin_until(lambda: flaky.backend.calls > 1)  # the first was to warm up
+    it.send(1)
+    it.spin_until(lambda: it.node._worker.is_waiting())
+    threading.Timer(0.1, flaky.backend.gate.set).start()
+    it.deactivate()
+    it.spin_until(lambda: len(it.sweeps) >= 2)
+    told = {values(m.status[0])["state"]: m.status[0].message for m in it.sweeps}
+    assert told == {"dropped": "deactivated: the node was deactivated before its turn", "published": "complete"}
+
+
 def test_how_long_is_stuck_can_be_set_at_run_time(bench, flaky):
     it = bench(flaky, stuck_after_s=600.0)
     it.start()

@@ -11,7 +11,7 @@ from fsmde_ros.node.worker import LatestOnlyWorker
 class Recorder:
     def __init__(self):
         self.started, self.gate = threading.Event(), threading.Event()
-        self.done, self.replaced, self.failed = [], [], []
+        self.done, self.replaced, self.stopped, self.failed = [], [], [], []
 
     def work(self, job):
         self.started.set()
@@ -21,7 +21,10 @@ class Recorder:
         self.done.append(job)
 
     def worker(self):
-        return LatestOnlyWorker(self.work, self.replaced.append, lambda job, error: self.failed.append((job, error)))
+        return LatestOnlyWorker(self.work, self.replaced.append, self.stopped.append, self.fail)
+
+    def fail(self, job, error):
+        self.failed.append((job, error))
 
 
 def wait_until(condition, timeout=60.0):
@@ -77,9 +80,9 @@ def test_stop_finishes_the_work_and_gives_back_what_waits():
     worker.submit(2)
     threading.Timer(0.05, r.gate.set).start()
     assert worker.stop()
-    assert (r.done, r.replaced) == ([1], [2])
+    assert (r.done, r.stopped) == ([1], [2])
     worker.submit(3)
-    assert r.replaced == [2, 3]
+    assert (r.stopped, r.replaced) == ([2, 3], [])
 
 
 def test_stop_does_not_wait_for_ever():
