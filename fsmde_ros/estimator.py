@@ -20,6 +20,7 @@ from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import OUT_OF_RANGE
 from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.self_occlusion import usable_pixels
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
@@ -39,6 +40,7 @@ class PreparedSweep:
         images: [V, 3, H, W] uint8 RGB, channels last in memory.
         failed: why a view was left out, by camera name.
         cameras: names of all cameras of the sweep's rig, also of those without a view; empty: those of ``rig``.
+        usable: [V, H, W] where there can be a depth, see ``usable_pixels``; None: everywhere.
     """
 
     rig: Rig
@@ -46,6 +48,7 @@ class PreparedSweep:
     images: NDArray[np.uint8]
     failed: Mapping[str, ImageError]
     cameras: tuple[str, ...] = ()
+    usable: NDArray[np.bool_] | None = None
 
 
 class Estimator:
@@ -66,6 +69,7 @@ class Estimator:
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
         self._maps = lru_cache(maxsize=_CACHED_MAPS)(rectifying_maps)
         self._network_rig = lru_cache(maxsize=_CACHED_RIGS)(self._make_network_rig)
+        self._usable = lru_cache(maxsize=_CACHED_RIGS)(self._find_usable)
 
     @staticmethod
     def from_checkpoint(path: str | Path | None = None, device: str = "auto", backend: str = "auto") -> Estimator:
@@ -120,13 +124,20 @@ class Estimator:
             reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
             raise ImageError(f"no view of the sweep can be used: {reasons}")
         stacked = np.stack(list(usable.values()))  # [V, H, W, 3]
-        network_rig = self._network_rig(rig, tuple(usable))
-        return PreparedSweep(network_rig, stamp_ns, stacked.transpose(0, 3, 1, 2), failed, rig.names)
+        names = tuple(usable)
+        return PreparedSweep(
+            self._network_rig(rig, names),
+            stamp_ns,
+            stacked.transpose(0, 3, 1, 2),
+            failed,
+            rig.names,
+            self._usable(rig, names),
+        )
 
     def infer(self, prepared: PreparedSweep) -> SurroundDepth:
         """Run the network on the views of ``prepared``.
 
-        What is more likely out of range than not gets depth +inf and stddev NaN.
+        What is more likely out of range than not gets depth +inf and stddev NaN; what is not usable, NaN and NaN.
         """
         rig = prepared.rig
         depth, stddev, out_of_range = self.backend(
@@ -135,6 +146,9 @@ class Estimator:
         is_out = out_of_range > OUT_OF_RANGE
         np.copyto(depth, np.float32(np.inf), where=is_out)
         np.copyto(stddev, np.float32(np.nan), where=is_out)
+        if prepared.usable is not None:
+            for values in (depth, stddev):
+                np.copyto(values, np.float32(np.nan), where=~prepared.usable)
         return SurroundDepth(rig, prepared.stamp_ns, depth, stddev, prepared.cameras)
 
     def _load(self, source: Callable[[], EncodedImage | Image], camera: Camera) -> Image:
@@ -169,6 +183,13 @@ class Estimator:
 
     def _make_network_rig(self, rig: Rig, names: tuple[str, ...]) -> Rig:
         return rig.subset(names).rectified().resized(self.card.input_size)
+
+    def _find_usable(self, rig: Rig, names: tuple[str, ...]) -> NDArray[np.bool_] | None:
+        masks = [usable_pixels(rig[name], self.card.input_size) for name in names]
+        if all(mask is None for mask in masks):
+            return None
+        everywhere = np.ones(self.card.input_size, dtype=np.bool_)
+        return np.stack([everywhere if mask is None else mask for mask in masks])
 
 
 def _image(view: View) -> EncodedImage | Image:

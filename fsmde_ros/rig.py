@@ -44,7 +44,9 @@ class Camera:
         camera_to_vehicle: [4, 4] float64, optical frame to vehicle frame, metres.
         distortion: coefficients in the order of ``CameraInfo.d``; empty for a rectified image.
         distortion_model: a name of ``DISTORTION_LENGTHS``.
-        frame: TF frame of the optical frame; the name of the camera by default.
+        frame: TF frame of the optical frame, without the leading slash of ROS 1; the name of the camera by default.
+        self_occlusion: polygons [N, 2] of pixels (x, y) of the image as it comes, raw or rectified, within which the
+            camera sees the vehicle that it is mounted on; see ``self_occlusion.usable_pixels``.
     """
 
     name: str
@@ -54,14 +56,17 @@ class Camera:
     distortion: Array = field(default_factory=lambda: np.zeros(0))
     distortion_model: str = "none"
     frame: str = ""
+    self_occlusion: tuple[Array, ...] = ()
 
     def __post_init__(self) -> None:
+        outlines = tuple(np.array(outline, dtype=np.float64) for outline in self.self_occlusion)
+        object.__setattr__(self, "self_occlusion", outlines)
         for name in ("intrinsics", "camera_to_vehicle", "distortion"):
             value = np.array(getattr(self, name), dtype=np.float64)
             value.setflags(write=False)
             object.__setattr__(self, name, value)
         object.__setattr__(self, "size", (int(self.size[0]), int(self.size[1])))
-        object.__setattr__(self, "frame", self.frame or self.name)
+        object.__setattr__(self, "frame", self.frame.lstrip("/") or self.name)
         self._check()
 
     def _check(self) -> None:
@@ -105,6 +110,20 @@ class Camera:
                 f"{where}: distortion_model '{self.distortion_model}' takes {' or '.join(map(str, lengths))} "
                 f"finite coefficients, got {reprlib.repr(self.distortion.tolist())}"
             )
+        for i, outline in enumerate(self.self_occlusion):
+            self._check_outline(outline, f"{where}: self_occlusion[{i}]")
+
+    def _check_outline(self, outline: Array, where: str) -> None:
+        if outline.ndim != 2 or outline.shape[0] < 3 or outline.shape[1] != 2:
+            raise RigError(f"{where}: expected at least 3 pixels [x, y], got {reprlib.repr(outline.tolist())}")
+        height, width = self.size
+        outside = ~((outline >= -1) & (outline <= (width, height))).all(axis=1)  # NaN is outside, too
+        if outside.any():
+            x, y = outline[outside][0].tolist()
+            raise RigError(
+                f"{where}: pixel [{x:g}, {y:g}] lies outside of the image, which is {width}x{height}; give the pixels "
+                "of an image of that size"
+            )
 
     @property
     def is_rectified(self) -> bool:
@@ -112,12 +131,15 @@ class Camera:
         return follows_pinhole(self.distortion_model, self.distortion)
 
     def rectified(self) -> Camera:
-        """The camera of the undistorted images, which keep size and intrinsics."""
-        return replace(self, distortion=np.zeros(0), distortion_model="none")
+        """The camera of the undistorted images, which keep size and intrinsics; without ``self_occlusion``."""
+        return replace(self, distortion=np.zeros(0), distortion_model="none", self_occlusion=())
 
     def resized(self, size: tuple[int, int]) -> Camera:
         """The same camera with images resized to ``size`` (H, W), by the half-pixel rule."""
-        return replace(self, size=size, intrinsics=scale_intrinsics(self.intrinsics, self.size, size))
+        scale = np.divide(size, self.size)[::-1]  # of x and y
+        outlines = tuple((outline + 0.5) * scale - 0.5 for outline in self.self_occlusion)
+        intrinsics = scale_intrinsics(self.intrinsics, self.size, size)
+        return replace(self, size=size, intrinsics=intrinsics, self_occlusion=outlines)
 
 
 def follows_pinhole(model: str, distortion: Array) -> bool:
@@ -158,7 +180,7 @@ class Rig:
 
     Attributes:
         cameras: at least one camera, names unique.
-        vehicle_frame: TF frame that ``camera_to_vehicle`` leads to.
+        vehicle_frame: TF frame that ``camera_to_vehicle`` leads to, without the leading slash of ROS 1.
         ground_z: height of the road under the wheels in the vehicle frame, metres. 0 where the
             frame follows REP 105; to be set where its origin is at a sensor or at the axle.
     """
@@ -169,6 +191,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cameras", tuple(self.cameras))
+        object.__setattr__(self, "vehicle_frame", self.vehicle_frame.lstrip("/"))
         object.__setattr__(self, "ground_z", float(self.ground_z))
         if not self.cameras:
             raise RigError("a rig must have at least one camera, got none")
@@ -200,7 +223,7 @@ class Rig:
         return replace(self, cameras=tuple(self[name] for name in names))
 
     def rectified(self) -> Rig:
-        """The rig with the cameras of the undistorted images."""
+        """The rig with the cameras of the undistorted images, see ``Camera.rectified``."""
         return replace(self, cameras=tuple(camera.rectified() for camera in self.cameras))
 
     def resized(self, size: tuple[int, int]) -> Rig:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import reprlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,13 @@ from numpy.typing import NDArray
 
 from fsmde_ros.errors import RigError
 from fsmde_ros.geometry import quaternion_from_rotation, rigid
-from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig
+from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig, distortion_of_info
 
 MAX_BYTES = 100_000  # a camera takes about 600; PyYAML takes seconds for this much
 MAX_SIDE = 65_535  # pixels; also the limit of JPEG
 
 _RIG_FIELDS = ("vehicle_frame", "ground_z", "cameras", "lidars")
-_CAMERA_FIELDS = ("name", "width", "height", "intrinsics", "distortion_model", "distortion", "frame")
+_CAMERA_FIELDS = ("name", "width", "height", "intrinsics", "distortion_model", "distortion", "frame", "self_occlusion")
 _LIDAR_FIELDS = ("frame", "lidar_to_vehicle")
 _POSE_FIELDS = ("translation", "rotation_wxyz")
 
@@ -86,29 +87,34 @@ def write_rig(rig: Rig, path: Path | str, lidars: Mapping[str, NDArray[np.float6
     except OSError as error:
         raise RigError(f"{path}: the rig file cannot be written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses even where there is nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 def rig_to_mapping(rig: Rig, lidars: Mapping[str, NDArray[np.float64]] | None = None) -> dict[str, Any]:
     """The content of a rig file, as plain numbers, strings, lists and dicts."""
-    cameras = [
-        {
-            "name": camera.name,
-            "width": camera.size[1],
-            "height": camera.size[0],
-            "intrinsics": camera.intrinsics.ravel().tolist(),
-            "distortion_model": camera.distortion_model,
-            "distortion": camera.distortion.tolist(),
-            "frame": camera.frame,
-            "camera_to_vehicle": _pose_to_mapping(camera.camera_to_vehicle),
-        }
-        for camera in rig.cameras
-    ]
+    cameras = [_camera_to_mapping(camera) for camera in rig.cameras]
     content = {"vehicle_frame": rig.vehicle_frame, "ground_z": rig.ground_z, "cameras": cameras}
     if lidars:
         content["lidars"] = [
             {"frame": frame, "lidar_to_vehicle": _pose_to_mapping(pose)} for frame, pose in lidars.items()
         ]
+    return content
+
+
+def _camera_to_mapping(camera: Camera) -> dict[str, Any]:
+    content = {
+        "name": camera.name,
+        "width": camera.size[1],
+        "height": camera.size[0],
+        "intrinsics": camera.intrinsics.ravel().tolist(),
+        "distortion_model": camera.distortion_model,
+        "distortion": camera.distortion.tolist(),
+        "frame": camera.frame,
+        "camera_to_vehicle": _pose_to_mapping(camera.camera_to_vehicle),
+    }
+    if camera.self_occlusion:
+        content["self_occlusion"] = [outline.tolist() for outline in camera.self_occlusion]
     return content
 
 
@@ -138,19 +144,36 @@ def _camera(content: object, where: str) -> Camera:
     fields = _mapping(content, where, (*_CAMERA_FIELDS, "camera_to_vehicle"), required)
     camera_to_vehicle = _pose(fields["camera_to_vehicle"], f"{where}.camera_to_vehicle")
     name = _text(fields["name"], f"{where}.name")
+    model, distortion = distortion_of_info(
+        _text(fields.get("distortion_model", "none"), f"{where}.distortion_model"),
+        _numbers(fields.get("distortion", []), f"{where}.distortion"),
+    )
     try:
         return Camera(
             name=name,
             size=(_side(fields["height"], f"{where}.height"), _side(fields["width"], f"{where}.width")),
             intrinsics=np.reshape(_numbers(fields["intrinsics"], f"{where}.intrinsics", 9), (3, 3)),
             camera_to_vehicle=camera_to_vehicle,
-            distortion=np.array(_numbers(fields.get("distortion", []), f"{where}.distortion")),
-            distortion_model=_text(fields.get("distortion_model", "none"), f"{where}.distortion_model"),
+            distortion=distortion,
+            distortion_model=model,
             frame=_text(fields.get("frame", name), f"{where}.frame"),
+            self_occlusion=_outlines(fields.get("self_occlusion", []), f"{where}.self_occlusion"),
         )
     except RigError as error:
         message = str(error)
         raise RigError(message if message.startswith(where) else f"{where}: {message}") from error
+
+
+def _outlines(content: object, where: str) -> tuple[NDArray[np.float64], ...]:
+    if not isinstance(content, list):
+        raise RigError(f"{where}: expected a list of polygons, got {reprlib.repr(content)}")
+    outlines = []
+    for i, polygon in enumerate(content):
+        if not isinstance(polygon, list) or len(polygon) < 3:
+            raise RigError(f"{where}[{i}]: expected a list of at least 3 pixels [x, y], got {reprlib.repr(polygon)}")
+        pixels = [_numbers(pixel, f"{where}[{i}][{j}]", 2) for j, pixel in enumerate(polygon)]
+        outlines.append(np.array(pixels))
+    return tuple(outlines)
 
 
 def _lidars(content: object) -> dict[str, NDArray[np.float64]]:

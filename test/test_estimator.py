@@ -74,6 +74,25 @@ def sweep(the_rig: Rig | None = None, names: tuple[str, ...] = NAMES) -> Sweep:
     return Sweep(the_rig or rig(), 7, {name: View(picture(NAMES.index(name)), 7) for name in names})
 
 
+def test_the_own_vehicle_has_no_depth_and_the_rest_of_its_image_the_same() -> None:
+    lower_half = [[-0.5, 59.5], [199.5, 59.5], [199.5, 119.5], [-0.5, 119.5]]
+    plain = Estimator(Recorder(), CARD)(sweep())
+    result = Estimator(Recorder(), CARD)(sweep(rig(self_occlusion=(lower_half,))))
+    for got, without in ((result.depth, plain.depth), (result.stddev, plain.stddev)):
+        assert np.isnan(got[1, 32:]).all()
+        np.testing.assert_array_equal(got[1, :31], without[1, :31])
+        np.testing.assert_array_equal(got[[0, 2]], without[[0, 2]])
+
+
+def test_the_own_vehicle_is_found_in_the_view_that_it_belongs_to_where_others_are_missing() -> None:
+    everything = [[-0.5, -0.5], [199.5, -0.5], [199.5, 119.5], [-0.5, 119.5]]
+    occluded = rig(self_occlusion=(everything,))
+    estimator = Estimator(Recorder(), CARD)
+    for names in (NAMES[1:], NAMES[:2], NAMES):
+        result = estimator(sweep(occluded, names))
+        assert [bool(np.isnan(view).all()) for view in result.depth] == [name == NAMES[1] for name in names]
+
+
 def test_the_backend_gets_images_and_rig_at_its_size() -> None:
     backend = Recorder()
     result = Estimator(backend, CARD)(sweep())

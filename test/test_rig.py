@@ -23,6 +23,13 @@ def test_resizing_scales_each_axis_on_its_own() -> None:
     np.testing.assert_allclose(small.intrinsics, [[350, 0, 159.5], [0, 177.5, 44.5], [0, 0, 1]])
 
 
+def test_the_outline_of_the_own_vehicle_is_resized_with_the_image_and_not_kept_by_another_image() -> None:
+    whole = camera(self_occlusion=([[-0.5, 299.5], [319.5, 199.5], [639.5, 359.5]],))
+    [outline] = whole.resized((90, 320)).self_occlusion
+    np.testing.assert_allclose(outline, [[-0.5, 74.5], [159.5, 49.5], [319.5, 89.5]])
+    assert whole.rectified().self_occlusion == ()
+
+
 def test_fields_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="read-only"):
         camera().intrinsics[0, 0] = 1.0
@@ -54,6 +61,11 @@ def test_fields_cannot_be_changed_in_place() -> None:
         ({"distortion": [0.1, 0.2], "distortion_model": "plumb_bob"}, "takes 0 or 4 or 5"),
         ({"distortion": [0.1, 0.2, 0, np.nan], "distortion_model": "plumb_bob"}, "finite coefficients"),
         ({"distortion_model": "ocam"}, "must be one of"),
+        ({"self_occlusion": [[[0, 0], [9, 9]]]}, r"self_occlusion\[0\]: expected at least 3 pixels"),
+        ({"self_occlusion": [[0, 9, 9]]}, r"self_occlusion\[0\]: expected at least 3 pixels"),
+        ({"self_occlusion": [[[0, 0], [9, 9], [640.5, 0]]]}, r"pixel \[640.5, 0\] lies outside .* which is 640x360"),
+        ({"self_occlusion": [[[0, 0], [9, -1.5], [9, 0]]]}, r"pixel \[9, -1.5\] lies outside"),
+        ({"self_occlusion": [[[0, 0], [np.nan, 9], [9, 0]]]}, r"pixel \[nan, 9\] lies outside"),
     ],
 )
 def test_a_camera_that_cannot_be_used_is_refused_by_field(changes: dict[str, object], message: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ cameras:
     distortion_model: plumb_bob
     distortion: [-0.3, 0.1, 1.0e-5, 0, 0]
     frame: left_optical
+    self_occlusion: [[[0, 300], [639, 300], [639, 359.5], [0, 359]], [[0, 0], [9, 0], [0, 9]]]
     camera_to_vehicle: {translation: [1.5, 0.25, 1.5], rotation_wxyz: [0.5, -0.5, 0.5, -0.5]}
   - name: right
     width: 800
@@ -52,6 +54,11 @@ def test_reads_every_field(tmp_path: Path) -> None:
         left.camera_to_vehicle, [[0, 0, 1, 1.5], [-1, 0, 0, 0.25], [0, -1, 0, 1.5], [0, 0, 0, 1]], atol=1e-15
     )
     assert (right.frame, right.distortion_model, right.distortion.size) == ("right", "none", 0)
+    assert [outline.tolist() for outline in left.self_occlusion] == [
+        [[0, 300], [639, 300], [639, 359.5], [0, 359]],
+        [[0, 0], [9, 0], [0, 9]],
+    ]
+    assert right.self_occlusion == ()
 
 
 @given(
@@ -116,7 +123,7 @@ def put(value: object, *path: str | int) -> Any:
         (put(7, "vehicle_frame"), "vehicle_frame: expected a text, got 7"),
         (put([0.0] * 9, "cameras", 0, "intrinsics"), "cameras[0]: camera 'left': uncalibrated"),
         (put([0.1], "cameras", 0, "distortion"), "cameras[0]: camera 'left': distortion_model 'plumb_bob' takes"),
-        (put("fisheye", "cameras", 0, "distortion_model"), "cameras[0]: camera 'left': distortion_model must be one"),
+        (put("fish_eye", "cameras", 0, "distortion_model"), "cameras[0]: camera 'left': distortion_model must be one"),
         (put([1, 1, 0, 0], "cameras", 0, "camera_to_vehicle", "rotation_wxyz"), "expected a unit quaternion"),
         (put([1, 2], "cameras", 0, "camera_to_vehicle", "translation"), "translation: expected 3 numbers, got 2"),
     ],
@@ -161,6 +168,33 @@ def test_cannot_write_where_there_is_no_folder(tmp_path: Path) -> None:
     rig = read_rig(write(tmp_path / "rig.yaml", FILE))
     with pytest.raises(RigError, match="cannot be written"):
         write_rig(rig, tmp_path / "none" / "rig.yaml")
+
+
+def test_cannot_write_where_all_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a file that is not there cannot be removed either."""
+    rig = read_rig(write(tmp_path / "rig.yaml", FILE))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RigError, match=r"again\.yaml: the rig file cannot be written: Read-only file system"):
+        write_rig(rig, tmp_path / "again.yaml")
+
+
+def test_a_fisheye_may_have_its_name_of_camera_info(tmp_path: Path) -> None:
+    text = FILE.replace("plumb_bob", "fisheye").replace("1.0e-5, 0, 0]", "1.0e-5, 0]")
+    left = read_rig(write(tmp_path / "rig.yaml", text))["left"]
+    assert left.distortion_model == "equidistant"
+    np.testing.assert_array_equal(left.distortion, [-0.3, 0.1, 1e-5, 0])
+
+
+def test_a_slash_before_a_frame_does_not_count(tmp_path: Path) -> None:
+    """ROS 1 wrote it; tf2 takes no such frame."""
+    text = FILE.replace("car", "/robot/car").replace("left_optical", "/robot/left")
+    rig = read_rig(write(tmp_path / "rig.yaml", text))
+    assert (rig.vehicle_frame, rig["left"].frame) == ("robot/car", "robot/left")
 
 
 def test_lidars_are_an_optional_section(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from fsmde_ros.geometry import invert, project, transform
 from fsmde_ros.images import decode, resize
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.self_occlusion import usable_pixels
 from fsmde_ros.sweep import EncodedImage, Sweep, View, lidar_in_view
 
 Picture = NDArray[np.uint8]
@@ -74,7 +75,8 @@ def decoded(sweep: Sweep) -> tuple[Sweep, Mapping[str, str]]:
 def overlay(sweep: Sweep) -> Picture:
     """All images of a sweep [h, w, 3] RGB with its scan in the colours of depth, as seen from the vehicle.
 
-    White: the horizon. Magenta: a circle of 10 m on the road, around the middle of the cameras.
+    White: the horizon. Magenta: a circle of 10 m on the road, around the middle of the cameras. Dark and red: no depth
+    is given there (``usable_pixels``).
     Raises ImageError where an image has another size than the rig says.
     """
     tiles = {name: _tile(sweep, name) for name in sweep.present}
@@ -91,6 +93,9 @@ def _tile(sweep: Sweep, name: str) -> Picture:
     height = max(round(TILE_WIDTH * camera.size[0] / camera.size[1]), 1)
     shown = camera.rectified().resized((height, TILE_WIDTH))
     picture: Picture = resize(image, (height, TILE_WIDTH)).copy()
+    usable = usable_pixels(camera, (height, TILE_WIDTH))
+    if usable is not None:
+        picture[~usable] = picture[~usable] // 3 + np.array([80, 0, 0], dtype=np.uint8)
     pixels, depth = lidar_in_view(_at_size(sweep, shown), name)
     colors = colorize(depth.astype(np.float32)[None], NEAR, FAR)[0]
     for (x, y), color in sorted(zip(np.round(pixels).astype(int).tolist(), colors.tolist(), strict=True)):

@@ -30,7 +30,7 @@ class LiveRig:
         self._mountings: dict[str, NDArray[np.float64] | None] = {}
         self._cameras: dict[str, Camera] = {}
         self._rig: Rig | None = None
-        self._in_file = set() if fallback is None else set(names).intersection(fallback.names)
+        self._in_file = {} if fallback is None else {name: fallback[name] for name in names if name in fallback}
         for name in names:
             if fallback is not None and name in fallback:
                 self._cameras[name] = _without_distortion(fallback[name]) if rectified else fallback[name]
@@ -89,7 +89,11 @@ class LiveRig:
             mounting = self._extrinsics.camera_to_vehicle(name, message.header.frame_id)
             self._mountings[name] = mounting
             if not only_mounting:
-                self._cameras[name] = camera_from_info(message, name, mounting, self._rectified)
+                camera = camera_from_info(message, name, mounting, self._rectified)
+                if name in self._in_file:
+                    outlines = self._in_file[name].resized(camera.size).self_occlusion
+                    camera = replace(camera, self_occlusion=outlines)
+                self._cameras[name] = camera
                 self._problems.pop(name, None)
         except RigError as error:
             self._problems[name] = str(error)

@@ -84,7 +84,7 @@ def read_rig_of_bag(
     with open_bag(path) as bag:
         tree = read_transforms(bag)
         rig = rig_of_bag(bag, tree, vehicle_frame, ground_z, cameras)
-        return rig, dict(lidars_of_bag(bag, tree, vehicle_frame))
+        return rig, dict(lidars_of_bag(bag, tree, rig.vehicle_frame))
 
 
 def sweeps(
@@ -230,7 +230,11 @@ def _without_lens(bag: BagFile, camera: Camera, info_topic: str) -> Camera:
     """The camera of images that its driver has rectified: with the P they have, as the node takes it, or else its K."""
     info = bag.first(info_topic)
     projection = None if info is None else projection_of_info(info)
-    return replace(camera.rectified(), intrinsics=camera.intrinsics if projection is None else projection)
+    return replace(
+        camera.rectified(),
+        intrinsics=camera.intrinsics if projection is None else projection,
+        self_occlusion=camera.self_occlusion,  # of the images as they come
+    )
 
 
 def _lidar_topic(bag: BagFile, wanted: str) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,16 @@ def test_one_camera_sees_a_quarter() -> None:
     assert (seen.unseen, seen.once, seen.more) == pytest.approx((0.75, 0.25, 0.0), abs=0.003)
     [(start, end)] = seen.gaps
     assert (start, end) == pytest.approx((45, -45), abs=0.6), "the gap goes across the back"
+
+
+def test_a_place_behind_the_own_vehicle_is_not_seen() -> None:
+    left_half = [[-0.5, -0.5], [49.5, -0.5], [49.5, 99.5], [-0.5, 99.5]]
+    rig = ideal([0])
+    occluded = Rig((replace(rig.cameras[0], self_occlusion=(left_half,)),))
+    seen = coverage(occluded, 20.0)
+    assert (seen.unseen, seen.once) == pytest.approx((0.875, 0.125), abs=0.004)
+    [(start, end)] = seen.gaps
+    assert (start, end) == pytest.approx((0, -45), abs=1.2)
 
 
 def test_overlap_and_gap_of_three_cameras() -> None:

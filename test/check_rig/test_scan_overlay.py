@@ -76,6 +76,15 @@ def test_a_distorted_camera_is_rectified_first() -> None:
     assert bright[:, 1].mean() + 400 == pytest.approx(4 * 140 - 0.5, abs=6)
 
 
+def test_what_has_no_depth_is_dark_and_red() -> None:
+    left_half = [[-0.5, -0.5], [79.5, -0.5], [79.5, 79.5], [-0.5, 79.5]]
+    camera = replace(rig().cameras[0], self_occlusion=(left_half,))
+    image = np.full((80, 160, 3), 120, np.uint8)
+    picture = overlay(Sweep(Rig((camera,)), 0, {"front": View(image, 0)}))
+    assert picture[250, 100].tolist() == [120, 40, 40]
+    assert picture[250, 600].tolist() == [120, 120, 120]
+
+
 def test_the_fullest_sweep_is_taken() -> None:
     without, with_scan = sweep(rig()), sweep(rig(), [[9.0, 0, 2.0]])
     assert choose_sweep([without, with_scan, without]) is with_scan

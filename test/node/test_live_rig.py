@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -46,6 +47,17 @@ def test_a_camera_info_takes_over_and_only_a_change_makes_a_new_rig(live, file_r
     live.take("a", camera_to_info(file_rig["a"], Header(frame_id="a_optical")))
     assert live.rig() is not rig
     assert live.rig()["a"].size == (90, 160)
+
+
+def test_the_outline_of_the_own_vehicle_in_the_rig_file_fits_images_of_another_size(file_rig):
+    bonnet = ([[0, 59.5], [159, 59.5], [159, 89], [0, 89]],)
+    with_bonnet = replace(file_rig, cameras=(replace(file_rig["a"], self_occlusion=bonnet), file_rig["b"]))
+    live = LiveRig(("a", "b"), RigFileExtrinsics(with_bonnet, "rig.yaml"), with_bonnet, rectified=True)
+    assert live.rig()["a"].self_occlusion[0].tolist() == bonnet[0]
+    live.take("a", camera_to_info(file_rig["a"].resized((45, 80)), Header()))
+    [outline] = live.rig()["a"].self_occlusion
+    np.testing.assert_allclose(outline[:, 1], [29.5, 29.5, 44.25, 44.25])
+    assert live.rig()["b"].self_occlusion == ()
 
 
 def test_numbers_that_are_none_are_no_change(live, file_rig):

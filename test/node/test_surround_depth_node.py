@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -236,9 +237,12 @@ def start(tmp_path, tiny_checkpoint, ring):
     """Start a node and its client; both are gone afterwards, whatever happens."""
     running = []
 
-    def go(names=THREE, transport="compressed", base="image_rect", file_names=None, wait=True, **parameters):
+    def go(
+        names=THREE, transport="compressed", base="image_rect", file_names=None, outlines=None, wait=True, **parameters
+    ):
         rig = ring(names, SIZE)
-        write_rig(rig.subset(file_names or names), tmp_path / "rig.yaml")
+        cameras = [replace(rig[name], self_occlusion=(outlines or {}).get(name, ())) for name in file_names or names]
+        write_rig(replace(rig, cameras=tuple(cameras)), tmp_path / "rig.yaml")
         given = {"rig_file": tmp_path / "rig.yaml", "checkpoint": tiny_checkpoint, "device": "cpu"}
         given |= {"diagnostics__period_s": 0.2, "sync__deadline_s": 1.0, **lossless(names)}
         node = NodeProcess(**{**given, **parameters})
@@ -605,6 +609,22 @@ def test_unrectified_images_are_rectified_with_k_and_d(start):
     depths = [image_to_depth(m) for m in client.received["left/depth/image_rect"]]
     np.testing.assert_array_equal(depths[1], depths[2])
     assert not np.array_equal(depths[2], depths[3])
+
+
+def test_the_own_vehicle_is_in_neither_depth_nor_cloud(start):
+    height, width = SIZE
+    everything = [[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5], [-0.5, height - 0.5]]
+    _, client = start(THREE, outlines={THREE[1]: [everything]}, cloud__max_relative_stddev=0.0)
+    client.listen(PointCloud2, "surround_depth/points")
+    client.listen(Image, f"{THREE[1]}/depth/stddev")
+    client.spin_for(0.5)
+    assert values(client.send_and_wait(0))["missing"] == ""
+    client.spin_until(lambda: client.received["surround_depth/points"])
+    depth = {name: image_to_depth(client.received[f"{name}/depth/image_rect"][0]) for name in THREE}
+    assert [bool(np.isnan(depth[name]).all()) for name in THREE] == [False, True, False]
+    assert np.isnan(image_to_depth(client.received[f"{THREE[1]}/depth/stddev"][0])).all()
+    views = cloud_columns(client.received["surround_depth/points"][0])["view"]
+    assert set(views.astype(int)) == {0, 2}
 
 
 def test_millimetres_on_request(start):
