@@ -33,7 +33,7 @@ from training.configuration import DistillConfig, config_hash
 from training.datasets import TownData
 from training.distill import distill
 from training.loaders import Loaders
-from training.module import run_student, score_views
+from training.module import refuse_contradiction, run_student, score_views
 from training.sample_file import load_sample
 from training.stripes import stripe_energy, stripes
 
@@ -99,8 +99,28 @@ class AblationConfig:
             raise ConfigError(f"arms must be some of {', '.join(ARMS)}, got {', '.join(unknown) or 'none'}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds must be one or more different numbers, got {list(self.seeds)}")
+        if set(self.arms) <= set(self.left_out):
+            raise ConfigError(f"every one of the arms {', '.join(self.arms)} {next(iter(self.left_out.values()))}")
+        # refused now where one cannot be trained, not when its turn has come
         for seed in self.seeds:
-            replace(self.base, seed=seed)  # refused now where it is none, not when its turn has come
+            replace(self.base, seed=seed)
+        for name in self.arms:
+            if name not in self.left_out:
+                self._refuse_untrainable(name)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why arms cannot be had with this base, by name."""
+        reason = "needs a teacher with features: give base.teacher.name"
+        named = bool(self.base.teacher.name)
+        return {name: reason for name in self.arms if ARMS[name].needs_features and not named}
+
+    def _refuse_untrainable(self, name: str) -> None:
+        try:
+            changed = ARMS[name].change(self.base)
+            refuse_contradiction(changed.losses, with_features=changed.method == "a")
+        except ConfigError as error:
+            raise ConfigError(f"arm {name} cannot be trained: {error}; change base, or leave it out of arms") from error
 
 
 @dataclass(frozen=True)
@@ -130,11 +150,11 @@ class RunScore:
 def ablate(config: AblationConfig) -> dict[str, dict[str, object]]:
     """Train and score what is missing, write table and figures after each arm; figures by arm."""
     figures: dict[str, dict[str, object]] = {}
-    left_out: dict[str, str] = {}
+    left_out = config.left_out
+    for name, reason in left_out.items():
+        print(f"arm {name} is left out: {reason}", file=sys.stderr)
     for name in config.arms:
-        if ARMS[name].needs_features and not config.base.teacher.name:
-            left_out[name] = "needs a teacher with features: give base.teacher.name"
-            print(f"arm {name} is left out: {left_out[name]}", file=sys.stderr)
+        if name in left_out:
             continue
         scores = [run(config, name, seed) for seed in config.seeds]
         figures[name] = summary(scores, config)
@@ -151,7 +171,8 @@ def run(config: AblationConfig, name: str, seed: int) -> RunScore:
     chosen = replace(chosen, work=folder, output=folder / "student.safetensors")
     shown = replace(chosen, val=replace(config.scored, size=chosen.input_size), val_data="town")
     score_file = folder / f"score-{_hash_of_scored(shown)}.json"  # scored on other drives, a run has another score
-    if not score_file.exists():
+    score = _kept_score(score_file)
+    if score is None:
         print(f"arm {name}, seed {seed}: {folder}", file=sys.stderr)
         if not chosen.output.exists():
             distill(chosen)
@@ -159,7 +180,15 @@ def run(config: AblationConfig, name: str, seed: int) -> RunScore:
         loaders.fill(tell=False)
         score = score_checkpoint(chosen.output, loaders.validation.files)
         write(score_file, json.dumps(asdict(score)) + "\n")
-    return RunScore(**json.loads(score_file.read_text()))
+    return score
+
+
+def _kept_score(file: Path) -> RunScore | None:
+    """The score of an earlier call; none where there is none, or one of a version that took other figures."""
+    try:
+        return RunScore(**json.loads(file.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _hash_of_scored(shown: DistillConfig) -> str:
@@ -275,7 +304,7 @@ def _number(value: object) -> str:
 
 def command() -> str:
     """The command that is running, as it is written in the documents."""
-    return " ".join(["python -m training.ablate", shlex.join(sys.argv[1:])])
+    return shlex.join(["python", "-m", "training.ablate", *sys.argv[1:]])
 
 
 def machine() -> str:

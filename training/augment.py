@@ -53,6 +53,8 @@ class AugmentSettings:
 
     def __post_init__(self) -> None:
         others = ("smallest_crop", "max_views", "exposure", "tilt", "lift", "lidar_every")
+        if not 0 <= self.exposure <= 1:
+            raise ConfigError(f"augment.exposure must be in [0, 1], got {self.exposure}")
         for name in (field.name for field in fields(self) if field.name not in others):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augment.{name} must be a probability in [0, 1], got {getattr(self, name)}")
@@ -80,7 +82,7 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
     if settings.tilt > 0 or settings.lift > 0:
         pitch, roll = rng.normal(0, settings.tilt, 2)
         sample = _told(sample, MountingError(pitch, roll, rng.normal(0, settings.lift)))
-    sample = replace(sample, images=recolour(sample.images, settings, rng))
+    sample = replace(sample, images=recolour(sample.images, settings, rng), clean=sample.images)
     dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]
     return drop_views(sample, dropped[: int(sample.present.sum()) - 1])
 
@@ -122,6 +124,7 @@ def mirror(sample: Sample) -> Sample:
         teacher_disparity=np.ascontiguousarray(sample.teacher_disparity[:, :, ::-1]),
         vehicle_to_common=MIRROR @ sample.vehicle_to_common @ MIRROR,
         moments=None if sample.moments is None else sample.moments.mirrored(),
+        clean=None if sample.clean is None else np.ascontiguousarray(sample.clean[:, :, ::-1]),
     )
 
 
@@ -134,8 +137,13 @@ def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width
     cropped = replace(camera, size=(height, width), intrinsics=intrinsics).resized(size)
     cameras = tuple(cropped if v == view else other for v, other in enumerate(sample.rig.cameras))
     window = (slice(top, top + height), slice(left, left + width))
-    images, dense, teacher = sample.images.copy(), sample.dense_depth.copy(), sample.teacher_disparity.copy()
-    images[view] = resize(images[view][window], size)
+    dense, teacher = sample.dense_depth.copy(), sample.teacher_disparity.copy()
+
+    def enlarged(images: Image) -> Image:
+        images = images.copy()
+        images[view] = resize(images[view][window], size)
+        return images
+
     for depth in (dense, teacher):  # nearest pixel: depths on both sides of an edge must not mix
         depth[view] = cv2.resize(depth[view][window], size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     lidar = sample.lidar.copy()
@@ -145,11 +153,12 @@ def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width
     return replace(
         sample,
         rig=replace(sample.rig, cameras=cameras),
-        images=images,
+        images=enlarged(sample.images),
         lidar=lidar,
         dense_depth=dense,
         teacher_disparity=teacher,
         moments=None if sample.moments is None else sample.moments.cropped(view, window),
+        clean=None if sample.clean is None else enlarged(sample.clean),
     )
 
 

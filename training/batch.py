@@ -15,9 +15,10 @@ from torch import Tensor
 from fsmde_ros.adjacency import adjacent_pairs
 from fsmde_ros.errors import ImageError
 from fsmde_ros.geometry import compose, invert
-from fsmde_ros.images import decode, resize
-from fsmde_ros.rectify import rectify, rectifying_maps
+from fsmde_ros.images import decode, encoded_size, largest_reduction, resize
+from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
 from fsmde_ros.rig import Rig
+from fsmde_ros.self_occlusion import usable_pixels
 from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
 from training.moments import Moments, two_moments
 
@@ -37,6 +38,7 @@ class Sample:
         vehicle_to_common: [V, 4, 4] from the vehicle at the exposure of each view to the vehicle at that of the first
             one: what it drove between them. The identity where poses are not known.
         moments: the same cameras a moment before or after, where that is known and asked for.
+        clean: [V, H, W, 3] uint8 RGB, the images before they were recoloured; none where they were not.
     """
 
     rig: Rig
@@ -47,6 +49,7 @@ class Sample:
     teacher_disparity: NDArray[np.float32]
     vehicle_to_common: NDArray[np.float64]
     moments: Moments | None = None
+    clean: NDArray[np.uint8] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -68,15 +71,16 @@ class Sample:
 class SweepBatch(NamedTuple):
     """B samples with V views; rigs with fewer views are padded with views that are not present.
 
-    Shapes: images [B, V, 3, H, W] uint8 RGB; intrinsics [B, V, 3, 3] at (H, W); camera_to_vehicle
-    [B, V, 4, 4]; camera_to_common [B, V, 4, 4], the same by way of ``Sample.vehicle_to_common``; ground_z [B] m;
-    present [B, V] bool; lidar_depth, dense_depth [B, V, H, W] m (NaN = no value, +inf = sky); teacher_disparity
-    [B, V, H, W] (NaN = no value); adjacent [B, V, V] bool, the views whose frusta overlap, both present. Of a second
-    moment (see ``Moments``; U is V, or 0 where no sample has one): moments [B, U, 2, 3, H, W] uint8, motion
-    [B, U, 4, 4], has_moments [B, U] bool.
+    Shapes: images [B, V, 3, H, W] uint8 RGB; clean, the same before they were recoloured; intrinsics [B, V, 3, 3] at
+    (H, W); camera_to_vehicle [B, V, 4, 4]; camera_to_common [B, V, 4, 4], the same by way of
+    ``Sample.vehicle_to_common``; ground_z [B] m; present [B, V] bool; lidar_depth, dense_depth [B, V, H, W] m (NaN =
+    no value, +inf = sky); teacher_disparity [B, V, H, W] (NaN = no value); adjacent [B, V, V] bool, the views whose
+    frusta overlap, both present. Of a second moment (see ``Moments``; U is V, or 0 where no sample has one): moments
+    [B, U, 2, 3, H, W] uint8, motion [B, U, 4, 4], has_moments [B, U] bool.
     """
 
     images: Tensor
+    clean: Tensor
     intrinsics: Tensor
     camera_to_vehicle: Tensor
     camera_to_common: Tensor
@@ -94,6 +98,7 @@ class SweepBatch(NamedTuple):
 def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[np.float32] | None = None) -> Sample:
     """Decode, rectify and resize the views of a sweep and project its LiDAR, each view at its own stamp.
 
+    Points on pixels that can have no depth (``usable_pixels``), such as those on the vehicle itself, are left out.
     ``dense_depth`` [V, H, W] (m, +inf = sky) must have ``size`` already. Raises ImageError for a view
     that cannot be decoded or has another size than its camera.
     """
@@ -104,6 +109,10 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
         if name not in sweep.views:
             continue
         pixels, depth = lidar_in_view(resized, name)
+        usable = _usable_pixels(sweep.rig[name], size)
+        if usable is not None:
+            column, row = np.rint(pixels).astype(np.int64).T
+            pixels, depth = pixels[usable[row, column]], depth[usable[row, column]]
         points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
     nothing = np.full((len(rig), *size), np.nan, dtype=np.float32)
     return Sample(
@@ -148,12 +157,18 @@ def _view_images(sweep: Sweep, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
     image, camera = sweep.views[name].image, sweep.rig[name]
-    pixels = decode(image) if isinstance(image, EncodedImage) else image
-    if pixels.shape[:2] != camera.size:
+    given = encoded_size(image) if isinstance(image, EncodedImage) else image.shape[:2]
+    if given != camera.size:
         raise ImageError(
-            f"view '{name}': the image is {pixels.shape[1]}x{pixels.shape[0]} pixels, but its camera is "
+            f"view '{name}': the image is {given[1]}x{given[0]} pixels, but its camera is "
             f"{camera.size[1]}x{camera.size[0]}; correct the CameraInfo or the rig file"
         )
+    if isinstance(image, EncodedImage):
+        # No larger than needed, as ``Estimator`` does: the student learns from the pixels that it will be given.
+        needed = size if camera.is_rectified else rectifying_size(camera.size, size)
+        pixels = decode(image, reduction=largest_reduction(camera.size, needed))
+    else:
+        pixels = image
     if not camera.is_rectified:
         return rectify(pixels, _rectifying_maps(camera, size), size)
     resized: NDArray[np.uint8] = resize(pixels, size)
@@ -162,6 +177,7 @@ def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[
 
 # by the camera object: the sweeps of a drive share theirs
 _rectifying_maps = lru_cache(maxsize=16)(rectifying_maps)
+_usable_pixels = lru_cache(maxsize=16)(usable_pixels)
 
 
 def select_views(sample: Sample, order: Sequence[int]) -> Sample:
@@ -181,6 +197,7 @@ def select_views(sample: Sample, order: Sequence[int]) -> Sample:
         teacher_disparity=sample.teacher_disparity[index],
         vehicle_to_common=sample.vehicle_to_common[index],
         moments=None if sample.moments is None else sample.moments.select(order),
+        clean=None if sample.clean is None else sample.clean[index],
     )
 
 
@@ -200,13 +217,17 @@ def collate(samples: Sequence[Sample]) -> SweepBatch:
         padded = [np.concatenate([m, np.repeat(m[:1], views - len(m), axis=0)]) for m in matrices]
         return torch.from_numpy(np.stack(padded)).float()
 
+    def pictures(views: Sequence[NDArray[np.uint8]]) -> Tensor:
+        return stack(views, 0).permute(0, 1, 4, 2, 3).contiguous()
+
     adjacent = torch.zeros(len(samples), views, views, dtype=torch.bool)
     for b, sample in enumerate(samples):
         for i, j in adjacent_pairs(sample.rig):
             adjacent[b, i, j] = adjacent[b, j, i] = bool(sample.present[i] and sample.present[j])
     moments, motion, has_moments = _collated_moments(samples, views)
     return SweepBatch(
-        images=stack([sample.images for sample in samples], 0).permute(0, 1, 4, 2, 3).contiguous(),
+        images=pictures([sample.images for sample in samples]),
+        clean=pictures([sample.images if sample.clean is None else sample.clean for sample in samples]),
         intrinsics=camera_matrices([sample.rig.intrinsics() for sample in samples]),
         camera_to_vehicle=camera_matrices([sample.rig.camera_to_vehicle() for sample in samples]),
         camera_to_common=camera_matrices(

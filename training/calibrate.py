@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from fsmde_ros.backends import build_backend
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
-from fsmde_ros.errors import FsmdeError, SourceError
+from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.network.student import Student
 from training.batch import SweepBatch, collate, sample_from_sweep
@@ -122,6 +122,8 @@ def calibrate(
     now on, or "best"; none leaves it. With another power the depth is another, and the card's metrics go. Raises
     CheckpointError, BackendError, ConfigError or SourceError for what cannot be used.
     """
+    if check in fit:
+        raise ConfigError(f"--check {check} is fitted on, too, and would confirm any fit; give it another drive")
     student, card = load_checkpoint(checkpoint)
     report: dict[str, Any] = {"weights_sha256": card.weights_sha256}
     if power == "best":

@@ -114,14 +114,15 @@ def _places(sample: Sample, pixels: Pixels) -> NDArray[np.int64]:
 
 def report(points: Mapping[str, Points]) -> str:
     """A table for a terminal: by what was predicted and place, share of the points and of the error."""
-    lines = [f"{'':24}{'place':8}{'points':>8}{'AbsRel':>9}{'delta1':>9}{'of the error':>14}"]
+    width = max(24, *(len(name) + 1 for name in points))
+    lines = [f"{'':{width}}{'place':8}{'points':>8}{'AbsRel':>9}{'delta1':>9}{'of the error':>14}"]
     for name, found in points.items():
         scores = found.scores()
         for place, (share, score) in scores.items():
             of_all = share * score.abs_rel / scores["all"][1].abs_rel
+            shown = name if place == "all" else ""
             lines.append(
-                f"{name if place == 'all' else '':24}{place:8}{100 * share:7.1f}%{score.abs_rel:9.4f}{score.d1:9.4f}"
-                f"{100 * of_all:13.1f}%"
+                f"{shown:{width}}{place:8}{100 * share:7.1f}%{score.abs_rel:9.4f}{score.d1:9.4f}{100 * of_all:13.1f}%"
             )
     return "\n".join(lines)
 
@@ -155,8 +156,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error_places: {error}", file=sys.stderr)
         return 1
     predictions = {name: student_depth(student) for name, (student, _) in loaded.items()}
-    side = BIN_STRIDE * next(iter(loaded.values()))[0].config.input_reduction
-    predictions |= {"rendered depth": rendered_depth, "rendered depth, cells": depth_of_cells(side)}
+    predictions |= {"rendered depth": rendered_depth}
+    for side in sorted({BIN_STRIDE * student.config.input_reduction for student, _ in loaded.values()}):
+        predictions |= {f"rendered, cells of {side} px": depth_of_cells(side)}
     print(report({name: points_of(samples, predict) for name, predict in predictions.items()}))
     return 0
 

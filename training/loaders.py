@@ -22,6 +22,7 @@ from training.sample_file import load_sample, stores_dense_depth
 from training.teachers.cache import CachedTeacher, fill_teacher_cache
 from training.teachers.checkpoint import names_checkpoint
 from training.teachers.teacher import TeacherSettings
+from training.terms import LossWeights
 
 
 class Loaders(lightning.LightningDataModule):
@@ -88,6 +89,13 @@ class Loaders(lightning.LightningDataModule):
                     "and other drives are taught by losses ckd, vrkd, gradient and out_of_range",
                     file=sys.stderr,
                 )
+            elif tell and any(part.name is not None for part in train) and _heed_a_teacher(config.losses):
+                print(
+                    "teacher.name is empty: of drives other than the rendered town the LiDAR alone is learnt, and "
+                    "losses ckd, vrkd and gradient are 0 there; to distil, give a depth model of the hub or a local "
+                    "directory",
+                    file=sys.stderr,
+                )
         self._is_filled = True
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -120,6 +128,10 @@ class Loaders(lightning.LightningDataModule):
             persistent_workers=False,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _heed_a_teacher(weights: LossWeights) -> bool:
+    return any(weight > 0 for weight in (weights.ckd, weights.vrkd, weights.gradient))
 
 
 def _leave_sigterm_to_the_run(_: int) -> None:

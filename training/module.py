@@ -11,6 +11,7 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
@@ -70,17 +71,22 @@ class DistillModule(lightning.LightningModule):
         self.board = ScoreBoard()
         self.teacher = teacher  # no module: its weights are neither trained nor saved
         self.adapter: TeacherAdapter | None = None
+        refuse_contradiction(self.weights, with_features=teacher is not None)
         if teacher is not None:
             self.adapter = TeacherAdapter(teacher_channels, student.config.decoder_widths[-1])
-        elif self.weights.vrkd_features > 0:
-            raise ConfigError("losses.vrkd_features needs a teacher's features: set method to a, or the weight to 0")
-        if teacher is not None and self.weights.cross <= 0:
-            raise ConfigError("losses.cross must be above 0 with method a: nothing else trains the teacher's adapter")
 
     def on_fit_start(self) -> None:
         """Have the teacher on the device of this process; each of several processes has its own."""
         if self.teacher is not None:
             self.teacher.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Have the rates of this run at once: a state holds those of the run that saved it, which had fewer steps."""
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, LambdaLR)
+        shares = (share(schedule.last_epoch) for share in schedule.lr_lambdas)
+        for group, rate, share in zip(schedule.optimizer.param_groups, schedule.base_lrs, shares, strict=True):
+            group["lr"] = rate * share
 
     def training_step(self, batch: SweepBatch, batch_index: int) -> Tensor:
         """Weighted sum of the losses of a batch."""
@@ -138,10 +144,18 @@ class DistillModule(lightning.LightningModule):
             groups.append({"params": list(self.adapter.parameters()), "lr": settings.rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups)
         total = max(int(self.trainer.max_steps), 1)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
+        scheduler = LambdaLR(
             optimizer, lambda step: rate_share(step, total, settings.warmup_steps, settings.final_share)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def refuse_contradiction(weights: LossWeights, with_features: bool) -> None:
+    """ConfigError for losses that the method, a ``with_features`` of a teacher or b without, cannot train with."""
+    if weights.vrkd_features > 0 and not with_features:
+        raise ConfigError("losses.vrkd_features needs a teacher's features: set method to a, or the weight to 0")
+    if weights.cross <= 0 and with_features:
+        raise ConfigError("losses.cross must be above 0 with method a: nothing else trains the teacher's adapter")
 
 
 def run_student(student: nn.Module, batch: SweepBatch) -> StudentOutput:

@@ -15,7 +15,7 @@ from fsmde_ros.rig import Camera, Rig
 from training.batch import Sample
 from training.moments import Moments
 
-FORMAT = 2  # to be raised when the files change their meaning
+FORMAT = 3  # to be raised when the files change their meaning
 
 
 def save_sample(path: Path, sample: Sample) -> None:

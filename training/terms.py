@@ -32,7 +32,7 @@ class LossWeights:
     vrkd_features: float = 0.0  # method a: the relations of features as well
     smoothness: float = 0.0
     overlap: float = 0.0  # depths of one point in two views
-    photometric: float = 0.0  # images of one point in two views, as augmented: each is recoloured on its own
+    photometric: float = 0.0  # images of one point in two views, before each is recoloured on its own
     photometric_consecutive: float = 0.0  # images of one point in one camera at two moments, where poses are known
     silog_lam: float = 0.85
     ckd_temperature: float = 1.0
@@ -164,7 +164,7 @@ def _geometric_terms(output: StudentOutput, batch: SweepBatch, weights: LossWeig
         b, i, j = pairs.unbind(1)
         i_to_j = losses.view_to_view(batch.camera_to_common[b, i], batch.camera_to_common[b, j])
         moved = losses.reproject(output.depth[b, i], batch.intrinsics[b, i], batch.intrinsics[b, j], i_to_j)
-        terms["photometric"] = losses.photometric(batch.images[b, i], batch.images[b, j], moved)
+        terms["photometric"] = losses.photometric(batch.clean[b, i], batch.clean[b, j], moved)
     if weights.photometric_consecutive > 0:
         terms["photometric_consecutive"] = _consecutive_term(output.depth, batch)
     return terms

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-MAX_STRETCH = 3.0  # no bin is wider or narrower than this times an even share: LiDAR points are mostly near,
-# and left alone they draw nearly all the bins to themselves
+MAX_STRETCH = 3.0  # no bin is wider than the square of this times another, in log depth: LiDAR points are mostly
+# near, and left alone they draw nearly all the bins to themselves
 GATE_SCALE = 12.0  # largest height of the bump; exp(12) outweighs 64 flat bins by far
 GATE_BIAS = 2.0  # the untrained gate: 12 * sigmoid(2) = 10.6, the ground plane with a mean error of 1 %
 BUMP_WIDTH = 0.25  # in log depth; the softmax sharpens it to about one bin

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -115,6 +117,35 @@ def test_other_drives_to_score_on_are_scored_anew(tmp_path: Path, monkeypatch: p
     assert "by AbsRel + RMSE log - δ1 on its validation sweeps" in (tmp_path / "t.md").read_text()
 
 
+def test_an_arm_that_is_left_out_is_in_the_table_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.ablate.run", lambda *_: RunScore(0.2, 0.5, 0.1, 0.1, 0.1, None, 1.0))
+    places = {"work": tmp_path / "work", "results": tmp_path / "r.json", "table": tmp_path / "t.md"}
+    ablate(AblationConfig(arms=("supervised", "ckd_a"), seeds=(0,), **places))
+    assert "`ckd_a` is left out: needs a teacher" in (tmp_path / "t.md").read_text()
+    assert json.loads((tmp_path / "r.json").read_text())["left_out"].keys() == {"ckd_a"}
+
+
+def test_a_score_of_a_version_with_other_figures_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = RunScore(0.2, 0.5, 0.1, 0.1, 0.1, None, 1.0)
+    monkeypatch.setattr("training.ablate.distill", lambda config: config.output.parent.mkdir(parents=True))
+    monkeypatch.setattr("training.ablate.Loaders", MagicMock())
+    monkeypatch.setattr("training.ablate.score_checkpoint", lambda *_: made)
+    places = {"work": tmp_path / "work", "results": tmp_path / "r.json", "table": tmp_path / "t.md"}
+    config = AblationConfig(arms=("supervised",), seeds=(0,), **places)
+    ablate(config)
+    [kept] = (tmp_path / "work").rglob("score-*.json")
+    older = json.loads(kept.read_text())
+    del older["expectation_power"]
+    for text in (json.dumps(older), json.dumps({**older, "expectation_power": 1.0, "taken_out_since": 3}), "{"):
+        kept.write_text(text)
+        (kept.parent / "student.safetensors").touch()  # it is not trained again
+        [row] = ablate(config).values()
+        assert row["abs_rel_mean"] == 0.2
+        assert json.loads(kept.read_text()).keys() == asdict(made).keys()
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("ablation*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_are_valid(path: Path) -> None:
     config = read_command_line(["--config", str(path)])
@@ -130,6 +161,28 @@ def test_shipped_configurations_are_valid(path: Path) -> None:
 def test_wrong_arms_and_seeds_are_refused_by_name(changes: dict[str, tuple[object, ...]]) -> None:
     with pytest.raises(ConfigError, match=next(iter(changes)).removesuffix("s")):
         AblationConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("losses", "arms", "method", "said"),
+    [
+        ({"cross": 0.0}, ("supervised", "ckd_a"), "b", r"arm ckd_a cannot be trained: losses\.cross"),
+        ({"vrkd_features": 0.1}, ("supervised", "all"), "b", r"arm all cannot be trained: losses\.vrkd_features"),
+        ({"silog": 0.0}, ("ckd_b", "supervised"), "b", "arm supervised cannot be trained: nothing teaches"),
+    ],
+)
+def test_an_arm_that_cannot_be_trained_is_refused_before_the_first_is(
+    losses: dict[str, float], arms: tuple[str, ...], method: Literal["a", "b"], said: str
+) -> None:
+    base = replace(BASE, losses=replace(BASE.losses, **losses), method=method)
+    with pytest.raises(ConfigError, match=said):
+        AblationConfig(base, arms)
+    AblationConfig(base, arms[:1])
+
+
+def test_arms_of_which_none_can_be_had_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"ckd_a needs a teacher .* give base\.teacher\.name"):
+        AblationConfig(DistillConfig(), ("ckd_a",))
 
 
 def test_a_table_that_cannot_be_written_is_told(tmp_path: Path) -> None:

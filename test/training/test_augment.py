@@ -153,7 +153,16 @@ def test_hard_light_clips_both_ends_of_a_picture() -> None:
 
 @pytest.mark.parametrize(
     "field",
-    [{"flip": 1.5}, {"smallest_crop": 0.0}, {"max_views": 0}, {"lidar_every": 0}, {"tilt": 0.5}, {"lift": -0.1}],
+    [
+        {"flip": 1.5},
+        {"smallest_crop": 0.0},
+        {"max_views": 0},
+        {"lidar_every": 0},
+        {"tilt": 0.5},
+        {"lift": -0.1},
+        {"exposure": -0.1},
+        {"exposure": float("nan")},
+    ],
 )
 def test_settings_out_of_range_are_refused_by_name(field: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(field))):
@@ -179,3 +188,24 @@ def test_a_sparser_lidar_keeps_every_nth_point_and_all_pixels(sample: Sample) ->
     assert len(sparse.lidar) == -(-len(sample.lidar) // 4) > 0
     assert set(map(tuple, sparse.lidar)) <= set(map(tuple, full.lidar))
     np.testing.assert_array_equal(sparse.images, full.images)
+
+
+def test_what_an_image_was_before_it_is_recoloured_moves_with_it(sample: Sample) -> None:
+    """Views that are chosen, mirrored and cropped after that, too."""
+    plain = replace(sample, images=np.random.default_rng(3).integers(0, 255, sample.images.shape, dtype=np.uint8))
+    both = replace(plain, clean=plain.images)
+    for change in (
+        lambda s: select_views(s, [3, 1]),
+        mirror,
+        lambda s: crop_view(s, 2, top=5, left=9, height=40, width=70),
+    ):
+        changed = change(both)
+        np.testing.assert_array_equal(changed.clean, changed.images)
+        assert change(plain).clean is None
+    drawn = augment(plain, AugmentSettings(style=1), np.random.default_rng(0))
+    still = augment(plain, replace(NONE, flip=0.5, crop=0.5), np.random.default_rng(0))
+    assert drawn.clean is not None
+    assert still.clean is not None
+    np.testing.assert_array_equal(drawn.clean, still.clean)
+    np.testing.assert_array_equal(still.images, still.clean)
+    assert np.abs(drawn.images.astype(int) - drawn.clean).mean() > 3

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint
+from fsmde_ros.errors import ImageError
+from fsmde_ros.estimator import Estimator
 from fsmde_ros.geometry import compose, invert, project, transform
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
 from training.augment import drop_views
 from training.batch import Sample, collate, sample_from_sweep, select_views
@@ -58,9 +65,48 @@ def test_sample_of_a_sweep_projects_each_view_at_its_own_pose(sample: Sample) ->
     assert np.isnan(got.dense_depth).all()
 
 
+def test_points_on_the_own_vehicle_are_no_labels(sample: Sample) -> None:
+    rig = sample.rig.resized((128, 192))
+    points = np.random.default_rng(0).uniform([-20, -20, 0], [20, 20, 3], (2000, 3))
+    lower_half = [[-0.5, 63.5], [191.5, 63.5], [191.5, 127.5], [-0.5, 127.5]]
+    occluded = replace(rig, cameras=(replace(rig.cameras[0], self_occlusion=(lower_half,)), *rig.cameras[1:]))
+    picture = np.zeros((128, 192, 3), np.uint8)
+    views = {"cam_0": View(picture, 0), "cam_1": View(picture, 0)}
+    plain, got = (sample_from_sweep(Sweep(r, 0, views, LidarScan(points, 0)), (64, 96)) for r in (rig, occluded))
+    first = plain.lidar[:, 0] == 0
+    assert (first & (plain.lidar[:, 2] > 33)).sum() > 10
+    kept = plain.lidar[~first | (np.rint(plain.lidar[:, 2]) < 31)]
+    np.testing.assert_array_equal(got.lidar[(got.lidar[:, 0] != 0) | (np.rint(got.lidar[:, 2]) < 31)], kept)
+    assert not ((got.lidar[:, 0] == 0) & (np.rint(got.lidar[:, 2]) > 32)).any()
+    assert got.rig.cameras[0].self_occlusion == ()  # augmentation moves the pixels
+
+
 def test_a_sweep_without_lidar_gives_an_empty_raster(sample: Sample) -> None:
     views = {"cam_0": View(np.zeros((64, 96, 3), dtype=np.uint8), 0)}
     got = sample_from_sweep(Sweep(sample.rig, 0, views), (64, 96))
     assert got.lidar.shape == (0, 4)
     batch = collate([replace(got)])
     assert torch.isnan(batch.lidar_depth).all()
+
+
+@pytest.mark.parametrize("lens", [(), (-0.2, 0.05, 0.0, 0.0)])
+def test_a_student_learns_from_the_very_pixels_that_it_will_be_given(sample: Sample, lens: tuple[float, ...]) -> None:
+    """A JPEG that is decoded at a half is not the one that is decoded whole and then shrunk."""
+    size = (64, 96)
+    large = sample.rig.resized((512, 768))
+    model = "plumb_bob" if lens else "none"
+    cameras = [replace(c, distortion_model=model, distortion=np.array(lens)) if lens else c for c in large.cameras]
+    rig = Rig(tuple(cameras))
+    rng = np.random.default_rng(0)
+    pictures = {name: encode_jpeg(rng.integers(0, 255, (512, 768, 3), dtype=np.uint8)) for name in rig.names}
+    sweep = Sweep(rig, 0, {name: View(picture, 0) for name, picture in pictures.items()})
+    card = replace(load_checkpoint(find_checkpoint("small"))[1], input_size=size)
+    given = Estimator(MagicMock(), card).prepare(sweep).images
+    np.testing.assert_array_equal(sample_from_sweep(sweep, size).images.transpose(0, 3, 1, 2), given)
+
+
+def test_an_image_of_another_size_than_its_camera_is_refused(sample: Sample) -> None:
+    wrong = encode_jpeg(np.zeros((128, 96, 3), dtype=np.uint8))
+    for image in (wrong, np.zeros((128, 96, 3), dtype=np.uint8)):
+        with pytest.raises(ImageError, match=r"view 'cam_2': the image is 96x128 pixels, but its camera is 96x64"):
+            sample_from_sweep(Sweep(sample.rig, 0, {"cam_2": View(image, 0)}), (32, 48))

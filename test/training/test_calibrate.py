@@ -103,6 +103,11 @@ def test_a_drive_to_check_on_without_points_is_refused_before_anything_is_writte
     assert not list(tmp_path.iterdir())
 
 
+def test_a_drive_that_is_fitted_on_confirms_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--checkpoint", "small", "--fit", "town:101", "town:7"]) == 1
+    assert "--check town:7 is fitted on, too" in capsys.readouterr().err
+
+
 def test_a_mistake_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--checkpoint", "no/such.safetensors", "--fit", "town:101"]) == 1
     assert "no/such.safetensors" in capsys.readouterr().err

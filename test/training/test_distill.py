@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -28,6 +28,9 @@ from fsmde_ros.errors import ConfigError
 from fsmde_ros.metrics import DepthScore
 from fsmde_ros.network.presets import PRESETS
 from fsmde_ros.network.student import Student
+from fsmde_ros.rig import Rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import Sweep
 from training.batch import Sample
 from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
 from training.datasets import TownData
@@ -657,6 +660,19 @@ def test_a_teacher_that_is_not_asked_is_told_and_not_on_the_card(
     silent = replace(config, data="bag:x", losses=replace(config.losses, ckd=0, vrkd=0, gradient=0, out_of_range=0))
     assert "some/teacher" not in model_card(silent, 10, {}).training_data
     assert "distilled from some/teacher" in model_card(replace(config, data="bag:x"), 10, {}).training_data
+
+
+def test_a_drive_that_no_teacher_sees_is_told(
+    tmp_path: Path, made_up_rig: Rig, standing_drive: Callable[..., list[Sweep]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else a run by the name of distillation learns from the LiDAR alone, and says so nowhere but in its log."""
+    write_bag(tmp_path / "bag", standing_drive(made_up_rig, 4))
+    drives = {"data": f"bag:{tmp_path / 'bag'},samples=:2", "val_data": f"bag:{tmp_path / 'bag'},samples=2:"}
+    config = DistillConfig(size=(64, 96), cache=tmp_path / "cache", **drives)
+    supervised = replace(config.losses, ckd=0.0, vrkd=0.0, gradient=0.0)
+    for given, told in ((config, True), (replace(config, losses=supervised), False)):
+        Loaders(given).fill(tell=True)
+        assert ("teacher.name is empty" in capsys.readouterr().err) == told
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from training.batch import Sample
-from training.error_places import PLACES, depth_of_cells, main, points_of, rendered_depth
+from training.error_places import PLACES, depth_of_cells, main, points_of, rendered_depth, report
 
 
 @pytest.fixture
@@ -48,8 +48,27 @@ def test_the_command_prints_a_row_for_every_place(capsys: pytest.CaptureFixture[
     table = capsys.readouterr().out
     rows = re.findall(r"^(.{24})(\w+) +([\d.]+)% +([\d.]+) +([\d.]+) +([\d.]+)%$", table, flags=re.MULTILINE)
     assert [row[1] for row in rows] == ["all", *PLACES] * 3
-    assert [row[0].strip() for row in rows[::5]] == ["small", "rendered depth", "rendered depth, cells"]
+    assert [row[0].strip() for row in rows[::5]] == ["small", "rendered depth", "rendered, cells of 4 px"]
     of_all = [float(row[3]) for row in rows[::5]]
     assert of_all[1] < of_all[2] < of_all[0]
     assert main(["--checkpoint", "small", "nano"]) == 1
     assert "one input size" in capsys.readouterr().err
+
+
+def test_students_with_cells_of_two_sizes_have_a_row_for_each(
+    sample: Sample, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever is named first; both see 448x256."""
+    seen = replace(sample, images=np.zeros((5, 256, 448, 3), np.uint8), rig=sample.rig.resized((256, 448)))
+    seen = replace(seen, dense_depth=sample.dense_depth.repeat(4, axis=1)[:, :, :90].repeat(5, axis=2)[:, :, :448])
+    monkeypatch.setattr("training.error_places._samples", lambda _: [seen])
+    for names in (["base", "nano"], ["nano", "base"]):
+        assert main(["--checkpoint", *names]) == 0
+        rows = re.findall(r"^(\S.*?) +all ", capsys.readouterr().out, flags=re.MULTILINE)
+        assert rows == [*names, "rendered depth", "rendered, cells of 4 px", "rendered, cells of 8 px"]
+
+
+def test_columns_stand_under_each_other_however_long_a_name_is(wall: Sample) -> None:
+    points = points_of([wall], rendered_depth)
+    lines = report({"out/distill/a_long_name.safetensors": points, "b": points}).splitlines()
+    assert {len(line) for line in lines} == {len(lines[0])}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -14,6 +16,7 @@ from fsmde_ros.errors import ConfigError
 from fsmde_ros.network.encoder import EncoderConfig
 from fsmde_ros.network.rays import ray_maps
 from fsmde_ros.network.student import Student, StudentConfig
+from training.augment import AugmentSettings, augment
 from training.batch import Sample, SweepBatch, collate, select_views
 from training.module import DistillModule, Optimisation, parameter_groups, rate_share, run_student, score_views
 from training.shared_bins import TeacherAdapter, ask_teacher, teacher_logits
@@ -232,6 +235,29 @@ def test_rate_rises_then_falls_to_its_final_share() -> None:
     assert shares[100] == pytest.approx(0.05)
 
 
+def test_a_run_that_goes_on_with_more_steps_has_their_rates_from_its_first_step_on(
+    batch: SweepBatch, tmp_path: Path
+) -> None:
+    settings = Optimisation(rate=1e-3, warmup_steps=1)
+    rates: list[float] = []
+
+    class Seen(lightning.Callback):
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            rates.append(max(group["lr"] for group in optimizer.param_groups))
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 4:
+                trainer.save_checkpoint(tmp_path / "state.ckpt")
+
+    for steps, state in ((4, None), (8, tmp_path / "state.ckpt")):
+        options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+        trainer = lightning.Trainer(accelerator="cpu", max_steps=steps, callbacks=[Seen()], **options)
+        module = DistillModule(Student(CONFIG), replace(OFF, silog=1.0), settings)
+        trainer.fit(module, DataLoader([batch] * 9, batch_size=None), ckpt_path=state, weights_only=state is not None)
+    assert rates[:4] == pytest.approx([1e-3 * rate_share(step, 4, 1, settings.final_share) for step in range(4)])
+    assert rates[4:] == pytest.approx([1e-3 * rate_share(step, 8, 1, settings.final_share) for step in range(4, 8)])
+
+
 def test_the_four_pixels_around_the_centre_of_a_cell() -> None:
     full = torch.rand(2, 3, 8, 12)
     four = around_centres(full, torch.zeros(2, 3, 5, 2, 3))
@@ -319,6 +345,22 @@ def test_a_rig_without_overlap_trains_on_what_is_left(sample: Sample, student: S
     assert {name for name, value in terms.items() if value == 0} == between_views
     torch.stack(list(terms.values())).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None)
+
+
+def test_views_are_compared_by_their_pictures_before_each_was_recoloured(sample: Sample, student: Student) -> None:
+    """At the true depth they are as much alike as they are, whatever an augmentation makes of each."""
+    moved = AugmentSettings(drop_view=0, style=0, grey=0, hard_light=0, random_filter=0, exposure=0, blur=0, noise=0,
+                            jpeg=0, cutout=0, glare=0, own_body=0)  # fmt: skip
+    spoilt = replace(moved, style=1, exposure=0.3, blur=1, noise=1, glare=0.5, cutout=1, own_body=1)
+
+    def at_the_truth(settings: AugmentSettings, seed: int) -> float:
+        batch = collate([augment(sample, settings, np.random.default_rng(seed))])
+        truth = torch.nan_to_num(batch.dense_depth, nan=1.0, posinf=CONFIG.d_max)
+        output = run_student(student, batch)._replace(depth=truth)
+        return distillation_terms(output, batch, replace(OFF, photometric=1.0), CONFIG)["photometric"].item()
+
+    for seed in range(4):
+        assert 0 < at_the_truth(spoilt, seed) == at_the_truth(moved, seed) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ is asked about a batch of sweeps.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -73,7 +75,7 @@ def load_checkpoint_teacher(settings: TeacherSettings) -> CheckpointTeacher:
     Raises CheckpointError for a file that cannot be used, ConfigError for a size that does not fit, TeacherError for
     a device that is not there.
     """
-    student, card = load_checkpoint(find_checkpoint(settings.name))
+    student, card = load_checkpoint(find_checkpoint(Path(settings.name).expanduser()))
     size = settings.input_size or card.input_size
     if student.config.fitting(size) != size:
         raise ConfigError(f"teacher.input_size must be multiples of {student.config.stride}, got {size}")

@@ -13,7 +13,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,8 @@ def load_teacher(settings: TeacherSettings) -> HubTeacher:
             reached, the model does not estimate depth, or its files are missing, damaged or contradict each
             other.
     """
+    if settings.name.startswith("~"):  # transformers would take it for a name on the hub
+        settings = replace(settings, name=str(Path(settings.name).expanduser()))
     name = settings.name
     config = _load_config(name, settings.revision)
     kind = _kind(config, settings.kind, name)
@@ -182,13 +184,13 @@ def load_teacher(settings: TeacherSettings) -> HubTeacher:
 
 def _load_config(name: str, revision: str) -> Any:
     """Configuration of a depth model; TeacherError where there is none or it is of something else."""
-    folder = Path(name).expanduser()
+    folder = Path(name)
     if not name:
         raise TeacherError("no teacher is named; give teacher.name a hub name or a local directory")
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise TeacherError(f"the teacher directory {name} holds no config.json; save_pretrained() writes one")
-    elif name.startswith(("/", ".", "~")) or name.count("/") != 1:
+    elif name.startswith(("/", ".")) or name.count("/") != 1:
         raise TeacherError(f"the teacher {name!r} is neither a directory nor a hub name (owner/model)")
     try:
         config = AutoConfig.from_pretrained(name, revision=revision)

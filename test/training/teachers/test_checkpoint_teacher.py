@@ -24,6 +24,11 @@ from training.teachers.teacher import TeacherSettings
 CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
 
 
+def test_a_tilde_is_the_home_folder(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(checkpoint.parent))
+    load_checkpoint_teacher(TeacherSettings(f"~/{checkpoint.name}", device="cpu"))
+
+
 def test_it_says_what_the_student_says(checkpoint: Path, sample: Sample) -> None:
     teacher = load_checkpoint_teacher(TeacherSettings(str(checkpoint), device="cpu"))
     batch = collate([sample, sample])._replace(present=torch.tensor([[True] * 5, [True, False, True, True, True]]))

@@ -192,6 +192,15 @@ def test_missing_damaged_and_foreign_files_are_told(depth_anything: Path, tmp_pa
         _load(broken)
 
 
+def test_a_tilde_is_the_home_folder(depth_anything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As YAML and ``--teacher.name=~/...`` hand it on."""
+    monkeypatch.setenv("HOME", str(depth_anything.parent))
+    there = load_teacher(TeacherSettings(f"~/{depth_anything.name}", device="cpu"))
+    assert there.identity == _load(depth_anything).identity
+    with pytest.raises(TeacherError, match=rf"{depth_anything.parent}/none' is neither a directory nor a hub name"):
+        load_teacher(TeacherSettings("~/none", device="cpu"))
+
+
 def test_weights_of_another_size_are_refused(depth_anything: Path, tmp_path: Path) -> None:
     mixed = shutil.copytree(depth_anything, tmp_path / "mixed")
     config = json.loads((mixed / "config.json").read_text())
