@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -31,3 +33,16 @@ def usable_pixels(camera: Camera, size: tuple[int, int]) -> NDArray[np.bool_] | 
     small = resize(seen, size) if camera.is_rectified else rectify(seen, rectifying_maps(camera, size), size)
     usable: NDArray[np.bool_] = small >= 128
     return None if usable.all() else usable
+
+
+def are_usable(camera: Camera, size: tuple[int, int], pixels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of the places ``pixels`` [N, 2] (x, y), all within the image, ``usable_pixels`` lets have a depth, [N]."""
+    usable = _known(camera, size)
+    if usable is None:
+        return np.ones(len(pixels), dtype=np.bool_)
+    column, row = np.rint(pixels).astype(np.int64).T
+    found: NDArray[np.bool_] = usable[row, column]
+    return found
+
+
+_known = lru_cache(maxsize=16)(usable_pixels)  # by the camera object: the sweeps of a drive share theirs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fsmde_ros.rectify import undistort, undistortion_maps
 from fsmde_ros.rig import Camera
-from fsmde_ros.self_occlusion import usable_pixels
+from fsmde_ros.self_occlusion import are_usable, usable_pixels
 
 SIZE = (60, 80)  # H, W
 BONNET = [[-0.5, 39.5], [79.5, 39.5], [79.5, 59.5], [-0.5, 59.5]]  # all of the rows 40 to 59
@@ -36,6 +36,12 @@ def test_rows_that_show_the_bonnet_are_not_usable_at_any_size() -> None:
         first = rows * 2 // 3
         assert usable[: first - 1].all()
         assert not usable[first:].any()
+
+
+def test_places_in_an_image() -> None:
+    pixels = np.array([[0.0, 0.0], [39.0, 18.4], [39.0, 20.4], [-0.49, 29.49]])
+    assert are_usable(camera(BONNET), (30, 40), pixels).tolist() == [True, True, False, False]
+    assert are_usable(camera(), (30, 40), pixels).tolist() == [True] * 4
 
 
 def test_several_outlines_add_up() -> None:

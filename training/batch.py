@@ -18,7 +18,7 @@ from fsmde_ros.geometry import compose, invert
 from fsmde_ros.images import decode, encoded_size, largest_reduction, resize
 from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
 from fsmde_ros.rig import Rig
-from fsmde_ros.self_occlusion import usable_pixels
+from fsmde_ros.self_occlusion import are_usable
 from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
 from training.moments import Moments, two_moments
 
@@ -98,7 +98,7 @@ class SweepBatch(NamedTuple):
 def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[np.float32] | None = None) -> Sample:
     """Decode, rectify and resize the views of a sweep and project its LiDAR, each view at its own stamp.
 
-    Points on pixels that can have no depth (``usable_pixels``), such as those on the vehicle itself, are left out.
+    Points on pixels that can have no depth (``are_usable``), such as those on the vehicle itself, are left out.
     ``dense_depth`` [V, H, W] (m, +inf = sky) must have ``size`` already. Raises ImageError for a view
     that cannot be decoded or has another size than its camera.
     """
@@ -109,10 +109,8 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
         if name not in sweep.views:
             continue
         pixels, depth = lidar_in_view(resized, name)
-        usable = _usable_pixels(sweep.rig[name], size)
-        if usable is not None:
-            column, row = np.rint(pixels).astype(np.int64).T
-            pixels, depth = pixels[usable[row, column]], depth[usable[row, column]]
+        usable = are_usable(sweep.rig[name], size, pixels)
+        pixels, depth = pixels[usable], depth[usable]
         points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
     nothing = np.full((len(rig), *size), np.nan, dtype=np.float32)
     return Sample(
@@ -177,7 +175,6 @@ def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[
 
 # by the camera object: the sweeps of a drive share theirs
 _rectifying_maps = lru_cache(maxsize=16)(rectifying_maps)
-_usable_pixels = lru_cache(maxsize=16)(usable_pixels)
 
 
 def select_views(sample: Sample, order: Sequence[int]) -> Sample:

@@ -78,6 +78,13 @@ class DataName:
             raise ConfigError(f"{self}: {option} must be a number of at least {lowest:g}, got '{text}'")
         return value
 
+    def whole_number(self, option: str, default: int, lowest: int) -> int:
+        """Value of an option that is a whole number; ConfigError where it is none or below ``lowest``."""
+        value = self.number(option, default, lowest)
+        if value % 1:
+            raise ConfigError(f"{self}: {option} must be a whole number, got '{self.options[option]}'")
+        return int(value)
+
     def slice(self, option: str) -> Slice:
         """Value of an option that is a range A:B, with whatever Python's slices allow."""
         text = self.options.get(option, ":")
@@ -166,10 +173,7 @@ def open_data(data: str | DataName) -> DataSource:
         raise ConfigError(f"{name}: no option '{unknown[0]}', {name.kind} has {', '.join(known)}")
     opener = {"nuscenes": _open_nuscenes, "ddad": _open_ddad, "bag": _open_bag, "town": _open_town}[name.kind]
     sweeps, files = opener(name)
-    every = name.number("every", 1, lowest=1)
-    if every % 1:
-        raise ConfigError(f"{name}: every must be a whole number, got '{name.options['every']}'")
-    chosen = sweeps[slice(*name.slice("samples"))][:: int(every)]
+    chosen = sweeps[slice(*name.slice("samples"))][:: name.whole_number("every", 1, lowest=1)]
     if not len(chosen):
         raise SourceError(f"{name}: no sweep is left of {len(sweeps)}; choose another range of samples")
     low = name.number("min_depth", MIN_DEPTH, lowest=0.0)
@@ -194,7 +198,7 @@ def _open_nuscenes(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         rows: list[Row] = [drives.keyframe(token) for token in _read_tokens(files[-1])]
     else:
         rows = [row for scene in _scenes(name, _split_scenes(name, drives)) for row in drives.keyframes(scene)]
-    turns = int(name.number("lidar_sweeps", 1, lowest=1))
+    turns = name.whole_number("lidar_sweeps", 1, lowest=1)
     return LazySweeps(rows, lambda row: drives.sweep(row, turns), lambda row: row["token"]), tuple(files)
 
 

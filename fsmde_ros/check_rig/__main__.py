@@ -60,6 +60,8 @@ def check(
     """
     if first < 0:
         raise ConfigError(f"--sweep must be at least 0, got {first}")
+    if bag_path is None and (first or lidar_topic):
+        raise ConfigError("--sweep and --lidar-topic are for the scan of a bag; give --bag, or leave them out")
     rig, lidars = _read(rig_file, bag_path, vehicle_frame)
     output.mkdir(parents=True, exist_ok=True)
     findings, pictures = list(examine(rig)), [output / "rig.png"]

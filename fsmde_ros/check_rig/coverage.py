@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.geometry import invert, project, transform
 from fsmde_ros.rig import Rig
-from fsmde_ros.self_occlusion import usable_pixels
+from fsmde_ros.self_occlusion import are_usable
 
 STEPS = 720  # directions of a turn
 EYE_HEIGHT = 1.0  # metres above the road: where the things are that a car must see
@@ -40,15 +39,9 @@ def count_cameras(rig: Rig, points_vehicle: NDArray[np.float64]) -> NDArray[np.i
         pixels, _ = project(camera.intrinsics, transform(invert(camera.camera_to_vehicle), points_vehicle))
         with np.errstate(invalid="ignore"):
             inside = ((pixels > -0.5) & (pixels < np.array(camera.size[::-1]) - 0.5)).all(-1)
-        usable = _usable_pixels(camera, camera.size)
-        if usable is not None:
-            column, row = np.rint(pixels[inside]).astype(np.int64).T
-            inside[inside] = usable[row, column]
+        inside[inside] = are_usable(camera, camera.size, pixels[inside])
         counts += inside
     return counts
-
-
-_usable_pixels = lru_cache(maxsize=32)(usable_pixels)  # by the camera object
 
 
 def coverage(rig: Rig, distance: float) -> Coverage:

@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import fill
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
@@ -33,17 +34,18 @@ def draw_rig(rig: Rig, coverages: Sequence[Coverage], findings: Sequence[Finding
 
     Raises OSError where it cannot be written.
     """
-    figure = Figure(figsize=(15, 9), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    close, road = figure.subplots(1, 2)
-    _draw_cameras(close, rig)
-    _draw_road(road, rig)
     lines = [_coverage_line(coverage) for coverage in coverages]
     lines += [fill(str(finding), LINE) for finding in findings[:SHOWN_FINDINGS]]
     if len(findings) > SHOWN_FINDINGS:
         lines.append(f"... and {len(findings) - SHOWN_FINDINGS} more")
-    figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=9, family="monospace")
-    figure.savefig(path)
+    with rc_context({"text.parse_math": False}):  # a name may hold dollars, as ${prefix}front
+        figure = Figure(figsize=(15, 9), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
+        close, road = figure.subplots(1, 2)
+        _draw_cameras(close, rig)
+        _draw_road(road, rig)
+        figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=9, family="monospace")
+        figure.savefig(path)
 
 
 def _draw_cameras(axes: Axes, rig: Rig) -> None:

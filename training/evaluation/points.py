@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fsmde_ros.geometry import ground_plane_depth_at
 from fsmde_ros.metrics import sample_bilinear
+from fsmde_ros.self_occlusion import are_usable
 from fsmde_ros.sweep import SurroundDepth, Sweep, lidar_in_view
 from training.evaluation.overlap import seen_by_another
 
@@ -67,7 +68,7 @@ def is_motion_compensated(sweep: Sweep, name: str) -> bool:
 def points_of_sweep(
     sweep: Sweep, estimate: SurroundDepth, limits: DepthRange, teacher: NDArray[np.float32] | None = None
 ) -> tuple[ImagePoints, ...]:
-    """The points of each estimated view that has any with a true depth within ``limits``.
+    """The points of each estimated view that has any with a true depth within ``limits``, on pixels that can have one.
 
     ``teacher``: its disparity of the estimated views, [V, H, W].
 
@@ -79,6 +80,7 @@ def points_of_sweep(
     for index, camera in enumerate(estimate.rig.cameras):
         pixels, truth = lidar_in_view(small, camera.name, limits.min)
         counted = (truth >= limits.min) & (truth <= limits.max)
+        counted &= are_usable(sweep.rig[camera.name], camera.size, pixels)
         if not counted.any():
             continue
         pixels, truth = pixels[counted], truth[counted]

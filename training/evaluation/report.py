@@ -35,6 +35,7 @@ class DataHash:
             data = view.image.data if isinstance(view.image, EncodedImage) else view.image.tobytes()
             self._add(f"{name} {camera.size} {camera.distortion_model} {view.stamp_ns}")
             self._add(camera.intrinsics, camera.distortion, camera.camera_to_vehicle, view.vehicle_to_map, data)
+            self._add(*camera.self_occlusion)
         if sweep.lidar is not None:
             self._add(f"lidar {sweep.lidar.stamp_ns}", sweep.lidar.vehicle_to_map, sweep.lidar.points_vehicle)
 

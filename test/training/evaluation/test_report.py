@@ -24,7 +24,8 @@ def hash_of(*sweeps: Sweep) -> str:
 
 def with_camera(sweep: Sweep, **changes: object) -> Sweep:
     first, *others = sweep.rig.cameras
-    return Sweep(Rig((replace(first, **changes), *others), sweep.rig.ground_z), 0, sweep.views, sweep.lidar)
+    rig = replace(sweep.rig, cameras=(replace(first, **changes), *others))
+    return Sweep(rig, 0, sweep.views, sweep.lidar)
 
 
 def with_view(sweep: Sweep, **changes: object) -> Sweep:
@@ -43,6 +44,7 @@ def with_scan(sweep: Sweep, **changes: object) -> Sweep:
         lambda s: with_camera(s, intrinsics=s.rig["cam_0"].intrinsics * [[2], [1], [1]]),
         lambda s: with_camera(s, camera_to_vehicle=LIFTED @ s.rig["cam_0"].camera_to_vehicle),
         lambda s: with_camera(s, distortion=np.full(5, 0.1), distortion_model="plumb_bob"),
+        lambda s: with_camera(s, self_occlusion=[[[0, 30], [9, 30], [9, 35]]]),
         lambda s: Sweep(Rig(s.rig.cameras, ground_z=0.1), 0, s.views, s.lidar),
         lambda s: with_view(s, vehicle_to_map=LIFTED),
         lambda s: with_view(s, stamp_ns=1),
@@ -57,6 +59,7 @@ def with_scan(sweep: Sweep, **changes: object) -> Sweep:
         "intrinsics",
         "mounting",
         "distortion",
+        "own_vehicle",
         "road",
         "pose",
         "stamp",
