@@ -9,7 +9,7 @@ from itertools import product
 from typing import NamedTuple
 
 RECTIFIED, UNRECTIFIED = "image_rect", "image_raw"
-DEPTH, DEPTH_INFO, STDDEV = "depth/image_rect", "depth/camera_info", "depth/stddev"
+DEPTH, DEPTH_INFO, STDDEV, COLOR = "depth/image_rect", "depth/camera_info", "depth/stddev", "depth/color"
 POINTS, PREVIEW, SWEEP = "surround_depth/points", "surround_depth/preview", "surround_depth/sweep"
 
 

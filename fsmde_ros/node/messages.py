@@ -205,6 +205,11 @@ def columns_to_message(columns: Mapping[str, NDArray[Any]], header: Header) -> P
     )
 
 
+def rgb_to_image(picture: NDArray[np.uint8], header: Header) -> Image:
+    """RGB [H, W, 3] as an Image rgb8."""
+    return _image(picture, "rgb8", header)
+
+
 def picture_to_message(picture: NDArray[np.uint8], header: Header) -> CompressedImage:
     """RGB [H, W, 3] as a JPEG."""
     encoded = encode_jpeg(picture)
@@ -212,14 +217,14 @@ def picture_to_message(picture: NDArray[np.uint8], header: Header) -> Compressed
 
 
 def _image(values: NDArray[Any], encoding: str, header: Header) -> Image:
-    height, width = values.shape
+    height, width = values.shape[:2]
     return Image(
         header=header,
         height=height,
         width=width,
         encoding=encoding,
         is_bigendian=sys.byteorder == "big",
-        step=width * values.itemsize,
+        step=values.nbytes // height,
         data=array.array("B", np.ascontiguousarray(values).tobytes()),
     )
 

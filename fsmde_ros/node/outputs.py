@@ -26,12 +26,13 @@ from fsmde_ros.node.messages import (
     depth_to_image,
     float_to_image,
     picture_to_message,
+    rgb_to_image,
     stamp_message,
 )
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import SurroundDepth
-from fsmde_ros.topics import DEPTH, DEPTH_INFO, STDDEV
+from fsmde_ros.topics import COLOR, DEPTH, DEPTH_INFO, STDDEV
 
 STAGES = ("decode", "network", "publish", "total")
 
@@ -44,6 +45,7 @@ class Outputs:
         self._depth = {name: self._advertise(Image, f"{name}/{DEPTH}") for name in cameras}
         self._info = {name: self._advertise(CameraInfo, f"{name}/{DEPTH_INFO}") for name in cameras}
         self._stddev = {name: self._advertise(Image, f"{name}/{STDDEV}") for name in cameras}
+        self._color = {name: self._advertise(Image, f"{name}/{COLOR}") for name in cameras}
         self._points = self._advertise(PointCloud2, "~/points")
         self._preview = self._advertise(CompressedImage, "~/preview")
         self._sweep = self._advertise(DiagnosticArray, "~/sweep", REPORT_QOS)
@@ -58,7 +60,7 @@ class Outputs:
         rig: Rig,
         cloud_rig: Rig | None = None,
     ) -> None:
-        """Depth of every view, and the cloud, the preview and stddev where somebody listens.
+        """Depth of every view, and where somebody listens its stddev and colours, the cloud and the preview.
 
         Args:
             depth: the depth of the views, [V, H, W].
@@ -68,13 +70,15 @@ class Outputs:
             rig: all cameras that can be used, also those without a view; each has its place in the preview.
             cloud_rig: the rig whose mountings lead to the reference time; the depth's own by default.
         """
-        for camera in depth.rig.cameras:
+        for camera, image in zip(depth.rig.cameras, images, strict=True):
             values, stddev = depth.view(camera.name)
             header = headers[camera.name]
             self._depth[camera.name].publish(depth_to_image(values, header, settings.depth_encoding))
             self._info[camera.name].publish(camera_to_info(camera, header))
             if self._stddev[camera.name].get_subscription_count():
                 self._stddev[camera.name].publish(float_to_image(stddev, header))
+            if self._color[camera.name].get_subscription_count():
+                self._color[camera.name].publish(rgb_to_image(image, header))
         header = Header(stamp=stamp_message(depth.stamp_ns), frame_id=self._vehicle_frame)
         if settings.cloud_enabled and self._points.get_subscription_count():
             at_reference = depth if cloud_rig is None else replace(depth, rig=cloud_rig)
@@ -91,7 +95,8 @@ class Outputs:
 
     def close(self) -> None:
         """Destroy the publishers."""
-        every = [*self._depth.values(), *self._info.values(), *self._stddev.values(), *self._latency.values()]
+        of_cameras = (self._depth, self._info, self._stddev, self._color, self._latency)
+        every = [publisher for publishers in of_cameras for publisher in publishers.values()]
         for publisher in [*every, self._points, self._preview, self._sweep]:
             self._node.destroy_lifecycle_publisher(publisher)
 

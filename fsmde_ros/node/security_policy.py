@@ -17,7 +17,7 @@ from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.node.outputs import STAGES
 from fsmde_ros.node.parameters import Settings, check_camera_name
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.topics import DEPTH, DEPTH_INFO, STDDEV
+from fsmde_ros.topics import COLOR, DEPTH, DEPTH_INFO, STDDEV
 
 NAME = "surround_depth"
 ENCLAVE = "/surround_depth"
@@ -67,7 +67,7 @@ def grants(settings: Settings, namespace: str = "/", tf: bool = False, sim_time:
     subscribe += ["/clock"] if sim_time else []
     image = settings.input_form.topic
     for camera in settings.cameras:
-        publish += [f"{camera}/{what}" for what in (DEPTH, DEPTH_INFO, STDDEV)]
+        publish += [f"{camera}/{what}" for what in (DEPTH, DEPTH_INFO, STDDEV, COLOR)]
         subscribe += [f"{camera}/{image}", f"{camera}/camera_info"]
     reply = [f"~/{service}" for service in (*_PARAMETER_SERVICES, *_LIFECYCLE_SERVICES, "get_type_description")]
     return Grants(*(tuple(sorted(map(full, names))) for names in (publish, subscribe, reply)))

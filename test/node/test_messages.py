@@ -24,6 +24,7 @@ from fsmde_ros.node.messages import (
     image_to_depth,
     image_to_rgb,
     picture_to_message,
+    rgb_to_image,
     stamp_message,
     stamp_ns,
 )
@@ -243,6 +244,14 @@ def test_clouds_carry_their_columns():
     np.testing.assert_array_equal(np.stack([columns[c] for c in "xyz"], axis=1), points)
     np.testing.assert_array_equal(columns["rgb"].copy().view(np.uint32), [0x010203, 0xFF0007])
     np.testing.assert_array_equal(columns["view"], [0, 5])
+
+
+def test_colours_come_back_as_they_were():
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    m = rgb_to_image(picture, Header(frame_id="cam"))
+    assert (m.encoding, m.height, m.width, m.step, m.header.frame_id) == ("rgb8", 5, 7, 21, "cam")
+    np.testing.assert_array_equal(image_to_rgb(m), picture)
+    np.testing.assert_array_equal(image_to_rgb(rgb_to_image(picture[:, ::2], Header())), picture[:, ::2])
 
 
 def test_previews_and_stamps():

@@ -35,8 +35,8 @@ from std_msgs.msg import Float64, Header
 
 from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.geometry import scale_intrinsics
-from fsmde_ros.images import encode_jpeg
-from fsmde_ros.node.messages import camera_to_info, image_to_depth, stamp_message, stamp_ns
+from fsmde_ros.images import decode, encode_jpeg, resize
+from fsmde_ros.node.messages import camera_to_info, image_to_depth, image_to_rgb, stamp_message, stamp_ns
 from fsmde_ros.replay_settings import free_domain, lossless
 from fsmde_ros.rig_file import write_rig
 
@@ -263,6 +263,7 @@ def test_depth_of_every_view_and_a_cloud_come_out(start, names):
     client.listen(PointCloud2, "surround_depth/points")
     client.listen(Float64, "surround_depth/latency/total")
     client.listen(Image, f"{names[1]}/depth/stddev")
+    client.listen(Image, f"{names[1]}/depth/color")
     client.listen(CompressedImage, "surround_depth/preview")
     client.spin_for(0.5)
     for sweep in range(4):
@@ -292,6 +293,11 @@ def test_depth_of_every_view_and_a_cloud_come_out(start, names):
     assert stddev.shape == INPUT_SIZE
     assert (stddev[np.isfinite(image_to_depth(client.received[f"{names[1]}/depth/image_rect"][0]))] > 0).all()
     check_cloud(client, names, {1: stddev})
+    colours = client.received[f"{names[1]}/depth/color"]
+    assert [m.header for m in colours] == [client.header(names[1], sweep) for sweep in range(4)]
+    assert (colours[0].encoding, colours[0].height, colours[0].width) == ("rgb8", *INPUT_SIZE)
+    seen = resize(decode(encode_jpeg(picture(0))), INPUT_SIZE)
+    np.testing.assert_array_equal(image_to_rgb(colours[0]), seen)
 
 
 def check_cloud(client, names, stddevs):
