@@ -22,6 +22,7 @@ from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.self_occlusion import usable_pixels
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
+from fsmde_ros.upside_down import find_upside_down, turn_cameras, turn_images
 
 Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
@@ -137,12 +138,16 @@ class Estimator:
     def infer(self, prepared: PreparedSweep) -> SurroundDepth:
         """Run the network on the views of ``prepared``.
 
-        What is more likely out of range than not gets depth +inf and stddev NaN; what is not usable, NaN and NaN.
+        Images of cameras that hang upside down are turned for it, see ``upside_down``. What is more likely out of
+        range than not gets depth +inf and stddev NaN; what is not usable, NaN and NaN.
         """
         rig = prepared.rig
-        depth, stddev, out_of_range = self.backend(
-            prepared.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, np.ones(len(rig), dtype=np.bool_)
+        hanging = find_upside_down(rig)
+        upright, pictures = turn_cameras(rig, hanging), turn_images(prepared.images, hanging)
+        said = self.backend(
+            pictures, upright.intrinsics(), upright.camera_to_vehicle(), rig.ground_z, np.ones(len(rig), dtype=np.bool_)
         )
+        depth, stddev, out_of_range = (turn_images(values, hanging) for values in said)
         is_out = out_of_range > OUT_OF_RANGE
         np.copyto(depth, np.float32(np.inf), where=is_out)
         np.copyto(stddev, np.float32(np.nan), where=is_out)

@@ -23,6 +23,7 @@ from fsmde_ros.rectify import rectify, rectifying_size, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.nuscenes import sweeps
 from fsmde_ros.sweep import EncodedImage, Sweep, View, lidar_in_view
+from fsmde_ros.upside_down import turn_cameras, turn_images
 
 NUSCENES = Path(__file__).parents[2] / "shared" / "data" / "nuscenes"
 
@@ -72,6 +73,20 @@ def picture(seed: int) -> NDArray[np.uint8]:
 
 def sweep(the_rig: Rig | None = None, names: tuple[str, ...] = NAMES) -> Sweep:
     return Sweep(the_rig or rig(), 7, {name: View(picture(NAMES.index(name)), 7) for name in names})
+
+
+def test_a_camera_that_hangs_upside_down_gives_the_depth_it_would_give_upright(tmp_path: Path) -> None:
+    """Another view sees the same thing in both cases, and the views know of each other."""
+    upright = rig()
+    hung = turn_cameras(upright, (1,))
+    estimator = Estimator.from_checkpoint("nano", device="cpu", backend="torch")
+    views = {name: View(picture(NAMES.index(name)), 7) for name in NAMES}
+    plain = estimator(Sweep(upright, 7, views))
+    views[NAMES[1]] = View(np.ascontiguousarray(picture(1)[::-1, ::-1]), 7)
+    result = estimator(Sweep(hung, 7, views))
+    np.testing.assert_allclose(result.depth, turn_images(plain.depth, (1,)), rtol=1e-3)
+    np.testing.assert_allclose(result.stddev, turn_images(plain.stddev, (1,)), rtol=1e-2)
+    np.testing.assert_allclose(result.rig.cameras[1].camera_to_vehicle, hung.cameras[1].camera_to_vehicle)
 
 
 def test_the_own_vehicle_has_no_depth_and_the_rest_of_its_image_the_same() -> None:

@@ -20,6 +20,7 @@ from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
 from fsmde_ros.rig import Rig
 from fsmde_ros.self_occlusion import are_usable
 from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
+from fsmde_ros.upside_down import find_upside_down, turn_cameras, turn_images
 from training.moments import Moments, two_moments
 
 
@@ -99,10 +100,11 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
     """Decode, rectify and resize the views of a sweep and project its LiDAR, each view at its own stamp.
 
     Points on pixels that can have no depth (``are_usable``), such as those on the vehicle itself, are left out.
-    ``dense_depth`` [V, H, W] (m, +inf = sky) must have ``size`` already. Raises ImageError for a view
-    that cannot be decoded or has another size than its camera.
+    Cameras that hang upside down are turned, as for the node. ``dense_depth`` [V, H, W] (m, +inf = sky) must have
+    ``size`` already. Raises ImageError for a view that cannot be decoded or has another size than its camera.
     """
     rig = sweep.rig.rectified().resized(size)
+    hanging = find_upside_down(rig)
     resized = Sweep(rig, sweep.stamp_ns, sweep.views, sweep.lidar)
     points = [np.zeros((0, 4), dtype=np.float32)]
     for index, name in enumerate(rig.names):
@@ -111,14 +113,16 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
         pixels, depth = lidar_in_view(resized, name)
         usable = are_usable(sweep.rig[name], size, pixels)
         pixels, depth = pixels[usable], depth[usable]
+        if index in hanging:
+            pixels = np.subtract(size[::-1], 1) - pixels
         points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
     nothing = np.full((len(rig), *size), np.nan, dtype=np.float32)
     return Sample(
-        rig=rig,
+        rig=turn_cameras(rig, hanging),
         images=_view_images(sweep, size),
         present=np.array([name in sweep.views for name in rig.names]),
         lidar=np.concatenate(points),
-        dense_depth=nothing if dense_depth is None else dense_depth.astype(np.float32),
+        dense_depth=nothing if dense_depth is None else turn_images(dense_depth.astype(np.float32), hanging),
         teacher_disparity=nothing,
         vehicle_to_common=_vehicle_to_common(sweep),
     )
@@ -145,12 +149,12 @@ def with_moments(sample: Sample, sweep: Sweep, other: Sweep) -> Sample:
 
 
 def _view_images(sweep: Sweep, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """[V, H, W, 3] rectified and resized; zeros where a view is missing."""
+    """[V, H, W, 3] rectified, resized and upright; zeros where a view is missing."""
     images = np.zeros((len(sweep.rig), *size, 3), dtype=np.uint8)
     for index, name in enumerate(sweep.rig.names):
         if name in sweep.views:
             images[index] = _rectified_image(sweep, name, size)
-    return images
+    return turn_images(images.transpose(0, 3, 1, 2), find_upside_down(sweep.rig)).transpose(0, 2, 3, 1)
 
 
 def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -106,11 +106,16 @@ def _direction(at: Mounting) -> Iterator[str]:
         return
     if abs(at.pitch) > STEEP:
         yield f"looks steeply {'up' if at.pitch > 0 else 'down'} (pitch {at.pitch:.0f} degrees)"
-    if abs(at.roll) > TURNED:
+    if abs(at.roll) > 180 - TURNED:
+        yield (
+            f"hangs upside down (roll {at.roll:.0f} degrees); its images are turned for the network, but if they are "
+            "upright as they come, the rotation is wrong by half a turn"
+        )
+    elif abs(at.roll) > TURNED:
         quarters = round(at.roll / 90) * 90
         yield (
-            f"its image lies on its side or head (roll {at.roll:.0f} degrees, about {quarters}): the rotation is wrong "
-            "by quarter turns, or the images must be turned before they are published"
+            f"its image lies on its side (roll {at.roll:.0f} degrees, about {quarters}): the rotation is wrong by a "
+            "quarter turn, or the images must be turned before they are published"
         )
     elif abs(at.roll) > TILTED:
         yield f"is tilted (roll {at.roll:.0f} degrees)"

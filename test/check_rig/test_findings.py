@@ -69,8 +69,8 @@ def test_names_that_say_nothing_still_leave_the_blind_spot(ring: Rig, index: int
     ("edit", "expected"),
     [
         (body_frame, "not the optical one"),
-        (lambda c: turned(c, "roll", 90), "about 90): the rotation is wrong by quarter turns"),
-        (lambda c: turned(c, "roll", 180), "lies on its side or head"),
+        (lambda c: turned(c, "roll", 90), "about 90): the rotation is wrong by a quarter turn"),
+        (lambda c: turned(c, "roll", 180), "hangs upside down (roll 180 degrees)"),
         (lambda c: turned(c, "roll", 20), "is tilted (roll 20 degrees)"),
         (lambda c: moved(c, z=-1.5), "is 1.50 m below the road"),
         (lambda c: moved(c, z=12.0), "is 12.00 m above the road"),

@@ -17,6 +17,7 @@ from fsmde_ros.geometry import compose, invert, project, transform
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+from fsmde_ros.upside_down import turn_cameras, turn_images
 from training.augment import drop_views
 from training.batch import Sample, collate, sample_from_sweep, select_views
 
@@ -63,6 +64,30 @@ def test_sample_of_a_sweep_projects_each_view_at_its_own_pose(sample: Sample) ->
     own = got.lidar[got.lidar[:, 0] == 1]
     np.testing.assert_allclose(own[:, 1:], np.column_stack([pixels, depth])[inside], atol=1e-4)
     assert np.isnan(got.dense_depth).all()
+
+
+def test_a_camera_that_hangs_upside_down_teaches_what_it_would_teach_upright(sample: Sample) -> None:
+    rig = sample.rig.resized((128, 192))
+    rng = np.random.default_rng(0)
+    points = rng.uniform([-20, -20, 0], [20, 20, 3], (2000, 3))
+    pictures = {name: rng.integers(0, 255, (128, 192, 3), dtype=np.uint8) for name in ("cam_0", "cam_1")}
+    dense = rng.uniform(1, 50, (5, 64, 96)).astype(np.float32)
+
+    def seen(rig: Rig, pictures: dict[str, np.ndarray], dense: np.ndarray) -> Sample:
+        views = {name: View(picture, 0) for name, picture in pictures.items()}
+        return sample_from_sweep(Sweep(rig, 0, views, LidarScan(points, 0)), (64, 96), dense)
+
+    upright = seen(rig, pictures, dense)
+    hung = seen(
+        turn_cameras(rig, (1,)),
+        {**pictures, "cam_1": np.ascontiguousarray(pictures["cam_1"][::-1, ::-1])},
+        turn_images(dense, (1,)),
+    )
+    np.testing.assert_array_equal(hung.images, upright.images)
+    np.testing.assert_array_equal(hung.dense_depth, upright.dense_depth)
+    np.testing.assert_allclose(hung.lidar, upright.lidar, atol=1e-4)
+    np.testing.assert_allclose(hung.rig.intrinsics(), upright.rig.intrinsics())
+    np.testing.assert_allclose(hung.rig.camera_to_vehicle(), upright.rig.camera_to_vehicle(), atol=1e-12)
 
 
 def test_points_on_the_own_vehicle_are_no_labels(sample: Sample) -> None:

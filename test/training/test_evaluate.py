@@ -7,15 +7,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
+from fsmde_ros.estimator import PreparedSweep
 from fsmde_ros.sources.convert import nuscenes_to_bag
+from fsmde_ros.upside_down import turn_cameras, turn_images
 from training.data_source import DataSource, open_data
-from training.evaluate import evaluate, main
+from training.evaluate import evaluate, main, teacher_disparity
 from training.evaluation.report import verdict, without_folders
 from training.town.drive import TownDrive
 from training.town.lidar import SpinningLidar
@@ -143,6 +147,24 @@ def test_a_mistake_is_told_in_one_line(
     assert message in said
     assert said.startswith("evaluate: ")
     assert "\n" not in said
+
+
+def test_a_teacher_sees_upright_images_only() -> None:
+    """A stand-in for a network: the rows of an image are its disparity."""
+    rows = np.indices((4, 6), dtype=np.float32)[0]
+    asked: list[Any] = []
+
+    def predict(images: Any) -> Any:
+        asked.append(images)
+        return SimpleNamespace(disparity=torch.from_numpy(np.tile(rows, (len(images), 1, 1))))
+
+    upright = nuscenes_rig((4, 6)).subset(["cam_front", "cam_back"])
+    images = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 6), dtype=np.uint8)
+    prepared = PreparedSweep(turn_cameras(upright, (1,)), 0, images, {})
+    said = teacher_disparity(SimpleNamespace(kind="disparity", predict=predict), prepared)
+    np.testing.assert_array_equal(asked[0].numpy(), turn_images(images, (1,)))
+    np.testing.assert_array_equal(said[0], rows)
+    np.testing.assert_array_equal(said[1], rows[::-1])
 
 
 def test_names_of_folders_do_not_leave_the_machine(tmp_path: Path) -> None:
