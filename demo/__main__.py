@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from demo.drives import DriveName, TownSize, prepare
 from demo.replay import RunOptions, run
-from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
-from fsmde_ros.errors import FsmdeError
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, shipped_checkpoints
+from fsmde_ros.errors import CheckpointError, FsmdeError
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.picture import draw
 from fsmde_ros.replay_report import format_report
@@ -37,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FsmdeError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"demo: cannot be written: {error.filename or options.out}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("demo: interrupted; nothing is left running", file=sys.stderr)
         return INTERRUPTED
@@ -45,9 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _demo(options: argparse.Namespace) -> None:
     out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
     name = DriveName.parse(options.drive)
     checkpoint = options.checkpoint or default_checkpoint()
+    if not checkpoint.is_file():  # the node would say so too, minutes later
+        shipped = ", ".join(shipped_checkpoints())
+        raise CheckpointError(f"checkpoint '{checkpoint}': no such file; the package has {shipped}")
+    out.mkdir(parents=True, exist_ok=True)
     town = TownSize(options.size, options.duration, options.workers)
     drive = _stage(f"drive {options.drive}", lambda: prepare(name, town, options.cache, out, options.scene))
     rig = read_rig(drive.rig)
@@ -102,16 +108,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pace", choices=("node", "clock"), default="node", help="as fast as the node keeps up, or real time (node)"
     )
-    parser.add_argument("--rate", type=float, default=1.0, help="speed under --pace clock (1.0)")
-    parser.add_argument("--duration", type=float, default=10.0, help="seconds of a town's drive (10)")
+    parser.add_argument("--rate", type=_above_0, default=1.0, help="speed under --pace clock (1.0)")
+    parser.add_argument("--duration", type=_above_0, default=10.0, help="seconds of a town's drive (10)")
     parser.add_argument("--size", type=_size, default=TownSize.image, metavar="HxW", help="images of a town (256x448)")
     parser.add_argument("--workers", type=int, default=TownSize.workers, help="processes that render (all cores)")
     return parser
 
 
+def _above_0(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got '{text}'")
+    return value
+
+
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit()):
+    if not (height.isdecimal() and width.isdecimal()):
         raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, as 256x448, got '{text}'")
     return int(height), int(width)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsmde_ros.errors import ConfigError, SourceError
+from fsmde_ros.interruption import INTERRUPTED
 from fsmde_ros.sources.convert import ddad_to_bag, nuscenes_to_bag, rig_from_bag
 from training.town.__main__ import main as render_town
 
@@ -33,7 +34,7 @@ class DriveName:
                 f"the drive must be town:held-out, town:SEED, nuscenes:FOLDER or ddad:FOLDER, got '{text}'"
             )
         if kind == "town":
-            if place != "held-out" and not place.isdigit():
+            if place != "held-out" and not place.isdecimal():
                 raise ConfigError(f"a town is named by a whole number or 'held-out', got '{place}'")
         elif not Path(place).is_dir():
             raise SourceError(f"drive '{text}': no folder '{place}'; give the root folder of the data set")
@@ -66,8 +67,11 @@ class DriveBag:
 def prepare(name: DriveName, town: TownSize, cache: Path, out: Path, scene: str | None = None) -> DriveBag:
     """The bag and rig file of a drive; a town is kept in ``cache``, other drives are made in ``out``.
 
-    ``scene``: name of the scene, where the data set has several.
+    ``scene``: name of the scene, where the data set has several. Raises SourceError where the drive cannot be made,
+    KeyboardInterrupt where that was interrupted, ConfigError for a scene of a town.
     """
+    if name.kind == "town" and scene is not None:
+        raise ConfigError(f"--scene {scene}: a town has no scenes; name another seed, or a data set")
     folder = cache / _town_key(name, town) if name.kind == "town" else out / "input"
     if name.kind != "town" or not (folder / "complete").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -85,19 +89,21 @@ def _make(name: DriveName, town: TownSize, folder: Path, scene: str | None) -> N
         dataset = folder / "nuscenes"
         size = f"{town.image[0]}x{town.image[1]}"
         amount = ["--size", size, "--duration", str(town.duration), "--workers", str(town.workers)]
-        _run(render_town, ["--held-out", "--seed", str(name.seed), "--out", str(dataset), *amount])
+        _run("training.town", render_town, ["--held-out", "--seed", str(name.seed), "--out", str(dataset), *amount])
     convert = ddad_to_bag if name.kind == "ddad" else nuscenes_to_bag
-    _run(convert, [str(dataset), str(bag), *(["--scene", scene] if scene else [])])
-    _run(rig_from_bag, [str(bag), str(folder / "rig.yaml")])
+    _run(convert.__name__, convert, [str(dataset), str(bag), *(["--scene", scene] if scene else [])])
+    _run("rig_from_bag", rig_from_bag, [str(bag), str(folder / "rig.yaml")])
     if name.kind == "town":
         shutil.rmtree(dataset)  # the bag holds it all
 
 
-def _run(program: Callable[[list[str]], int], arguments: list[str]) -> None:
+def _run(name: str, program: Callable[[list[str]], int], arguments: list[str]) -> None:
     """Run a command-line program of this project in this process; it has said itself what is wrong."""
     status = program(arguments)
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
     if status:
-        raise SourceError(f"{program.__name__} {' '.join(arguments)}: ended with status {status}, see above")
+        raise SourceError(f"{name} {' '.join(arguments)}: ended with status {status}, see above")
 
 
 def _town_key(name: DriveName, town: TownSize) -> str:

@@ -22,21 +22,26 @@ import numpy as np
 
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.images import resize
+from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.picture import Snapshot, compose, draw
 from fsmde_ros.rerun_recording import write_recording
+from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.sources.recorded_depth import middle_of_fullest, snapshots
-from fsmde_ros.topics import POINTS
+from fsmde_ros.sources.bag_file import open_bag
+from fsmde_ros.sources.recorded_depth import image_topics, middle_of_fullest, snapshots
+from fsmde_ros.topics import POINTS, InputForm
 
 SUFFIXES = (".mp4", ".avi", ".png", ".rrd")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 WIDTH = 1600  # pixels
+MIN_WIDTH, MAX_WIDTH, MAX_FPS = 64, 16_384, 1000
 LOOK_AHEAD = 10  # sweeps from whose stamps the speed of the video is taken
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status: 0 written, 2 cannot be done."""
+    """Entry point. Exit status: 0 written, 2 cannot be done, 130 interrupted."""
     options = _parser().parse_args(argv)
+    end_on_signals()  # else SIGTERM would leave a video without its index
     try:
         made = make(options)
     except FsmdeError as error:
@@ -45,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"bag_to_video: {options.out}: cannot be written: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        ends = f"{options.out} ends there" if options.out.exists() else "nothing is written"
+        print(f"bag_to_video: interrupted; {ends}", file=sys.stderr)
+        return INTERRUPTED
     print(f"{options.out}: {made} {'sweep' if made == 1 else 'sweeps'}")
     return 0
 
@@ -55,14 +64,32 @@ def make(options: argparse.Namespace) -> int:
     if out.suffix not in SUFFIXES:
         raise ConfigError(f"{out}: the name must end in {', '.join(SUFFIXES)}")
     rig = read_rig(options.rig)
-    out.parent.mkdir(parents=True, exist_ok=True)
     images = options.images or options.bag
+    _look_for_images(images, rig, is_wanted=options.images is not None)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".png":
         snapshot = next(snapshots(options.bag, images, rig, middle_of_fullest, options.points))
         draw(snapshot, out, [title(snapshot, snapshot.stamp_ns)])
         return 1
     drive = snapshots(options.bag, images, rig, points=options.points)
     return write_recording(drive, out) if out.suffix == ".rrd" else write_video(drive, out, options.fps, options.width)
+
+
+def _look_for_images(path: Path, rig: Rig, is_wanted: bool) -> None:
+    """Say that a bag has no images of the rig, which then shows depth alone; SourceError where they are wanted."""
+    with open_bag(path) as bag:
+        if image_topics(bag, rig):
+            return
+        if is_wanted:
+            raise SourceError(
+                f"bag {path}: no images of any camera of the rig, expected topics such as "
+                f"/{rig.names[0]}/{InputForm().topic}; it has {bag.listing()}"
+            )
+    print(
+        f"bag_to_video: no images of any camera of the rig in {path}, the depth is shown alone; where they are in "
+        "another bag, name it with --images",
+        file=sys.stderr,
+    )
 
 
 def write_video(drive: Iterable[Snapshot], path: Path, fps: float | None = None, width: int = WIDTH) -> int:
@@ -74,12 +101,14 @@ def write_video(drive: Iterable[Snapshot], path: Path, fps: float | None = None,
         fps: frames a second; by default as many as the drive had.
         width: of the video, pixels.
 
-    Raises SourceError where there are no sweeps, ConfigError where OpenCV cannot write such a video.
+    Raises SourceError where there are no sweeps, ConfigError where OpenCV cannot write such a video, OSError where the
+    file cannot be written, or not to its end.
     """
     iterator = iter(drive)
     first = list(islice(iterator, LOOK_AHEAD))
     if not first:
         raise SourceError("no sweeps to show")
+    path.touch()  # says why where it cannot; OpenCV does not
     writer: cv2.VideoWriter | None = None
     count = 0
     try:
@@ -90,13 +119,29 @@ def write_video(drive: Iterable[Snapshot], path: Path, fps: float | None = None,
                 codec = cv2.VideoWriter.fourcc(*CODECS[path.suffix])
                 writer = cv2.VideoWriter(str(path), codec, fps or _rate(first), (width, height))
                 if not writer.isOpened():
+                    path.unlink(missing_ok=True)
                     raise ConfigError(f"{path}: OpenCV cannot write such a video here; try .avi")
             writer.write(resize(picture, (height, width)))
             count += 1
     finally:
         if writer is not None:
             writer.release()
+    _check_written(path, count)
     return count
+
+
+def _check_written(path: Path, count: int) -> None:
+    """Read a video of ``count`` frames back: where the disk is full, OpenCV writes on without a word.
+
+    Raises OSError, with the file gone, where it is not whole.
+    """
+    video, found = cv2.VideoCapture(str(path)), 0
+    while video.grab():
+        found += 1
+    video.release()
+    if found < count:
+        path.unlink()
+        raise OSError(f"of {count} frames {found} can be read back; is the disk full?")
 
 
 def title(snapshot: Snapshot, start_ns: int) -> str:
@@ -119,10 +164,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, help="video (.mp4, .avi), picture (.png) or Rerun recording (.rrd) to write")
     parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--images", type=Path, help="bag with the images (the same one)")
-    parser.add_argument("--points", default=f"/{POINTS}", help="topic of the cloud (%(default)s)")
-    parser.add_argument("--fps", type=float, help="frames a second (as the drive)")
-    parser.add_argument("--width", type=int, default=WIDTH, help=f"of the video, pixels ({WIDTH})")
+    parser.add_argument("--points", help=f"topic of the cloud (/{POINTS}, where it was recorded)")
+    parser.add_argument("--fps", type=_rate_option, help="frames a second (as the drive)")
+    parser.add_argument("--width", type=_width_option, default=WIDTH, help=f"of the video, pixels ({WIDTH})")
     return parser
+
+
+def _rate_option(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value <= MAX_FPS:
+        raise argparse.ArgumentTypeError(f"must be frames a second, above 0 and up to {MAX_FPS}, got '{text}'")
+    return value
+
+
+def _width_option(text: str) -> int:
+    if not (text.isdecimal() and MIN_WIDTH <= int(text) <= MAX_WIDTH):
+        raise argparse.ArgumentTypeError(f"must be whole pixels from {MIN_WIDTH} to {MAX_WIDTH}, got '{text}'")
+    return int(text)
 
 
 if __name__ == "__main__":

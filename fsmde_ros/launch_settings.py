@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,31 @@ from fsmde_ros.topics import InputForm
 def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:
     """The topic as launch arguments say, which may be empty, or else the parameters of the node in a file.
 
-    Raises ConfigError for a file that cannot be read.
+    Raises ConfigError for a file that cannot be read, or a ``rectified`` that is no switch.
     """
+    if rectified:
+        rectified = str(is_on("rectified", rectified))
     known = _node_parameters(params_file)
     given = {"input.transport": transport, "input.rectified": rectified}
     wanted = {name: text or str(known.get(name, "")) for name, text in given.items()}
     is_rectified = wanted["input.rectified"].lower() not in ("false", "0")
     return InputForm(is_rectified, wanted["input.transport"] != "raw").topic
+
+
+def is_on(name: str, text: str) -> bool:
+    """A launch argument as a switch. Raises ConfigError for what is neither true nor false."""
+    if text.lower() not in ("true", "1", "false", "0"):
+        raise ConfigError(f"{name}:={text}: expected true or false")
+    return text.lower() in ("true", "1")
+
+
+def misspelt(given: Iterable[str], known: Collection[str]) -> list[str]:
+    """What to say of launch arguments that are nearly, but not quite, one of ours: launch passes over them.
+
+    Others may be of a launch file that includes ours.
+    """
+    near = {name: get_close_matches(name, known, n=1, cutoff=0.75) for name in given if name not in known}
+    return [f"no launch argument '{name}' here; did you mean {found[0]}?" for name, found in near.items() if found]
 
 
 def rig_file_of(params_file: Path, given: str) -> str:

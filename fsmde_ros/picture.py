@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
+from statistics import median_low
 
 import cv2
 import numpy as np
@@ -80,9 +80,11 @@ def from_left_to_right(rig: Rig) -> list[str]:
 
 
 def _aspect(snapshot: Snapshot) -> float:
-    sizes = chain((i.shape for i in snapshot.images.values()), (d.shape for d in snapshot.depths.values()))
-    height, width = next(sizes, snapshot.rig.cameras[0].size)[:2]
-    return height / width
+    """Of the tiles, height by width: that of most images, so that one of another shape spoils no others."""
+    shapes: list[tuple[int, ...]] = [image.shape for image in snapshot.images.values()]
+    shapes = shapes or [depth.shape for depth in snapshot.depths.values()]
+    shapes = shapes or [camera.size for camera in snapshot.rig.cameras]
+    return median_low(shape[0] / shape[1] for shape in shapes)
 
 
 def _views(snapshot: Snapshot, rows: Sequence[Sequence[str]]) -> Picture:
@@ -101,6 +103,7 @@ def _tiles(snapshot: Snapshot, name: str, size: tuple[int, int]) -> list[Picture
     """The image of a camera and its depth, of ``size`` (H, W) and a border, BGR."""
     tiles = []
     image, depth = snapshot.images.get(name), snapshot.depths.get(name)
+    shape = (snapshot.rig[name].size if image is None else image.shape)[:2]  # the depth is that of the whole image
     for picture, title in (
         (None if image is None else image[..., ::-1], name),
         (None if depth is None else colorize(depth, NEAR, FAR)[..., ::-1], f"depth {name}"),
@@ -109,10 +112,21 @@ def _tiles(snapshot: Snapshot, name: str, size: tuple[int, int]) -> list[Picture
         if picture is None:
             write(tile, "missing", (size[1] // 2 - 40, size[0] // 2))
         else:
-            tile = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA).astype(np.uint8)
+            tile = _fitted(picture, shape, size)
         write(tile, title, (8, 22))
         tiles.append(cv2.copyMakeBorder(tile, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=BACKGROUND).astype(np.uint8))
     return tiles
+
+
+def _fitted(picture: Picture, shape: tuple[int, ...], size: tuple[int, int]) -> Picture:
+    """A picture made as high and wide as ``shape`` (H, W) is in proportion, amid a tile of ``size`` (H, W)."""
+    scale = min(size[0] / shape[0], size[1] / shape[1])
+    height, width = (max(1, min(round(side * scale), room)) for side, room in zip(shape, size, strict=True))
+    tile = np.full((*size, 3), BACKGROUND, np.uint8)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    tile[top : top + height, left : left + width] = resized
+    return tile
 
 
 def _height_colors(snapshot: Snapshot) -> Picture:

@@ -271,14 +271,15 @@ COLUMNS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 
 def format_report(report: Mapping[str, Any]) -> str:
     """The report as a table for a terminal."""
-    lines = [f"{'':30}" + "".join(f"{name:>10}" for name in COLUMNS) + f"{'points':>12}"]
     rows = [*report["views"].items(), ("overall", report["overall"])]
     rows += [("overall, median-scaled", report["aligned"]["median"])]
     rows += [(f"ground plane {name}", row) for name, row in report["baseline"]["views"].items()]
     rows += [("ground plane", report["baseline"]["ground_plane"])]
+    width = max(30, *(len(name) + 1 for name, _ in rows))
+    lines = [" " * width + "".join(f"{name:>10}" for name in COLUMNS) + f"{'points':>12}"]
     for name, row in rows:
         values = "".join(f"{_number(row[column], 3):>10}" for column in COLUMNS)
-        lines.append(f"{name[-29:]:30}{values}{row['n']:>12}")
+        lines.append(f"{name:{width}}{values}{row['n']:>12}")
     sweeps, latency = report["sweeps"], report["latency_ms"]
     lines.append(
         f"sweeps: {sweeps['in']} in, {sweeps['complete']} complete, {sweeps['partial']} partial, "

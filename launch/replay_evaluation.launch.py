@@ -15,6 +15,7 @@ from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
@@ -24,7 +25,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from fsmde_ros.launch_settings import image_topic_of
+from fsmde_ros.launch_settings import image_topic_of, is_on, misspelt
 from fsmde_ros.replay_settings import heard_topics, loopback, lossless, patience
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.rviz_layout import RvizView, panel_order, write_layout
@@ -76,7 +77,7 @@ def value(context: LaunchContext, name: str) -> str:
 
 def is_true(context: LaunchContext, name: str) -> bool:
     """A launch argument as a switch."""
-    return value(context, name).lower() in ("true", "1")
+    return is_on(name, value(context, name))
 
 
 def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[str, Any]:
@@ -110,7 +111,9 @@ def nodes(context: LaunchContext) -> list[Any]:
             *("--pace", value(context, "pace"), "--wait-for-subscribers", "300", "--wait-for", *heard),
         ],
     )
+    known = [argument.name for argument in ARGUMENTS]
     actions: list[Any] = [
+        *(LogInfo(msg=hint) for hint in misspelt(context.launch_configurations, known)),
         *(SetEnvironmentVariable(*pair) for pair in loopback(SHARE / "config" / "fastdds.xml").items()),
         Node(
             package="fsmde_ros",

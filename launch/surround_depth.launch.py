@@ -14,13 +14,21 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, GroupAction, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, GroupAction, LogInfo, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node, PushRosNamespace
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.launch_settings import cameras_of, image_topic_of, names_in, remappings, rig_file_of
+from fsmde_ros.launch_settings import (
+    cameras_of,
+    image_topic_of,
+    is_on,
+    misspelt,
+    names_in,
+    remappings,
+    rig_file_of,
+)
 from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.rviz_layout import NUSCENES, RvizView, panel_order, write_layout
@@ -91,7 +99,7 @@ def value(context: LaunchContext, name: str) -> str:
 
 def is_true(context: LaunchContext, name: str) -> bool:
     """A launch argument as a switch."""
-    return value(context, name).lower() in ("true", "1")
+    return is_on(name, value(context, name))
 
 
 def params_file(context: LaunchContext) -> Path:
@@ -161,7 +169,9 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []
     renamed = remappings(value(context, "remap"))
     report = ["--out", value(context, "report")] if value(context, "report") else []
+    known = [argument.name for argument in ARGUMENTS]
     actions: list[Any] = [
+        *(LogInfo(msg=hint) for hint in misspelt(context.launch_configurations, known)),
         PushRosNamespace(LaunchConfiguration("namespace")),
         Node(
             package="fsmde_ros",

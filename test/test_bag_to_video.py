@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import resource
+import signal
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,12 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from fsmde_ros import bag_to_video
 from fsmde_ros.bag_to_video import main, write_video
 from fsmde_ros.cloud_layout import pack_cloud
 from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
+from fsmde_ros.interruption import INTERRUPTED
 from fsmde_ros.picture import Snapshot
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import write_rig
@@ -303,3 +307,105 @@ def test_what_cannot_be_done_is_said(
     (tmp_path / "file").touch()
     assert main([str(bags[0]), str(tmp_path / "file" / "out.mp4"), *known]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_misspelt_topic_of_the_cloud_is_refused(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rig(rig, tmp_path / "rig.yaml")
+    known = [str(bags[0]), str(tmp_path / "out.png"), "--rig", str(tmp_path / "rig.yaml"), "--images", str(bags[1])]
+    for wrong in ("/surround_depth/pointz", "/front/depth/image_rect"):
+        assert main([*known, "--points", wrong]) == 2
+        said = capsys.readouterr().err
+        assert f"no PointCloud2 on {wrong}" in said
+        assert "it has /surround_depth/points" in said
+    assert not (tmp_path / "out.png").exists()
+    assert main([*known, "--points", "/surround_depth/points"]) == 0
+
+
+def test_without_a_recorded_cloud_the_depth_alone_is_shown(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:
+    message = depth_message(START, np.ones((8, 12)), "32FC1")
+    bag = write_messages(tmp_path / "few", [("/front/depth/image_rect", START, message)])
+    [snapshot] = snapshots(bag, bags[1], rig)
+    assert (set(snapshot.depths), len(snapshot.points)) == ({"front"}, 0)
+
+
+def test_images_that_are_nowhere_are_missed_aloud(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The depth may stand alone, but who names a bag of images wants them."""
+    write_rig(rig, tmp_path / "rig.yaml")
+    known = [str(bags[0]), str(tmp_path / "out.png"), "--rig", str(tmp_path / "rig.yaml")]
+    assert main(known) == 0
+    assert f"no images of any camera of the rig in {bags[0]}" in capsys.readouterr().err
+    (tmp_path / "out.png").unlink()
+    assert main([*known, "--images", str(bags[0])]) == 2
+    assert "no images of any camera of the rig, expected topics such as /front/image_rect" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("option", ["--fps=0", "--fps=-5", "--fps=nan", "--fps=inf", "--width=0", "--width=-64"])
+def test_a_speed_or_size_that_no_video_has_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bag", "out.mp4", "--rig", "rig.yaml", option])
+    assert f"argument {option.partition('=')[0]}: must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+def test_a_video_that_is_not_whole_on_the_disk_is_told(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """OpenCV says nothing where the disk is full; files of at most 100 kB are the same to it."""
+    write_rig(rig, tmp_path / "rig.yaml")
+    out = tmp_path / f"drive{suffix}"
+    where = [str(bags[0]), str(out), "--rig", str(tmp_path / "rig.yaml"), "--images", str(bags[1])]
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    try:
+        status = main(where)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert status == 2
+    assert f"{out}: cannot be written: of {COUNT} frames" in capfd.readouterr().err
+    assert not out.exists(), "half a video is worse than none"
+
+
+def test_a_folder_that_takes_no_files_is_not_blamed_on_the_codec(
+    rig: Rig, bags: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rig(rig, tmp_path / "rig.yaml")
+    (tmp_path / "drive.mp4").mkdir()
+    assert main([str(bags[0]), str(tmp_path / "drive.mp4"), "--rig", str(tmp_path / "rig.yaml")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_video_that_is_interrupted_ends_there_and_can_be_seen(
+    rig: Rig,
+    bags: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_rig(rig, tmp_path / "rig.yaml")
+    drawn: list[Snapshot] = []
+
+    def compose(snapshot: Snapshot, lines: list[str]) -> np.ndarray:
+        if len(drawn) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        drawn.append(snapshot)
+        return np.zeros((64, 96, 3), np.uint8)
+
+    monkeypatch.setattr(bag_to_video, "compose", compose)
+    out = tmp_path / "drive.mp4"
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status = main([str(bags[0]), str(out), "--rig", str(tmp_path / "rig.yaml"), "--images", str(bags[1])])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert status == INTERRUPTED
+    assert f"bag_to_video: interrupted; {out} ends there" in capsys.readouterr().err
+    video = cv2.VideoCapture(str(out))
+    assert [video.read()[0] for _ in range(4)] == [True, True, True, False]

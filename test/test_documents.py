@@ -13,7 +13,9 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, ReliabilityPolicy
 
+from fsmde_ros.node.messages import INPUT_QOS, OUTPUT_QOS
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import to_markdown
 from fsmde_ros.replay_settings import own_domain
@@ -75,6 +77,14 @@ def assert_test_exists(named: str) -> None:
 def test_parameter_table_is_that_of_the_code() -> None:
     table = README.split("<!-- parameters -->")[1].split("<!-- /parameters -->")[0]
     assert table.strip() == to_markdown().strip()
+
+
+def test_qos_is_that_of_the_code() -> None:
+    said = " ".join(README.split())
+    assert (INPUT_QOS.reliability, INPUT_QOS.history) == (ReliabilityPolicy.BEST_EFFORT, HistoryPolicy.KEEP_LAST)
+    assert f"taken best effort, keep last {INPUT_QOS.depth};" in said
+    assert (OUTPUT_QOS.reliability, OUTPUT_QOS.durability) == (ReliabilityPolicy.RELIABLE, DurabilityPolicy.VOLATILE)
+    assert f"depth and clouds are published reliable, volatile, keep last {OUTPUT_QOS.depth}." in said
 
 
 @pytest.fixture

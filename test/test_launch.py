@@ -127,6 +127,16 @@ def test_modules_that_launch_files_import_exist(path: Path) -> None:
             assert {alias.name for alias in node.names} <= exported, node.module
 
 
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
+def test_misspelt_arguments_are_told_and_switches_are_checked(path: Path) -> None:
+    called = {
+        n.func.id
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    }
+    assert {"misspelt", "is_on"} <= called
+
+
 def _source(module: str) -> str:
     return (ROOT / (module.replace(".", "/") + ".py")).read_text()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.launch_settings import cameras_of, image_topic_of, remappings, rig_file_of
+from fsmde_ros.launch_settings import cameras_of, image_topic_of, is_on, misspelt, remappings, rig_file_of
 
 SHIPPED = Path(__file__).parent.parent / "config" / "surround_depth.yaml"
 NESTED = "/**:\n  ros__parameters:\n    input: {transport: raw, rectified: false}\n"
@@ -62,3 +62,21 @@ def test_remappings() -> None:
     for wrong in ("/a", "/a:=", ":=/b", "/a:=/b,/c=/d"):
         with pytest.raises(ConfigError, match="expected FROM:=TO"):
             remappings(wrong)
+
+
+def test_a_switch_is_on_or_off_and_nothing_else() -> None:
+    """``rviz:=yes`` opened no RViz, and ``rectified:=no`` told node and viewer the opposite of each other."""
+    assert [is_on("rviz", text) for text in ("true", "True", "1", "false", "FALSE", "0")] == [True] * 3 + [False] * 3
+    for text in ("yes", "no", "tru", "", "2"):
+        with pytest.raises(ConfigError, match=f"rviz:={text}: expected true or false"):
+            is_on("rviz", text)
+    with pytest.raises(ConfigError, match="rectified:=no: expected true or false"):
+        image_topic_of(SHIPPED, "", "no")
+
+
+def test_an_argument_that_launch_would_pass_over_is_told() -> None:
+    known = ("rig_file", "bag", "rviz", "namespace")
+    assert misspelt({"rig_file": "a", "bag": "b"}, known) == []
+    assert misspelt({"rigfile": "a", "unrelated_of_a_parent": "b"}, known) == [
+        "no launch argument 'rigfile' here; did you mean rig_file?"
+    ]

@@ -79,3 +79,16 @@ def test_a_sweep_of_which_only_the_depth_or_nothing_is_known(rig: Rig) -> None:
     nothing = compose(Snapshot(rig, {}, {}, *none), [])
     assert depth.shape == nothing.shape
     assert not np.array_equal(depth, nothing)
+
+
+def test_an_image_of_another_shape_keeps_it(rig: Rig) -> None:
+    """And so does its depth, which has the shape of the network's input but shows the whole image."""
+    shapes = {name: (50, 25) if name == "front" else (30, 50) for name in rig.names}
+    images = {name: np.full((*shape, 3), 255 if name == "front" else 100, np.uint8) for name, shape in shapes.items()}
+    depths = {name: np.full((12, 20), np.inf if name == "front" else 5.0, np.float32) for name in rig.names}
+    nothing = np.zeros((0, 3), np.float32), np.zeros((0, 3), np.uint8)
+    picture = compose(Snapshot(rig, images, depths, *nothing), ["line"])
+    for color in ((255, 255, 255), (240, 222, 205)):  # BGR of the image, and of what is out of range
+        rows, columns = np.nonzero((picture == color).all(-1))
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert (height, width) == (240, 120), color

@@ -264,6 +264,17 @@ def test_an_empty_report_is_json_and_prints() -> None:
     assert "ground plane" in format_report(report)
 
 
+def test_the_name_of_a_camera_is_told_whole(rig: Rig) -> None:
+    """It was cut at its front, together with what the row is of."""
+    report = build_report(ReplayScores(), [], {})
+    name = "sensors/front/left/wide_angle_camera"
+    report["views"][name] = report["baseline"]["views"][name] = report["overall"]
+    header, *rows = format_report(report).splitlines()
+    assert rows[0].startswith(f"{name} ")
+    assert f"ground plane {name} " in "\n".join(rows)
+    assert {len(row) for row in rows[:-1]} == {len(header)}
+
+
 @pytest.mark.parametrize("limits", [(0.0, 80.0), (5.0, 5.0), (9.0, 1.0)])
 def test_an_empty_range_is_refused(limits: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match="0 < min < max"):

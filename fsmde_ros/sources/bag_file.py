@@ -120,7 +120,8 @@ def open_bag(path: Path | str) -> Iterator[BagFile]:
     except Exception as error:
         raise SourceError(
             f"bag {path}: cannot be opened: {error} Expected the folder of a rosbag2 bag (metadata.yaml and its .mcap "
-            "or .db3); nuscenes_to_bag and ddad_to_bag make one"
+            "or .db3); nuscenes_to_bag and ddad_to_bag make one. Where a recording was cut off, `mcap recover` mends "
+            "its file, and `ros2 bag reindex` makes metadata.yaml"
         ) from error
     try:
         yield BagFile(path, reader)

@@ -17,7 +17,7 @@ from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig, check_info, distortion_of_
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
-from fsmde_ros.topics import INPUT_FORMS, RECTIFIED, UNRECTIFIED
+from fsmde_ros.topics import COLOR, INPUT_FORMS, RECTIFIED, UNRECTIFIED, InputForm
 
 TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
 STATIC = "tf_static"
@@ -43,12 +43,13 @@ def find_cameras(bag: BagFile) -> dict[str, CameraTopics]:
 
     Of several image topics beside a CameraInfo the rectified ones come first, then those that are called
     ``image...`` (a mask or a picture with detections is not), then compressed ones. Depth images and other
-    pictures that are no photographs do not count.
+    pictures that are no photographs do not count, nor do the colours that the node has published beside its depth.
     """
     infos = {name.rpartition("/")[0].strip("/"): name for name in bag.topics(INFO) if name.endswith("/camera_info")}
     images: dict[str, str] = {}
     problems: dict[str, str] = {}
-    for topic in sorted(bag.topics(COMPRESSED, RAW), key=lambda topic: _preference(bag, topic)):
+    photographs = [topic for topic in bag.topics(COMPRESSED, RAW) if not topic.endswith(f"/{COLOR}")]
+    for topic in sorted(photographs, key=lambda topic: _preference(bag, topic)):
         name = camera_of(topic, bag.types[topic])
         if name in images or (name in problems and not _last_name(topic).startswith("image")):
             continue  # neither may a mask stand in for images that cannot be read
@@ -148,17 +149,40 @@ def pose_of(rotation: Any, translation: Any, where: str) -> NDArray[np.float64]:
     return pose
 
 
-def node_inputs(bag: BagFile, cameras: Sequence[str]) -> tuple[str, ...] | None:
-    """Parameters with which the node takes the images that the bag has of all ``cameras``, as ``name:=value``.
+@dataclass(frozen=True)
+class NodeTopics:
+    """How the node takes the images of most cameras of a bag: in one form for all.
 
-    Empty where its defaults do; None where no setting fits them all.
+    ``renamed``: topics of the bag that only have another name, by those the node expects; ``left``: cameras whose
+    images it cannot take in this form.
     """
-    for form in INPUT_FORMS:
-        topics = [f"/{name}/{form.topic}" for name in cameras]
-        msgtype = COMPRESSED if form.is_compressed else RAW
-        if all(bag.types.get(topic) == msgtype and _is_photograph(bag, topic) for topic in topics):
-            return form.changes()
-    return None
+
+    form: InputForm
+    renamed: Mapping[str, str]
+    left: tuple[str, ...]
+
+
+def node_topics(bag: BagFile, cameras: Sequence[str]) -> NodeTopics:
+    """The form that takes in most ``cameras``, by its own names of topics or other ones.
+
+    Unrectified images are never another name of rectified ones: the node would take them for these.
+    """
+    found = find_cameras(bag)
+
+    def in_form(form: InputForm) -> NodeTopics:
+        renamed, left = {}, []
+        for name in cameras:
+            expected, image = f"/{name}/{form.topic}", found[name].image if name in found else ""
+            kind = COMPRESSED if form.is_compressed else RAW
+            if bag.types.get(expected) == kind and _is_photograph(bag, expected):
+                continue
+            if image and bag.types[image] == kind and is_rectified_topic(image) == form.is_rectified:
+                renamed[expected] = image
+            else:
+                left.append(name)
+        return NodeTopics(form, renamed, tuple(left))
+
+    return min(map(in_form, INPUT_FORMS), key=lambda topics: (len(topics.left), len(topics.renamed)))
 
 
 def rig_of_bag(

@@ -1,7 +1,7 @@
 """The commands that turn recorded drives into bags, and a bag's calibration into a rig file.
 
 Each is also ``python -m fsmde_ros.sources.convert COMMAND ...``. Exit status: 0 done, 2 cannot be
-done; the reason is then on stderr and nothing half-written is left.
+done, 130 interrupted; the reason is then on stderr and nothing half-written is left.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from fsmde_ros.errors import FsmdeError, SourceError
+from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources import ddad
 from fsmde_ros.sources.bag import read_rig_of_bag
 from fsmde_ros.sources.bag_file import open_bag
-from fsmde_ros.sources.bag_rig import find_cameras, node_inputs
+from fsmde_ros.sources.bag_rig import find_cameras, node_topics
 from fsmde_ros.sources.bag_writer import Written, check_target, write_bag
 from fsmde_ros.sources.nuscenes import NuScenesDrives
 from fsmde_ros.sweep import Sweep
-from fsmde_ros.topics import InputForm
 
 SHOW_S = 1.0  # between two lines of progress
 SHOWN_SCENES = 10
@@ -106,18 +107,25 @@ def _range(text: str) -> Range:
 
 
 def _finite(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is not finite, expected metres")
+        raise argparse.ArgumentTypeError(f"'{text}' is no height, expected metres")
     return value
 
 
 def _run(command: Callable[[], None]) -> int:
+    end_on_signals()
     try:
         command()
     except FsmdeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -158,16 +166,19 @@ def _write_rig(options: argparse.Namespace) -> None:
 def _how_to_start(bag_path: Path, cameras: Sequence[str], rig_file: Path) -> str:
     """What the node needs to be told to take the images of the bag."""
     with open_bag(bag_path) as bag:
-        inputs = node_inputs(bag, cameras)
-        if inputs is not None:
-            arguments = [f"rig_file:={rig_file}", *inputs]
-            return f"start the node with: --ros-args {' '.join(f'-p {argument}' for argument in arguments)}"
+        topics = node_topics(bag, cameras)
         found = find_cameras(bag)
-        images = ", ".join(f"{name}: {found[name].image or 'no images'}" for name in cameras)
+        images = ", ".join(found[name].image or "no images" for name in topics.left)
+    if not topics.left:
+        parameters = [f"-p {quote(argument)}" for argument in (f"rig_file:={rig_file}", *topics.form.changes())]
+        renamed = [f"-r {quote(f'{ours}:={theirs}')}" for ours, theirs in topics.renamed.items()]
+        return f"start the node with: --ros-args {' '.join([*parameters, *renamed])}"
+    taken = [name for name in cameras if name not in topics.left]
+    if not taken:
+        return f"the node has nothing to take: of {', '.join(topics.left)} the bag has {images}"
     return (
-        "the node expects <camera>/image_rect or image_raw, raw or compressed, alike for all cameras; the bag has "
-        f"{images}. Leave cameras out with --cameras, or remap topics when you start the node: "
-        f"-r /{cameras[0]}/{InputForm().topic}:=TOPIC"
+        f"the node takes images of one kind, {topics.form.topic} of {', '.join(taken)}; of {', '.join(topics.left)} "
+        f"the bag has {images}. Publish all alike, or leave cameras out: rig_from_bag with --cameras {' '.join(taken)}"
     )
 
 

@@ -21,7 +21,7 @@ from fsmde_ros.images import decode
 from fsmde_ros.picture import Snapshot
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
-from fsmde_ros.sources.bag_messages import image_of
+from fsmde_ros.sources.bag_messages import CLOUD, image_of
 from fsmde_ros.sources.bag_rig import find_cameras
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sweep import EncodedImage
@@ -57,7 +57,7 @@ def snapshots(
     input_bag: Path,
     rig: Rig,
     choose: Callable[[Sequence[Moment]], Sequence[Moment]] = tuple,
-    points: str = f"/{POINTS}",
+    points: str | None = None,
 ) -> Iterator[Snapshot]:
     """Depth, cloud and images of the sweeps of a recording, in the order of time.
 
@@ -66,17 +66,17 @@ def snapshots(
         input_bag: bag with the images; the same one where everything was recorded together.
         rig: the rig whose cameras are looked for.
         choose: which of the sweeps; all by default.
-        points: topic of the cloud.
+        points: topic of the cloud; by default that of the node, where it was recorded.
 
     Raises:
-        SourceError: a bag cannot be read, or has no depth of any camera of the rig; while iterating, a message that
-            cannot be decoded, by its topic and stamp.
+        SourceError: a bag cannot be read, has no depth of any camera of the rig, or no cloud on ``points``; while
+            iterating, a message that cannot be decoded, by its topic and stamp.
     """
     with open_bag(output_bag) as output, open_bag(input_bag) as source:
         topics = {name: f"/{name}/{DEPTH}" for name in rig.names}
+        points = _cloud_topic(output, points)
         moments = choose(_moments(output, topics, points))
-        cameras = find_cameras(source)
-        images = {name: cameras[name].image for name in rig.names if name in cameras and cameras[name].image}
+        images = image_topics(source, rig)
         pictured = {(images[n], stamp) for moment in moments for n, stamp in moment.depths.items() if n in images}
         wanted = [(topics[name], stamp) for moment in moments for name, stamp in moment.depths.items()]
         wanted += [(points, moment.cloud) for moment in moments if moment.cloud is not None]
@@ -95,6 +95,20 @@ def snapshots(
                 colors=colors,
                 stamp_ns=moment.stamp_ns,
             )
+
+
+def image_topics(bag: BagFile, rig: Rig) -> dict[str, str]:
+    """Topics of the images of the rig that a bag has, by camera."""
+    cameras = find_cameras(bag)
+    return {name: cameras[name].image for name in rig.names if name in cameras and cameras[name].image}
+
+
+def _cloud_topic(bag: BagFile, wanted: str | None) -> str:
+    """Topic of the cloud. Raises SourceError where the one that is ``wanted`` is none."""
+    topic, clouds = wanted or f"/{POINTS}", bag.topics(CLOUD)
+    if topic not in clouds and (wanted or topic in bag.types):
+        raise SourceError(f"bag {bag.path}: no PointCloud2 on {topic}; it has {', '.join(clouds) or 'none'}")
+    return topic
 
 
 def _moments(bag: BagFile, topics: Mapping[str, str], points: str) -> list[Moment]:

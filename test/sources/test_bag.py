@@ -22,7 +22,7 @@ from fsmde_ros.images import decode
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag import BagDrive, read_rig_of_bag, sweeps
 from fsmde_ros.sources.bag_file import open_bag
-from fsmde_ros.sources.bag_rig import find_cameras, is_rectified_topic, node_inputs
+from fsmde_ros.sources.bag_rig import find_cameras, is_rectified_topic, node_topics
 from fsmde_ros.sources.bag_writer import Written, write_bag
 from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
 
@@ -450,6 +450,17 @@ def test_which_of_several_pictures_is_the_image_of_a_camera(
         assert find_cameras(opened)["a"].image == f"/a/{expected}"
 
 
+def test_what_the_node_published_beside_its_depth_is_no_camera(tmp_path: Path) -> None:
+    """Of a bag with the images and the depth of a drive, as it is recorded to look at both."""
+    messages = [("/a/image_raw", raw("cam", START)), ("/a/depth/color", raw("cam", START, "rgb8"))]
+    messages += [(topic, info("cam", K)) for topic in ("/a/camera_info", "/a/depth/camera_info")]
+    with open_bag(bag(tmp_path / "bag", messages)) as opened:
+        assert {name: topics.image for name, topics in find_cameras(opened).items()} == {
+            "a": "/a/image_raw",
+            "a/depth": "",
+        }
+
+
 @pytest.mark.parametrize(
     ("topic", "rectified"),
     [
@@ -637,20 +648,21 @@ def test_cameras_can_be_left_out_of_the_rig(tmp_path: Path) -> None:
         (("image_raw",), ("input.rectified:=false", "input.transport:=raw")),
         (("image_raw", "image_raw/compressed"), ("input.rectified:=false",)),
         (("image_raw", "image_rect/compressed"), ()),
-        (("image_color",), None),
+        (("image_color",), ("input.rectified:=false", "input.transport:=raw")),
     ],
 )
-def test_the_parameters_that_the_node_needs(
-    tmp_path: Path, images: Sequence[str], expected: tuple[str, ...] | None
-) -> None:
+def test_the_parameters_that_the_node_needs(tmp_path: Path, images: Sequence[str], expected: tuple[str, ...]) -> None:
     jpeg_message = STORE.types["sensor_msgs/msg/CompressedImage"](header("cam", START), "jpeg", np.zeros(9, np.uint8))
     messages = [(f"/a/{i}", jpeg_message if i.endswith("/compressed") else raw("cam", START)) for i in images]
     with open_bag(bag(tmp_path / "one", messages)) as opened:
-        assert node_inputs(opened, ["a"]) == expected
+        topics = node_topics(opened, ["a"])
+    renamed = {"/a/image_raw": "/a/image_color"} if images == ("image_color",) else {}
+    assert (topics.form.changes(), topics.renamed, topics.left) == (expected, renamed, ())
     other = [("/b/image_raw", raw("cam", START))]
     with open_bag(bag(tmp_path / "two", [*messages, *other])) as opened:
-        mixed = ("input.rectified:=false", "input.transport:=raw") if "image_raw" in images else None
-        assert node_inputs(opened, ["a", "b"]) == mixed
+        topics = node_topics(opened, ["a", "b"])
+    mixed = ("input.rectified:=false", "input.transport:=raw")
+    assert (topics.form.changes(), topics.renamed, topics.left) == (mixed, renamed, ())
 
 
 def test_a_rectified_topic_takes_the_projection(tmp_path: Path) -> None:
@@ -667,6 +679,9 @@ def test_images_that_are_rectified_already_are_not_rectified_again(tmp_path: Pat
     given = Rig((Camera("sensors/cam", (20, 32), np.reshape(K, (3, 3)), np.eye(4), **lens),))
     assert next(sweeps(path, given)).rig["sensors/cam"].is_rectified
     assert BagDrive(path, given).rig["sensors/cam"].is_rectified
+    bonnet = ([[0, 15], [31, 15], [31, 19]],)  # of the images as they come, so it stays
+    occluded = replace(given, cameras=(replace(given.cameras[0], self_occlusion=bonnet),))
+    assert next(sweeps(path, occluded)).rig["sensors/cam"].self_occlusion[0].tolist() == bonnet[0]
     raw_images = bag(tmp_path / "raw", foreign())
     assert not next(sweeps(raw_images, given)).rig["sensors/cam"].is_rectified
 
@@ -884,3 +899,16 @@ def test_what_sqlite_and_zstd_say_of_flipped_bytes_is_no_traceback_either(
         except FsmdeError as error:
             refused += str(path) in str(error)
     assert refused
+
+
+@pytest.mark.parametrize("cut", ["metadata.yaml", "bag.mcap"])
+def test_a_recording_that_was_cut_off_can_be_mended(tmp_path: Path, cut: str) -> None:
+    """As by an empty battery: without the metadata that is written last, or without the end of the file."""
+    write_bag(tmp_path / "bag", drive(2))
+    file = tmp_path / "bag" / cut
+    if cut == "metadata.yaml":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(SourceError, match=r"cannot be opened: .*`mcap recover` mends .*`ros2 bag reindex`"):
+        list(sweeps(tmp_path / "bag"))

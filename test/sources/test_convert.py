@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 
-from fsmde_ros.rig import Camera
+from fsmde_ros.interruption import INTERRUPTED
+from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources import bag, ddad, nuscenes
 from fsmde_ros.sources.bag_messages import RAW, TYPESTORE, camera_info
+from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sources.convert import ddad_to_bag, main, nuscenes_to_bag, rig_from_bag
-from fsmde_ros.sweep import Sweep
+from fsmde_ros.sweep import Sweep, View
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,7 +133,11 @@ def raw_drive(path: Path, image: str) -> Path:
     [
         ("image_raw", "rig.yaml -p input.rectified:=false -p input.transport:=raw"),
         ("image_rect", "rig.yaml -p input.transport:=raw"),
-        ("image_color", "the bag has cam: /cam/image_color. Leave cameras out with --cameras, or remap topics"),
+        (
+            "image_color",
+            "rig.yaml -p input.rectified:=false -p input.transport:=raw -r /cam/image_raw:=/cam/image_color",
+        ),
+        ("image_rect_color", "rig.yaml -p input.transport:=raw -r /cam/image_rect:=/cam/image_rect_color"),
     ],
 )
 def test_rig_from_bag_tells_how_to_start_the_node(
@@ -138,6 +145,54 @@ def test_rig_from_bag_tells_how_to_start_the_node(
 ) -> None:
     assert rig_from_bag([str(raw_drive(tmp_path / "bag", image)), str(tmp_path / "rig.yaml")]) == 0
     assert told in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_command_that_is_told_can_be_pasted_into_a_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig = tmp_path / "my rig.yaml"
+    assert rig_from_bag([str(raw_drive(tmp_path / "bag", "image_rect")), str(rig)]) == 0
+    told = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+    assert shlex.split(told) == ["--ros-args", "-p", f"rig_file:={rig}", "-p", "input.transport:=raw"]
+
+
+def test_a_camera_whose_images_the_node_cannot_take_beside_the_others_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under another name the images of a fisheye would be taken for rectified ones, and no one would notice."""
+    k = np.array([[8.0, 0, 3.5], [0, 8, 3.5], [0, 0, 1]])
+    cameras = [Camera(name, (8, 8), k, np.eye(4)) for name in ("front", "left", "right")]
+    cameras.append(Camera("fish", (8, 8), k, np.eye(4), np.zeros(4), "equidistant"))
+    views = {camera.name: View(np.zeros((8, 8, 3), np.uint8), 10**9) for camera in cameras}
+    write_bag(tmp_path / "bag", [Sweep(Rig(tuple(cameras)), 10**9, views)])
+    assert rig_from_bag([str(tmp_path / "bag"), str(tmp_path / "rig.yaml")]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert "image_rect/compressed of front, left, right; of fish the bag has /fish/image_raw/compressed" in told
+    assert "--cameras front left right" in told
+    assert ":=" not in told
+
+
+def test_what_is_no_height_is_said_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("low", "nan"):
+        with pytest.raises(SystemExit):
+            rig_from_bag([str(tmp_path), str(tmp_path / "rig.yaml"), "--ground-z", text])
+        assert f"argument --ground-z: '{text}' is no height, expected metres" in capsys.readouterr().err
+
+
+def test_an_interrupted_conversion_leaves_nothing(nuscenes_folder: Any, tmp_path: Path) -> None:
+    """By SIGTERM too, which ends Python on the spot unless it is told otherwise."""
+    program = (
+        "import os, signal, sys; from fsmde_ros.sources import bag_writer, convert\n"
+        "bag_writer._SweepWriter._flush = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(convert.nuscenes_to_bag(['nuscenes', 'bag', '--keyframes-only']))"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == INTERRUPTED
+    assert done.stderr == "interrupted; nothing was written\n"
+    assert {path.name for path in tmp_path.iterdir()} - {".cache", ".config"} == {"nuscenes"}
 
 
 def test_overwrite(nuscenes_folder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -221,3 +221,8 @@ def test_a_town_with_the_sensors_of_ddad_is_seen_as_far_as_ddad() -> None:
     assert len({view.stamp_ns for view in ddad.sweeps[0].views.values()}) == 1
     with pytest.raises(ConfigError, match=r"rig must be one of nuscenes, ddad, got 'mine'"):
         open_data("town:7,rig=mine")
+
+
+def test_half_a_turn_of_the_lidar_is_refused(nuscenes_folder: Any) -> None:
+    with pytest.raises(ConfigError, match=r"lidar_sweeps must be a whole number, got '2\.5'"):
+        open_data(f"nuscenes:{nuscenes_folder.root},lidar_sweeps=2.5")
