@@ -34,7 +34,7 @@ def turn_cameras(rig: Rig, views: Sequence[int]) -> Rig:
 
 
 def turn_images(images: NDArray[Any], views: Sequence[int]) -> NDArray[Any]:
-    """Images or maps [V, ..., H, W] with those of ``views`` turned by half a turn; the same array where there are none."""
+    """Images or maps [V, ..., H, W], those of ``views`` turned by half a turn; the same array where there are none."""
     if not views:
         return images
     turned = images.copy(order="K")

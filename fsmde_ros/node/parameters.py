@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -24,6 +25,7 @@ from fsmde_ros.topics import InputForm
 
 MAX_MILLIMETRES_M = 65.535  # the largest depth that 16UC1 can say
 MAX_NAME = 100
+QOS_OVERRIDES = "qos_overrides."
 _CAMERA_NAME = re.compile(r"/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _KINDS = {
     bool: "true or false",
@@ -303,6 +305,22 @@ def declare(node: Node) -> Settings:
     given = {name: parameter.value for name, parameter in every.items()}
     # An empty list in a YAML file, as of cameras, is a parameter without a value to rcl.
     return Settings().changed({name: given[name] for name in names() if given.get(name) is not None})
+
+
+def untaken(node: Node, prefix: str = "", but: str = QOS_OVERRIDES) -> list[str]:
+    """What to say of parameters that were set for the node and that it does not have: rcl passes over them.
+
+    Of those that begin with ``prefix`` and not with ``but``: overrides of the QoS are taken when a topic is made.
+    """
+    given = node._parameter_overrides  # rclpy has no public way
+    known = [name for name in node.get_parameters_by_prefix("") if name.startswith(prefix)]
+    said = []
+    for name in given:
+        if node.has_parameter(name) or not name.startswith(prefix) or (but and name.startswith(but)):
+            continue
+        hint = "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, n=1))
+        said.append(f"parameter {name}: the node has none of that name{hint}")
+    return said
 
 
 def watch(node: Node, current: Callable[[], Settings], apply: Callable[[Settings], None]) -> None:

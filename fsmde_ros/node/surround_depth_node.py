@@ -76,6 +76,7 @@ class SurroundDepthNode(LifecycleNode):
         self._build_estimator = build
         self._log = LifecycleNode.get_logger(self)
         self.settings = parameters.declare(self)
+        self._warn_of(parameters.untaken(self))
         parameters.watch(self, lambda: self.settings, self._apply)
         self.problem = ""  # why the last transition failed
         self._state = "unconfigured"
@@ -134,6 +135,7 @@ class SurroundDepthNode(LifecycleNode):
             return Failure
         super().on_activate(state)
         self.problem, self._state = "", "active"
+        self._warn_of(parameters.untaken(self, parameters.QOS_OVERRIDES, but=""))
         self._log.info(f"listening to {', '.join(map(self._heard_topic, self._cameras))}")
         return Success
 
@@ -176,6 +178,10 @@ class SurroundDepthNode(LifecycleNode):
             self._log.warning(f"refused, the node is {self._state}: {str(error).partition(', at')[0]}")
             response.success = False
             return response
+
+    def _warn_of(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            self._log.warning(problem)
 
     def _tell_failure(self, transition: str, error: Exception) -> None:
         """Keep and log why a transition failed; with the traceback where no user could have caused it."""

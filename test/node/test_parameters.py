@@ -11,7 +11,7 @@ import yaml
 from rclpy.node import Node
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.node.parameters import Settings, declare, main, names, to_markdown, to_yaml
+from fsmde_ros.node.parameters import Settings, declare, main, names, to_markdown, to_yaml, untaken
 from fsmde_ros.replay_settings import free_domain
 from fsmde_ros.topics import INPUT_FORMS
 
@@ -41,6 +41,27 @@ def test_every_row_is_described_and_numbers_have_a_range():
 
 def test_markdown_has_one_row_for_each_parameter():
     assert to_markdown().count("\n") == len(names()) + 2
+
+
+@pytest.mark.ros
+def test_parameters_that_the_node_does_not_have_are_told():
+    """As rcl passes over a misspelt one, and the node would run on a default without a word."""
+    qos = "qos_overrides./front/camera_info.subscription.durability"
+    given = {"input.transprot": "raw", "use_sim_time": True, "cloud.stride": 3, "colour": 1, qos: "volatile"}
+    arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
+    rclpy.init(args=["--ros-args", *arguments], domain_id=free_domain())
+    try:
+        node = Node("misspelt")
+        assert declare(node).cloud_stride == 3
+        assert untaken(node) == [
+            "parameter input.transprot: the node has none of that name; did you mean input.transport?",
+            "parameter colour: the node has none of that name",
+        ]
+        node.declare_parameter("qos_overrides./front/camera_info.subscription.durabilty", "volatile")
+        [said] = untaken(node, "qos_overrides.", but="")
+        assert said == f"parameter {qos}: the node has none of that name; did you mean {qos[:-3]}ty?"
+    finally:
+        rclpy.try_shutdown()
 
 
 @pytest.mark.parametrize(
