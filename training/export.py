@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsmde_ros.backends import build_backend
+from fsmde_ros.backends.built_files import write_whole
 from fsmde_ros.backends.onnx_graph import export, find_or_export, graph_key
 from fsmde_ros.backends.openvino import int8_key
 from fsmde_ros.backends.padded import Feed
@@ -31,6 +32,7 @@ from training.quantise import feed_of, quantise
 from training.town.drive import nuscenes_drive
 
 FORMATS = ("onnx", "openvino-int8")
+MOST_VIEWS = 64
 CALIBRATION_SEED = 1_000_000  # the first of the towns that were trained on
 
 
@@ -47,7 +49,8 @@ class ExportOptions:
 def export_checkpoint(checkpoint: Path, output: Path | None, options: ExportOptions) -> Path:
     """Write the file of ``checkpoint`` into the folder ``output`` (None: beside it); returns its path.
 
-    Raises CheckpointError, BackendError, or ConfigError for a folder that cannot be made.
+    It is there when it is whole. Raises CheckpointError, BackendError, or ConfigError for a folder that cannot be made
+    or written to.
     """
     student, card = load_checkpoint(checkpoint)
     size = options.size or card.input_size
@@ -56,13 +59,18 @@ def export_checkpoint(checkpoint: Path, output: Path | None, options: ExportOpti
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--output {folder}: is no folder ({error.strerror}); give another") from error
-    if options.form == "onnx":
-        path = folder / graph_key(student, options.views, size).file_name
-        export(student, options.views, size, path, {"card": card.to_json()})
-        return path
-    graph, views = find_or_export(student, options.views, size, [folder])
-    path = folder / int8_key(student, views, size).file_name
-    quantise(graph, town_feeds(student, replace(card, input_size=size), views, options.sweeps), path)
+    try:
+        if options.form == "onnx":
+            path = folder / graph_key(student, options.views, size).file_name
+            facts = {"card": card.to_json()}
+            write_whole(path, lambda made: export(student, options.views, size, made, facts))
+        else:
+            graph, views = find_or_export(student, options.views, size, [folder])
+            path = folder / int8_key(student, views, size).file_name
+            feeds = town_feeds(student, replace(card, input_size=size), views, options.sweeps)
+            write_whole(path, lambda made: quantise(graph, feeds, made))
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written to ({error.strerror}); give another by --output") from error
     return path
 
 
@@ -93,10 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=find_checkpoint, default=default_checkpoint(), help="a .safetensors file")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to write (onnx)")
     parser.add_argument("--output", type=Path, help="folder (that of the checkpoint)")
-    parser.add_argument("--views", type=int, choices=range(1, 65), default=6, metavar="V", help="at most (6)")
+    parser.add_argument("--views", type=_views, default=6, metavar="V", help=f"at most, up to {MOST_VIEWS} (6)")
     parser.add_argument("--size", type=_size, metavar="HxW", help="of the images (that of the checkpoint)")
     parser.add_argument("--sweeps", type=_count, default=12, help="to calibrate int8 on (12)")
     return parser
+
+
+def _views(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_VIEWS:
+        raise argparse.ArgumentTypeError(f"must be a number of 1 to {MOST_VIEWS}, got '{text}'")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from fsmde_ros.backends.backend import Backend, Prediction
-from fsmde_ros.backends.built_files import UnwritableCache
+from fsmde_ros.backends.memory_guard import is_out_of_memory
 from fsmde_ros.backends.onnx_graph import graph_key
 from fsmde_ros.backends.onnxruntime import OnnxRuntimeBackend
 from fsmde_ros.backends.openvino import OpenVinoBackend, computes_bfloat16
@@ -73,9 +73,10 @@ def build_backend(
 
 
 class OrTorch:
-    """The choice of auto: where it has to build a file that cannot be written, PyTorch, with a warning.
+    """The choice of auto: where the file that it needs cannot be had, PyTorch, with a warning.
 
-    Nobody asked for that file. Who names a backend, however, is told that it cannot be had.
+    Its cache cannot be written, say, or the file that lies there is for fewer cameras and cannot be made anew without
+    the package for it. Nobody asked for that file. Who names a backend, however, is told that it cannot be had.
     """
 
     def __init__(self, chosen: Backend, torch_instead: Callable[[], Backend]) -> None:
@@ -97,7 +98,9 @@ class OrTorch:
         """See ``Backend``."""
         try:
             return self._backend(images, intrinsics, camera_to_vehicle, ground_z, present)
-        except UnwritableCache as error:
+        except BackendError as error:
+            if is_out_of_memory(error):  # fewer views at a time may do, see ``MemoryGuard``
+                raise
             _LOG.warning(f"{error}; until then PyTorch runs instead of {self.name}, which is faster")
         self._backend = self._torch_instead()
         return self._backend(images, intrinsics, camera_to_vehicle, ground_z, present)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +22,6 @@ from fsmde_ros.network.student import Student
 CACHE_VARIABLE = "FSMDE_ROS_CACHE"
 _NETWORK = Path(__file__).resolve().parents[1] / "network"
 _WRITERS = tuple(Path(__file__).with_name(f"{name}.py") for name in ("folding", "onnx_graph", "padded", "tensorrt"))
-
-
-class UnwritableCache(BackendError):
-    """A file that a backend needs could not be written; the message names it, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +71,7 @@ class BuildKey:
 
         One for more views works too, but takes the time of all of them: it is used where none can be built.
         ``build`` writes the file to the path that it is given, or raises BackendError.
-        Raises BackendError where nothing was found and the file cannot be built, of the kind ``UnwritableCache`` where
-        the cache cannot be written.
+        Raises BackendError where nothing was found and the file cannot be built, or the cache cannot be written.
         """
         found = self.find(folders)
         if found is not None and found[1] == self.views:
@@ -90,20 +85,28 @@ class BuildKey:
 
     def _build(self, build: Callable[[Path], None]) -> Path:
         path = cache_folder() / self.file_name
-        # Through a scratch file of our own: two nodes may build the same file at the same time.
-        scratch = path.with_name(f"{os.getpid()}-{path.name}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            build(scratch)
-            os.replace(scratch, path)
+            write_whole(path, build)
         except OSError as error:
-            raise UnwritableCache(
+            raise BackendError(
                 f"{path}: cannot be written ({error.strerror}); set {CACHE_VARIABLE} to a folder that can be"
             ) from error
-        finally:
-            with suppress(OSError):  # where not even the folder can be reached
-                scratch.unlink(missing_ok=True)
         return path
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` write a file that is at ``path`` only when it is whole, whoever else writes it at the same time.
+
+    Files that it leaves beside it, of the same stem, come along, before it. A node may start meanwhile, or the writer
+    be interrupted: half a file would be taken for one. Raises OSError where that is not possible.
+    """
+    # A folder of our own: of two containers that share a cache, both may be process number 1.
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        made = Path(folder) / path.name
+        write(made)
+        for file in sorted(Path(folder).iterdir(), key=lambda file: file == made):
+            os.replace(file, path.with_name(file.name))
 
 
 def _listed(folder: Path, pattern: str) -> list[Path]:

@@ -12,7 +12,8 @@ from fsmde_ros.backends.backend import Backend, Prediction
 from fsmde_ros.errors import BackendError
 
 RETRY_AFTER = 600  # calls with fewer views, after which all are tried at once again
-# PyTorch's CPU allocator and OpenVINO raise plain RuntimeErrors, ONNX Runtime its own kind, with words such as these.
+# PyTorch's CPU allocator and OpenVINO raise plain RuntimeErrors, ONNX Runtime its own kind, with words such as these;
+# of CUDA's libraries PyTorch tells the status alone, such as CUBLAS_STATUS_ALLOC_FAILED.
 _WORDS = (
     "out of memory",
     "can't allocate",
@@ -20,6 +21,7 @@ _WORDS = (
     "failed to allocate",
     "not enough memory",
     "bad_alloc",
+    "alloc_failed",
 )
 
 

@@ -64,7 +64,7 @@ def export(
     if find_spec("onnx") is None:
         raise BackendError(
             f"making the ONNX file of this checkpoint needs one more package: {PIP_EXPORT}; or make it on another "
-            "machine with python -m training.export, and lay it beside the checkpoint"
+            f"machine with {export_command(views, size)}, and lay it beside the checkpoint"
         )
     import onnx
 
@@ -84,6 +84,12 @@ def export(
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, dict(facts or {}))
     onnx.save(model, str(path))
+
+
+def export_command(views: int, size: tuple[int, int], *options: str) -> str:
+    """The command that makes the file for ``views`` images of ``size`` (H, W)."""
+    shape = f"--views {views} --size {size[0]}x{size[1]}"
+    return " ".join(["python -m training.export --checkpoint CHECKPOINT", *options, shape])
 
 
 def find_or_export(student: Student, views: int, size: tuple[int, int], folders: Sequence[Path]) -> tuple[Path, int]:

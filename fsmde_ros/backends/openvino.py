@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.backends.built_files import BuildKey, hash_student
-from fsmde_ros.backends.onnx_graph import OUTPUTS, find_or_export
+from fsmde_ros.backends.onnx_graph import OUTPUTS, export_command, find_or_export
 from fsmde_ros.backends.padded import Feed, PaddedBackend, Program
+from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.errors import BackendError, one_line
 from fsmde_ros.network.student import Student
 
@@ -30,7 +31,7 @@ class OpenVinoBackend(PaddedBackend):
         """``precision``: a key of ``PRECISIONS``, or int8; raises BackendError where OpenVINO cannot run it here."""
         super().__init__()
         name = backend_name(precision)
-        if device not in ("auto", "cpu"):
+        if device != "auto" and choose_device(device).type != "cpu":
             raise BackendError(f"backend {name} runs on the CPU, got device '{device}'; use device: cpu or auto")
         if find_spec("openvino") is None:
             raise BackendError(f"backend {name}: the package is not installed; {PIP}, or use backend: torch")
@@ -82,8 +83,7 @@ class OpenVinoBackend(PaddedBackend):
         if found is None:
             raise BackendError(
                 f"backend openvino_int8 needs the calibrated file {key.file_name} beside the checkpoint; make it with "
-                f"python -m training.export --checkpoint CHECKPOINT --format openvino-int8 --views {views}, "
-                "or use backend: openvino"
+                f"{export_command(views, size, '--format openvino-int8')}, or use backend: openvino"
             )
         return found
 

@@ -79,6 +79,8 @@ def build_engine(graph: Path, path: Path) -> None:
 def bind(engine: Any, views: int, size: tuple[int, int], device: torch.device) -> Program:
     """A program that runs ``engine`` on buffers of its own."""
     context = engine.create_execution_context()
+    if context is None:  # its log says why; it has no exceptions
+        raise BackendError(f"backend tensorrt: out of memory on {device}, or another reason that its log names")
     feed = empty_feed(views, size)
     inputs: dict[str, Tensor] = {name: torch.from_numpy(array).to(device) for name, array in feed.items()}
     outputs = {name: torch.empty((1, views, *size), device=device) for name in OUTPUTS}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ Inputs = dict[str, Tensor]
 
 def dtype_of(device: torch.device) -> torch.dtype:
     """In which precision the student runs there; before Ampere GPUs emulate bfloat16."""
-    is_fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if is_fast else torch.float32
+    if device.type != "cuda":
+        return torch.float32
+    with current(device):  # PyTorch asks the current one, and the machine may have others
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
 class TorchGraphBackend(PaddedBackend):
@@ -107,7 +110,7 @@ def record(estimate: Callable[..., Tensor], inputs: Inputs) -> Program:
 def replay(estimate: Callable[..., Tensor], inputs: Inputs) -> Callable[[], Tensor]:
     """Record ``estimate(**inputs)`` as a CUDA graph: a call that computes it anew from what the inputs hold then.
 
-    It returns before the device is done, always the same tensor.
+    It returns before the device is done, always the same tensor, and holds on to ``estimate`` and its inputs.
     """
     device = next(iter(inputs.values())).device
     with current(device):
@@ -122,9 +125,10 @@ def replay(estimate: Callable[..., Tensor], inputs: Inputs) -> Callable[[], Tens
         with torch.cuda.graph(graph, stream=stream):
             output = estimate(**inputs)
 
-    def call() -> Tensor:
+    def call(*_: object) -> Tensor:
         with current(device):
             graph.replay()
         return output
 
-    return call
+    # The graph reads weights and inputs where they lay, and owns none of them.
+    return partial(call, estimate, inputs)

@@ -77,7 +77,7 @@ def measure_ceiling(device: torch.device, rounds: int = 5) -> Ceiling:
             smallest = _product(PRODUCT_SIZES[0], dtype, device)
             sizes[name] = product_size(interleave({name: smallest}, rounds=1)[name].median_ms / 1000)
         subjects[name] = _product(sizes[name], dtype, device)
-    copied = CUDA_COPY_BYTES if is_cuda else COPY_BYTES
+    copied = copy_bytes(torch.cuda.mem_get_info(device)[0]) if is_cuda else COPY_BYTES
     source = torch.zeros(copied // 4, device=device)
     target = torch.empty_like(source)
     subjects["copy"] = finished(lambda: target.copy_(source), device)
@@ -86,6 +86,11 @@ def measure_ceiling(device: torch.device, rounds: int = 5) -> Ceiling:
         {name: 1000 * 2 * size**3 / 1e9 / times[name].median_ms for name, size in sizes.items()},
         1000 * 2 * copied / 1e9 / times["copy"].median_ms,
     )
+
+
+def copy_bytes(free: int) -> int:
+    """Bytes to copy on a GPU with so many ``free``: there and back again, beside the matrices, must fit."""
+    return min(CUDA_COPY_BYTES, free // 8)
 
 
 def product_size(seconds: float) -> int:

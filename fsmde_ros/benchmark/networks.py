@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fsmde_ros.backends import Backend, Prediction, build_backend
 from fsmde_ros.backends.folding import freeze, place
+from fsmde_ros.backends.memory_guard import is_out_of_memory
 from fsmde_ros.backends.padded import empty_feed
 from fsmde_ros.backends.torch_graph import TorchGraphBackend, dtype_of, replay
 from fsmde_ros.benchmark.apart import apart
@@ -68,7 +69,9 @@ class Loaded:
 
     def gpu_memory_mb(self) -> float | None:
         """Most that PyTorch has held on the GPU in this process, MB, other runtimes not counted; None without a GPU."""
-        return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else None
+        if not torch.cuda.is_available():
+            return None
+        return max(torch.cuda.max_memory_allocated(index) for index in range(torch.cuda.device_count())) / 1e6
 
     def depth(self) -> NDArray[np.float32]:
         """Depth of the sweep [V, H, W], m."""
@@ -168,15 +171,32 @@ def batch_rows(
     views: int,
     rounds: int,
 ) -> list[dict[str, Any]]:
-    """Rows of student, size (H, W), sweeps in a batch, time and sweeps per second; ``students`` with their sizes."""
+    """Rows of student, size (H, W), sweeps in a batch, time and sweeps per second; ``students`` with their sizes.
+
+    In ascending order of ``batches``, up to the largest for which there is memory.
+    """
     rows = []
     for name, (student, size) in students.items():
         for sweeps in batches:
-            call = finished(batched(student, device, sweeps, views, size), device)
-            timing = interleave({"batch": call}, rounds)["batch"]
+            timing = _batch_timing(student, device, sweeps, views, size, rounds)
+            if timing is None:
+                break
             rate = 1000 * sweeps / timing.median_ms
             rows.append({"name": name, "size": size, "sweeps": sweeps, **asdict(timing), "sweeps_per_s": rate})
     return rows
+
+
+def _batch_timing(
+    student: Student, device: torch.device, sweeps: int, views: int, size: tuple[int, int], rounds: int
+) -> Timing | None:
+    """None where memory does not suffice."""
+    try:
+        call = finished(batched(student, device, sweeps, views, size), device)
+        return interleave({"batch": call}, rounds)["batch"]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def batched(
@@ -202,15 +222,31 @@ def batched(
 
 
 def scaling(
-    student: Student, backend: str, device: str, shapes: Sequence[tuple[int, tuple[int, int]]], rounds: int
-) -> list[dict[str, Any]]:
-    """Time of ``backend`` for each number of views and size (H, W)."""
-    calls: dict[str, Callable[[], object]] = {}
+    student: Student,
+    backend: str,
+    device: str,
+    shapes: Sequence[tuple[int, tuple[int, int]]],
+    rounds: int,
+    folders: Sequence[Path] = (),
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Time of ``backend`` for each number of views and size (H, W), and why others cannot run here.
+
+    ``folders``: where files built of the student may lie.
+    """
+    calls: dict[tuple[int, tuple[int, int]], Callable[[], object]] = {}
+    left_out: dict[str, str] = {}
     for views, size in shapes:
-        built, sweep = build_backend(backend, student, device, size), prepared_sweep(views, size)
-        calls[f"{views} x {size[0]}x{size[1]}"] = lambda b=built, s=sweep: run(b, s)  # type: ignore[misc]
-    times: dict[str, Timing] = interleave(calls, rounds)
-    return [
-        {"views": views, "height": size[0], "width": size[1], **asdict(times[f"{views} x {size[0]}x{size[1]}"])}
-        for views, size in shapes
+        built, sweep = build_backend(backend, student, device, size, folders), prepared_sweep(views, size)
+        call = partial(run, built, sweep)
+        try:
+            call()  # here it is compiled
+        except BackendError as error:  # as where int8 was calibrated for fewer views
+            left_out[f"{backend}, {views} views of {size[0]}x{size[1]}"] = one_line(error)
+            continue
+        calls[views, size] = call
+    times = interleave(calls, rounds)
+    rows = [
+        {"views": views, "height": size[0], "width": size[1], **asdict(timing)}
+        for (views, size), timing in times.items()
     ]
+    return rows, left_out

@@ -115,7 +115,7 @@ _NOTES = {
     "stages": "What surrounds the network, in one process.",
     "scaling": "The same backend by number of views and by size.",
     "batches": "Several sweeps as one batch, from inputs that lie on the device; eager float32 on a CPU, bfloat16 in a "
-    "CUDA graph.",
+    "CUDA graph. Up to the largest batch for which there was memory.",
     "node": "JPEG of 1600x900 on six topics in, depth and cloud out; player and recorder run beside the node on the "
     "same cores, over UDP on loopback with reliable images. Lost: sweeps of which not all views came out. Latency: "
     "arrival of the first image to everything published. Stage times are medians.",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+Key = TypeVar("Key", bound=Hashable)  # what a time belongs to, a name for example
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,13 @@ class Timing:
         return Timing(float(median), float(low), float(high), len(seconds))
 
 
-def interleave(subjects: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, Timing]:
+def interleave(subjects: Mapping[Key, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[Key, Timing]:
     """Call every subject twice a round, and time the second call in all rounds after the first ``warm_up``.
 
     The first call takes what the subject before has left behind: cold caches, and threads that still spin. A subject
     that answers with a float has measured itself, seconds: one in another process, to which the way is no part of it.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in subjects}
+    seconds: dict[Key, list[float]] = {name: [] for name in subjects}
     for index in range(warm_up + rounds):
         for name, call in subjects.items():
             call()

@@ -29,6 +29,12 @@ def parse_fault(text: str) -> Fault:
     return Fault(kind, **values)  # type: ignore[arg-type]  # the names were checked above
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got '{text}'")
+    return int(text)
+
+
 def _check_record(path: Path, out: Path) -> None:
     """Raise ConfigError where the record could not be written, before the bag is, which takes long."""
     folder = path.absolute().parent
@@ -60,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="KIND,FIELD=VALUE...", help="such as drop,share=0.05,start=2"
     )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same faults (0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same faults (0)")
     parser.add_argument("--record", type=Path, help="what was done (OUT/chaos.json)")
     parser.add_argument("--overwrite", action="store_true", help="replace the bag that is there")
     options = parser.parse_args(argv)

@@ -7,15 +7,15 @@ touched. The same seed gives the same faults. Times are seconds from the first i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from fsmde_ros.chaos.stream import Message, cameras, first_image_ns, in_order
-from fsmde_ros.errors import ConfigError
-from fsmde_ros.images import decode, encode_jpeg
+from fsmde_ros.errors import ConfigError, ImageError
+from fsmde_ros.images import encode_jpeg, encoded_size
 from fsmde_ros.sources.bag_messages import COMPRESSED, INFO
 from fsmde_ros.stamps import NS
 from fsmde_ros.sweep import EncodedImage
@@ -57,6 +57,10 @@ class Fault:
             raise ConfigError(
                 f"fault {self.kind}: the amount ({kind.meaning}) must be {kind.low:g} to {kind.high:g}, got {self.size}"
             )
+        defaults = {field.name: field.default for field in fields(self)}
+        given = [name for name in kind.takes_no if getattr(self, name) != defaults[name]]
+        if given:
+            raise ConfigError(f"fault {self.kind}: {kind.what}; it takes no {' and no '.join(given)}: leave that out")
 
     @property
     def size(self) -> float:
@@ -82,7 +86,7 @@ Change = Callable[[list[Message], Touched, Fault, Random], tuple[list[Message], 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault: what it does, and what its amount means, with default and range."""
+    """A kind of fault: what it does, what its amount means, with default and range, and fields that mean nothing."""
 
     change: Change
     what: str
@@ -90,6 +94,7 @@ class Kind:
     amount: float = 0.0
     low: float = 0.0
     high: float = 0.0
+    takes_no: tuple[str, ...] = ()
 
 
 def apply(messages: list[Message], faults: list[Fault], seed: int = 0) -> tuple[list[Message], list[Event]]:
@@ -137,7 +142,7 @@ def _each(
     """Change a share of the chosen messages, by default images, one by one."""
     result, touched = [], []
     for message in messages:
-        if wanted(message) and chosen(message) and random.random() < fault.share:
+        if chosen(message) and wanted(message) and random.random() < fault.share:
             touched.append(message)
             result += change(message)
         else:
@@ -150,7 +155,7 @@ def _drop(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Messa
 
 
 def _dead(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
-    return _each(m, c, replace(f, share=1.0), r, lambda _: [], lambda x: x.is_image or x.msgtype == INFO)
+    return _each(m, c, f, r, lambda _: [], lambda x: x.is_image or x.msgtype == INFO)
 
 
 def _delay(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
@@ -171,7 +176,9 @@ def _corrupt(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Me
     def corrupted(message: Message) -> list[Message]:
         content = message.decoded()
         data = np.array(content.data)[: len(content.data) // 2]
-        places = r.integers(0, max(1, len(data)), size=max(1, round(f.size * len(data))))
+        if not len(data):  # of an image without any bytes
+            return [message.encoded(replace(content, data=data))]
+        places = r.integers(0, len(data), size=max(1, round(f.size * len(data))))
         data[places] = r.integers(0, 256, size=len(places), dtype=np.uint8)
         ends = np.flatnonzero((data[:-1] == 0xFF) & (data[1:] == 0xD9))  # no end of a JPEG by chance
         data[ends + 1] = 0
@@ -195,17 +202,29 @@ def _garble(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Mes
 
 
 def _blank(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
-    """An image of one grey value, of the same size: a covered lens."""
+    """An image of one grey value, of the same size: a covered lens. One that cannot be read stays as it is."""
 
     def blank(message: Message) -> list[Message]:
         content = message.decoded()
         if message.msgtype == COMPRESSED:
-            pixels = np.full_like(decode(EncodedImage(bytes(content.data), content.format)), round(f.size))
+            pixels = np.full((*_size(message), 3), round(f.size), np.uint8)
             data = np.frombuffer(encode_jpeg(pixels).data, dtype=np.uint8)
             return [message.encoded(replace(content, format="jpeg", data=data))]
         return [message.encoded(replace(content, data=np.full_like(content.data, round(f.size))))]
 
-    return _each(m, c, f, r, blank)
+    def has_size(message: Message) -> bool:
+        try:
+            return message.is_image and (message.msgtype != COMPRESSED or min(_size(message)) > 0)
+        except ImageError:  # damaged in the recording, or by a fault before this one
+            return False
+
+    return _each(m, c, f, r, blank, has_size)
+
+
+def _size(message: Message) -> tuple[int, int]:
+    """(H, W) of a CompressedImage; raises ImageError where it cannot be read."""
+    content = message.decoded()
+    return encoded_size(EncodedImage(bytes(content.data), content.format))
 
 
 def _swap(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Message], list[Message]]:
@@ -299,7 +318,7 @@ def _burst(m: list[Message], c: Touched, f: Fault, r: Random) -> tuple[list[Mess
 
 KINDS: Mapping[str, Kind] = {
     "drop": Kind(_drop, "images are lost"),
-    "dead": Kind(_dead, "the camera says nothing, neither images nor CameraInfo"),
+    "dead": Kind(_dead, "the camera says nothing, neither images nor CameraInfo", takes_no=("share",)),
     "delay": Kind(_delay, "images come later", "seconds", 0.3, 0.0, 3600.0),
     "jitter": Kind(_jitter, "images come up to so much later", "seconds", 0.03, 0.0, 3600.0),
     "reorder": Kind(_reorder, "neighbouring images of a camera change places"),
@@ -309,9 +328,12 @@ KINDS: Mapping[str, Kind] = {
     "blank": Kind(_blank, "images of one grey value", "grey value", 0.0, 0.0, 255.0),
     "swap": Kind(_swap, "the images of two cameras change topics"),
     "calibration": Kind(_calibration, "other focal lengths in CameraInfo", "factor; 0: uncalibrated", 0.8, 0.0, 100.0),
-    "clock_jump": Kind(_clock_jump, "all stamps lie so much further from then on", "seconds", 5.0, -1e9, 1e9),
+    "clock_jump": Kind(
+        *(_clock_jump, "all stamps lie so much further from then on", "seconds", 5.0, -1e9, 1e9),
+        takes_no=("end", "cameras", "share"),
+    ),
     "wrong_clock": Kind(_wrong_clock, "stamps of a camera lie so much further", "seconds", 3600.0, -1e9, 1e9),
-    "rate": Kind(_rate, "only every so many images come", "how many", 2.0, 1.0, 1000.0),
+    "rate": Kind(_rate, "only every so many images come", "how many", 2.0, 1.0, 1000.0, takes_no=("share",)),
     "burst": Kind(_burst, "images are held back and come at once", "seconds", 0.5, 0.001, 3600.0),
 }
 """The kinds of faults by name."""

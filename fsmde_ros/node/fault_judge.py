@@ -77,7 +77,9 @@ def judge(
     views = Counter(out)
     lost = _causes(heard)
     counters, injected = _counters(heard), _injected(case, sent, events, cut)
-    failures = [*failures, *_output_failures(case, heard, out, usable - set(out), lost)]
+    missed = {fault.kind for fault in case.faults} - {event.kind for event in events}
+    failures = [*failures, *(f"the fault {kind} touched nothing; is the bag long enough?" for kind in sorted(missed))]
+    failures += [*_output_failures(case, heard, out, usable - set(out), lost)]
     failures += _counter_failures(case, counters, injected, views, len(names))
     said = {state for name in names for state in heard.states.get(name, ())} - {"OK"}
     failures += [f"no camera was said to be '{state}'" for state in case.states if state not in said]

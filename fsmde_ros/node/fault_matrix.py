@@ -21,7 +21,7 @@ from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import apply
 from fsmde_ros.chaos.stream import Message, cameras
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
-from fsmde_ros.errors import FsmdeError
+from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.node.fault_cases import Case, all_cases
 from fsmde_ros.node.fault_judge import Result, judge
@@ -116,7 +116,8 @@ def page(results: Sequence[Result], about: Mapping[str, Any], extra: Sequence[st
 
 def write(results: Sequence[Result], about: Mapping[str, Any], out: Path, page_path: Path | None) -> None:
     """Write the results so far, as JSON and as a page."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    for path in (out, page_path or out):
+        path.parent.mkdir(parents=True, exist_ok=True)
     content = {**about, "results": [dataclasses.asdict(result) for result in results]}
     out.write_text(json.dumps(content, indent=1) + "\n")
     if page_path:
@@ -126,10 +127,18 @@ def write(results: Sequence[Result], about: Mapping[str, Any], out: Path, page_p
 def matrix(options: argparse.Namespace, command: str, domain: int) -> tuple[list[Result], int]:
     """Run the cases that are wanted with one node, one after another; also the node's exit status.
 
-    Raises RehearsalError where the node does not come up, SourceError for a bag that cannot be read.
+    Raises RehearsalError where the node does not come up, SourceError for a bag that cannot be read, ConfigError for
+    options out of range, OSError where the results cannot be written.
     """
+    if not (0 < options.rate < float("inf") and options.seconds > 0):
+        raise ConfigError(f"--rate and --seconds must be above 0, got {options.rate:g} and {options.seconds:g}")
     results: list[Result] = []
     bag = cut(read_messages(options.bag), min(options.seconds, 1e6))
+    if len(cameras(bag)) < 2:
+        raise ConfigError(
+            f"the bag has images of {cameras(bag)[0]} alone; expected those of two cameras or more, for the cases are "
+            "about one among others"
+        )
     with tempfile.TemporaryDirectory() as folder:
         if options.untrained:
             checkpoint = untrained_checkpoint(Path(folder) / "untrained.safetensors")
@@ -139,6 +148,7 @@ def matrix(options: argparse.Namespace, command: str, domain: int) -> tuple[list
         told = {"command": command, "bag": options.about, "rate": options.rate, "seed": options.seed}
         about = {**told, **describe_run(inputs)}
         parameters = {**node_parameters(bag, options.rate), "rig_file": options.rig, "checkpoint": checkpoint}
+        write(results, about, options.out, options.page)  # where that cannot be done, not a case later
         with NodeProcess(parameters, Path(folder) / "node.log", domain) as node, Stage(bag, domain) as stage:
             node.wait_until_active()
             for case in all_cases(cameras(bag)):
@@ -177,6 +187,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         results, status = matrix(options, command, domain)
     except FsmdeError as error:
         print(f"fault_matrix: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"fault_matrix: {error.filename or options.out}: cannot be written: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED

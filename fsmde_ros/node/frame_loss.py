@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.node.synchronisation import build_synchroniser
 from fsmde_ros.sweep_assembler import AssemblerConfig
 
@@ -68,7 +69,7 @@ def run(backend: str, sweeps: int, loss: float, window_s: float, seed: int) -> O
             sets += [[a.payload for a in sweep.views.values()] for sweep in synchroniser.tick(clock)]
         out = synchroniser.add(name, START_NS + round(at_ms * 1e6), k, at_ms / 1000)
         sets += [[a.payload for a in sweep.views.values()] for sweep in out]
-    out = synchroniser.tick(frames[-1][0] / 1000 + 1)
+    out = synchroniser.tick(sweeps * PERIOD_MS / 1000 + 1)
     sets += [[a.payload for a in sweep.views.values()] for sweep in out]
     there = kept.sum(axis=1)
     return Outcome(
@@ -82,15 +83,28 @@ def run(backend: str, sweeps: int, loss: float, window_s: float, seed: int) -> O
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Exit status 0."""
-    parser = argparse.ArgumentParser(prog="frame_loss", description="Count sweeps under loss of frames.")
-    parser.add_argument("--sweeps", type=int, default=240)
-    parser.add_argument("--loss", type=float, default=0.05, help="share of the frames of each camera (0.05)")
-    parser.add_argument("--window", type=float, default=0.05, help="sync.window_s, the slop (0.05)")
-    parser.add_argument("--seeds", type=int, default=5, help="how many runs, each of its own chance (5)")
-    parser.add_argument("--about", default="", help="version of message_filters, for the file")
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args(argv)
+    """Entry point. Exit status: 0 counted, 2 cannot run."""
+    options = _parser().parse_args(argv)
+    try:
+        results = compare(options)
+        if options.out:
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(results, indent=1) + "\n")
+    except FsmdeError as error:
+        print(f"frame_loss: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"frame_loss: --out {options.out}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def compare(options: argparse.Namespace) -> dict[str, object]:
+    """Count for each synchroniser that is there; raises ConfigError for options out of range."""
+    if options.sweeps < 1 or options.seeds < 1:
+        raise ConfigError(f"--sweeps and --seeds must be at least 1, got {options.sweeps} and {options.seeds}")
+    if not 0 <= options.loss <= 1:
+        raise ConfigError(f"--loss must be a share from 0 to 1, got {options.loss:g}")
     results: dict[str, object] = {"sweeps": options.sweeps, "loss": options.loss, "window_s": options.window}
     results["about"] = options.about
     for backend in ("own", "message_filters"):
@@ -101,10 +115,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         results[backend] = [asdict(outcome) for outcome in runs]
         shares = ", ".join(f"{outcome.out} of {outcome.sweeps_in}" for outcome in runs)
         print(f"{backend}: sweeps out: {shares}; mixed: {sum(outcome.mixed for outcome in runs)}")
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
-    return 0
+    return results
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="frame_loss", description="Count sweeps under loss of frames.")
+    parser.add_argument("--sweeps", type=int, default=240)
+    parser.add_argument("--loss", type=float, default=0.05, help="share of the frames of each camera (0.05)")
+    parser.add_argument("--window", type=float, default=0.05, help="sync.window_s, the slop (0.05)")
+    parser.add_argument("--seeds", type=int, default=5, help="how many runs, each of its own chance (5)")
+    parser.add_argument("--about", default="", help="version of message_filters, for the file")
+    parser.add_argument("--out", type=Path)
+    return parser
 
 
 if __name__ == "__main__":

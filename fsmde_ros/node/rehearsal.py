@@ -27,7 +27,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 
-from fsmde_ros.chaos.stream import Message, cameras
+from fsmde_ros.chaos.stream import Message, cameras, first_image_ns
 from fsmde_ros.checkpoint import save_checkpoint
 from fsmde_ros.errors import FsmdeError
 from fsmde_ros.model_card import ModelCard
@@ -313,6 +313,6 @@ def untrained_checkpoint(path: Path) -> Path:
 
 
 def cut(drive: Sequence[Message], seconds: float) -> list[Message]:
-    """The messages of the first ``seconds``, counted from the first image."""
-    begin = min(message.time_ns for message in drive if message.is_image)
+    """The messages of the first ``seconds``, counted from the first image; raises SourceError where there is none."""
+    begin = first_image_ns(drive)
     return [message for message in drive if message.time_ns < begin + round(seconds * NS)]

@@ -14,17 +14,18 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import Fault, apply
-from fsmde_ros.chaos.stream import Message, cameras
+from fsmde_ros.chaos.stream import Message, cameras, first_image_ns
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
-from fsmde_ros.errors import FsmdeError
+from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.node.rehearsal import NodeProcess, Stage, untrained_checkpoint
 from fsmde_ros.provenance import describe_run
@@ -67,6 +68,22 @@ class Sample:
     stddevs: int = 0
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How long to play, seconds between two samples, and the speed of the bag."""
+
+    seconds: float
+    every_s: float
+    rate: float
+
+    def __post_init__(self) -> None:
+        if not (self.seconds > 0 and self.every_s > 0 and 0 < self.rate < float("inf")):
+            raise ConfigError(
+                "--minutes, --every (seconds) and --rate must be above 0, got "
+                f"{self.seconds / 60:g}, {self.every_s:g} and {self.rate:g}"
+            )
+
+
 def turn(bag: Sequence[Message], number: int, seed: int) -> list[Message]:
     """The drive of one turn: all stamps, also of ``/tf``, go on where the turn before ended; faults are its own."""
     first = cameras(bag)[0]
@@ -79,27 +96,32 @@ def turn(bag: Sequence[Message], number: int, seed: int) -> list[Message]:
 
 
 def soak(
-    bag: Sequence[Message], parameters: Mapping[str, object], seconds: float, every_s: float, rate: float, seed: int
+    bag: Sequence[Message],
+    parameters: Mapping[str, object],
+    pace: Pace,
+    seed: int,
+    keep: Callable[[Sequence[Sample]], object],
 ) -> tuple[list[Sample], int]:
-    """Play turns for ``seconds``; a sample about every ``every_s``, and the exit status of the node.
+    """Play turns at a pace; the samples, and the exit status of the node. ``keep`` takes them after each one.
 
     Raises RehearsalError where the node does not start; ends early where it does not live on.
     """
     domain = own_domain()
     samples: list[Sample] = []
     with tempfile.TemporaryDirectory() as folder:
-        given = {"sync.deadline_s": 0.1 / rate, "diagnostics.period_s": 1.0, **lossless(cameras(bag))}
+        given = {"sync.deadline_s": 0.1 / pace.rate, "diagnostics.period_s": 1.0, **lossless(cameras(bag))}
         with NodeProcess({**given, **parameters}, Path(folder) / "node.log", domain) as node:
             node.wait_until_active()
             with Stage(bag, domain) as stage:
                 stage.wait_for_node()
                 begin, taken, number = time.monotonic(), time.monotonic(), 0
-                while time.monotonic() - begin < seconds and node.is_alive():
-                    stage.play(turn(bag, number, seed), rate)
+                while time.monotonic() - begin < pace.seconds and node.is_alive():
+                    stage.play(turn(bag, number, seed), pace.rate)
                     number += 1
-                    if time.monotonic() - taken >= every_s or not samples:
+                    if node.is_alive() and (time.monotonic() - taken >= pace.every_s or not samples):
                         taken = time.monotonic()
                         samples.append(sample(stage, node, taken - begin))
+                        keep(samples)
                 stage.settle()
                 if node.is_alive():
                     samples.append(sample(stage, node, time.monotonic() - begin))
@@ -133,8 +155,11 @@ def sample(stage: Stage, node: NodeProcess, at_s: float) -> Sample:
     )
 
 
-def summary(samples: Sequence[Sample], status: int) -> dict[str, object]:
-    """Growth of memory from the first sixth of the time to the last, likewise of latency; crashes."""
+def summary(samples: Sequence[Sample], status: int | None) -> dict[str, object]:
+    """Growth of memory from the first sixth of the time to the last, likewise of latency; crashes.
+
+    ``status``: exit status of the node; None while it runs.
+    """
     end = samples[-1].at_s if samples else 0.0
     first = [s for s in samples if s.at_s <= end / 6] or [*samples[:1]]
     last = [s for s in samples if s.at_s >= end * 5 / 6]
@@ -161,6 +186,21 @@ def summary(samples: Sequence[Sample], status: int) -> dict[str, object]:
     }
 
 
+def write(
+    out: Path, about: Mapping[str, object], samples: Sequence[Sample], status: int | None = None
+) -> dict[str, object]:
+    """Write what was measured so far as JSON; returns it. ``about``: what goes before it. Raises OSError."""
+    content: dict[str, object] = {
+        **about,
+        "faults": [fault.kind for fault in FAULTS],
+        "summary": summary(samples, status),
+        "samples": [dataclasses.asdict(s) for s in samples],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(content, indent=1) + "\n")
+    return content
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Exit status: 0 the node lived to the end, 1 it did not, 2 cannot run, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="soak", description="Run the node for long, with faults on.")
@@ -180,28 +220,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parameters: dict[str, object] = {"rig_file": options.rig, "backend": options.backend}
     end_on_signals()
     try:
+        pace = Pace(60 * options.minutes, options.every, options.rate)
         bag = read_messages(options.bag)
+        first_image_ns(bag)  # a soak without images would be none
         with tempfile.TemporaryDirectory() as folder:
             if options.untrained:
                 options.checkpoint = untrained_checkpoint(Path(folder) / "untrained.safetensors")
             checkpoint = options.checkpoint or default_checkpoint()
             parameters["checkpoint"] = checkpoint
             about = describe_run({"bag": options.bag, "rig": options.rig, "checkpoint": checkpoint})
-            samples, status = soak(bag, parameters, 60 * options.minutes, options.every, options.rate, options.seed)
+            about = {"command": f"python -m fsmde_ros.node.soak {given}", **about}
+            keep = partial(write, options.out, about)
+            keep([])  # where that cannot be done, not an hour later
+            samples, status = soak(bag, parameters, pace, options.seed, keep)
+            content = keep(samples, status)
     except FsmdeError as error:
         print(f"soak: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
-    content = {
-        "command": f"python -m fsmde_ros.node.soak {given}",
-        **about,
-        "faults": [fault.kind for fault in FAULTS],
-        "summary": summary(samples, status),
-        "samples": [dataclasses.asdict(s) for s in samples],
-    }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    except OSError as error:
+        print(f"soak: {error.filename or options.out}: cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
     print(json.dumps(content["summary"], indent=1))
     return int(status != 0)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fsmde_ros.backends import built_files
-from fsmde_ros.backends.built_files import CACHE_VARIABLE, BuildKey, UnwritableCache, cache_folder, hash_student
+from fsmde_ros.backends.built_files import CACHE_VARIABLE, BuildKey, cache_folder, hash_student, write_whole
 from fsmde_ros.errors import BackendError
 from fsmde_ros.network.student import Student, StudentConfig
 
@@ -122,8 +122,43 @@ def test_a_cache_that_cannot_even_be_looked_into_is_named(tmp_path: Path, monkey
 
     for name in ("glob", "is_dir", "mkdir", "unlink"):
         monkeypatch.setattr(Path, name, deny)
-    with pytest.raises(UnwritableCache, match=rf"Permission denied.*{CACHE_VARIABLE}"):
+    with pytest.raises(BackendError, match=rf"Permission denied.*{CACHE_VARIABLE}"):
         KEY.find_or_build([], lambda path: path.touch())
+
+
+def test_two_may_build_the_same_file_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with the same process number, as in two containers that share a cache."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+
+    def build(path: Path) -> None:
+        path.write_text("ours")
+        assert KEY.find_or_build([], lambda other: other.write_text("theirs"))  # type: ignore[arg-type, return-value]
+
+    path, _ = KEY.find_or_build([], build)
+    assert path.read_text() == "ours"
+    assert [file.name for file in tmp_path.iterdir()] == [KEY.file_name]
+
+
+def test_a_file_is_there_when_it_is_whole_with_what_belongs_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "graph.xml"
+    path.write_text("old")
+
+    def interrupted(made: Path) -> None:
+        made.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(path, interrupted)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("graph.xml", "old")]
+
+    def write(made: Path) -> None:
+        made.write_text("new")
+        made.with_suffix(".bin").write_text("weights")
+        assert path.read_text() == "old"
+
+    write_whole(path, write)
+    written = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert written == {"graph.xml": "new", "graph.bin": "weights"}
 
 
 def test_the_cache_is_in_the_home_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:

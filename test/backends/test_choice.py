@@ -11,7 +11,17 @@ import pytest
 import torch
 
 import fsmde_ros.backends
-from fsmde_ros.backends import BUILDERS, build_backend, fastest_ready, onnx_graph, onnxruntime, openvino, tensorrt
+from fsmde_ros.backends import (
+    BUILDERS,
+    OrTorch,
+    Prediction,
+    build_backend,
+    fastest_ready,
+    onnx_graph,
+    onnxruntime,
+    openvino,
+    tensorrt,
+)
 from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.backends.onnx_graph import graph_key
 from fsmde_ros.errors import BackendError
@@ -50,7 +60,8 @@ def test_a_file_that_cannot_be_made_is_asked_for(
     pytest.importorskip("onnxruntime")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(onnx_graph, "find_spec", installed())
-    with pytest.raises(BackendError, match=r"pip install onnx==\S+.*training\.export"):
+    command = r"pip install onnx==\S+.*training\.export --checkpoint CHECKPOINT --views 1 --size 192x320, "
+    with pytest.raises(BackendError, match=command):
         build_backend("onnxruntime", trained, "cpu")(*make(1))
 
 
@@ -59,7 +70,7 @@ def test_an_uncalibrated_int8_is_refused_with_the_command(
 ) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    with pytest.raises(BackendError, match=r"--format openvino-int8"):
+    with pytest.raises(BackendError, match=r"--format openvino-int8 --views 1 --size 192x320, "):
         build_backend("openvino_int8", trained)(*make(1))
 
 
@@ -75,6 +86,11 @@ def test_openvino_leaves_the_gpu_to_others(trained: Student, monkeypatch: pytest
     monkeypatch.setattr(openvino, "find_spec", installed("openvino"))
     with pytest.raises(BackendError, match="'cuda'"):
         build_backend("openvino", trained, "cuda")
+
+
+def test_openvino_takes_the_cpu_by_any_name_of_it(trained: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "find_spec", installed("openvino"))
+    assert build_backend("openvino", trained, "cpu:0").name == "openvino cpu"
 
 
 def test_auto_without_a_runtime_is_torch_and_builds_nothing(
@@ -129,6 +145,41 @@ def test_auto_runs_pytorch_where_its_cache_cannot_be_written_and_says_so(
     assert CACHE_VARIABLE in warning
     with pytest.raises(BackendError, match="cannot be written"):
         build_backend("onnxruntime", trained, "cpu")(*inputs)
+
+
+def test_auto_runs_pytorch_where_the_graph_is_for_fewer_cameras_and_says_so(
+    trained: Student,
+    tmp_path: Path,
+    make: Callable[..., tuple[object, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As where a graph for two lies beside the checkpoint, and without onnx none for three can be made."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    onnx_graph.export(trained, 2, SIZE, tmp_path / graph_key(trained, 2, SIZE).file_name)
+    for module in (fsmde_ros.backends, onnx_graph):
+        monkeypatch.setattr(module, "find_spec", installed("onnxruntime"))
+    built = build_backend("auto", trained, "cpu", SIZE, [tmp_path])
+    built(*make(2))
+    assert (built.name, caplog.messages) == ("onnxruntime cpu", [])
+    inputs = make(3)
+    np.testing.assert_array_equal(built(*inputs).depth, build_backend("torch", trained, "cpu")(*inputs).depth)
+    assert built.name == "torch cpu"
+    (warning,) = caplog.messages
+    assert "--views 3" in warning
+    with pytest.raises(BackendError, match="one more package"):
+        build_backend("onnxruntime", trained, "cpu", SIZE, [tmp_path])(*inputs)
+
+
+def test_auto_leaves_too_little_memory_to_the_guard(trained: Student) -> None:
+    def full(*_: object) -> Prediction:
+        raise BackendError("backend openvino: could not allocate memory")
+
+    full.name = "openvino cpu"  # type: ignore[attr-defined]
+    with pytest.raises(BackendError, match="could not allocate"):
+        OrTorch(full, lambda: build_backend("torch", trained, "cpu"))(*[None] * 5)  # type: ignore[arg-type]
 
 
 def test_auto_takes_the_fastest_that_is_ready(

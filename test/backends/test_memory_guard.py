@@ -42,6 +42,7 @@ ERRORS = [
     RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
     type("RuntimeException", (Exception,), {})("Failed to allocate memory for requested buffer"),  # ONNX Runtime's
     RuntimeError("could not allocate tensor of 4 bytes"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
 

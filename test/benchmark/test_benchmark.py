@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import Stores, get_typestore
 from torch import nn
 
 from fsmde_ros.backends.built_files import CACHE_VARIABLE
-from fsmde_ros.benchmark import timing
-from fsmde_ros.benchmark.__main__ import SCALED_VIEWS, main, scaled_shapes
+from fsmde_ros.benchmark import __main__ as benchmark
+from fsmde_ros.benchmark import networks, node_run, timing
+from fsmde_ros.benchmark.__main__ import (
+    SCALED_VIEWS,
+    _device,
+    _fastest,
+    _measure_nodes,
+    _parser,
+    main,
+    scaled_shapes,
+)
 from fsmde_ros.benchmark.check import BOUNDS, Check, check
-from fsmde_ros.benchmark.counts import Ceiling, count_module, count_work, measure_ceiling, product_size
+from fsmde_ros.benchmark.counts import Ceiling, copy_bytes, count_module, count_work, measure_ceiling, product_size
 from fsmde_ros.benchmark.networks import measure, peer_subjects
 from fsmde_ros.benchmark.node_run import make_bag
-from fsmde_ros.benchmark.report import table
+from fsmde_ros.benchmark.report import _NODE, table
 from fsmde_ros.benchmark.timing import Timing, interleave
 from fsmde_ros.benchmark.workload import CAMERA_SIZE, encoded_sweep, prepared_sweep
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fsmde_ros.errors import BackendError
 from fsmde_ros.images import decode
 from fsmde_ros.network.presets import PRESETS
 from fsmde_ros.network.student import Student
+from fsmde_ros.node.rehearsal import untrained_checkpoint
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.sources import bag
 from fsmde_ros.sweep import EncodedImage
@@ -138,12 +155,191 @@ def test_the_guard_measures_ratios() -> None:
     assert all(np.isfinite(result.ratio) and result.ratio > 0 for result in results)
 
 
+TINY = ["--views", "2", "--size", "64x96", "--rounds", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--views", "0"], "argument --views: must be a number of at least 1, got '0'"),
+        (["--rounds", "0"], "argument --rounds: must be a number of at least 1, got '0'"),
+        (["--size", "0x0"], "argument --size: must be HEIGHTxWIDTH in multiples of 32"),
+        (["--rates", "8", "0"], "argument --rates: must be above 0 and finite, got '0'"),
+        (["--seconds", "nan"], "argument --seconds: must be above 0 and finite, got 'nan'"),
+        (["--backend", "abacus"], "argument --backend: invalid choice: 'abacus'"),
+        (["--backends", "torch", "abacus"], "argument --backends: invalid choice: 'abacus'"),
+    ],
+)
+def test_options_out_of_range_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_the_gpu_is_the_one_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--gpu", "--device", "cpu"]) == 1
+    assert "--gpu is for a CUDA device, and --device cpu is none" in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for given, device in (([], "cuda"), (["--device", "cuda:1"], "cuda:1")):
+        assert _device(_parser().parse_args(["--gpu", *given])) == torch.device(device)
+
+
+def test_the_memory_of_a_gpu_is_that_of_the_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: Any = networks.Loaded(None, None)  # type: ignore[arg-type]
+    assert loaded.gpu_memory_mb() is None or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda index=0: (0, 3e6)[index])
+    assert loaded.gpu_memory_mb() == 3.0
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "measure_ceiling", None)
+    assert main(["--json", "/proc/none/x.json"]) == 1
+    assert "benchmark: /proc/none: cannot be written" in capsys.readouterr().err
+
+
+class Measured(Exception):
+    """The networks were about to be measured."""
+
+
+@contextmanager
+def asked_for(files: dict[str, Path], backends: list[str], *_: object) -> Iterator[None]:
+    raise Measured(files)
+    yield
+
+
+def test_an_own_checkpoint_of_the_name_of_a_shipped_one_is_the_one_that_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.safetensors"
+    student, card = load_checkpoint(find_checkpoint("nano"))
+    save_checkpoint(own, student, card)
+    monkeypatch.setattr(benchmark, "measure_ceiling", lambda _: Ceiling({"float32": 100.0}, 10.0))
+    monkeypatch.setattr(benchmark, "network_subjects", asked_for)
+    for checkpoint, files in ((own, {"nano": own}), ("small", {n: find_checkpoint(n) for n in ("small", "nano")})):
+        with pytest.raises(Measured) as caught:
+            main(["--checkpoint", str(checkpoint)])
+        assert caught.value.args == (files,)
+
+
+@pytest.mark.slow
+def test_where_no_backend_can_run_the_reasons_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "measure_ceiling", lambda _: Ceiling({"float32": 100.0}, 10.0))
+    assert main([*TINY, "--backends", "cuda_graph", "--device", "cpu"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "benchmark: no backend could run small here: small cuda_graph: backend cuda_graph needs a CUDA device" in said
+    )
+
+
+def report_of(*names: str) -> dict[str, Any]:
+    rows = [{"name": name, "median_ms": float(len(names) - i)} for i, name in enumerate(names)]
+    return {"networks": rows, "left_out": {}, "device": "cpu"}
+
+
+def test_the_fastest_is_that_of_the_student_alone() -> None:
+    report = report_of("nano torch", "nano openvino", "nano two torch_compile")
+    assert _fastest(report, "nano", ["torch", "openvino", "torch_compile"]) == "openvino"
+
+
+def test_a_node_that_fails_leaves_the_others_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure_node(options: node_run.NodeOptions, folder: Path, rates: list[float], seconds: float) -> list[Any]:
+        if options.backend == "openvino":
+            raise BackendError("the node did not start:\nlast words")
+        return [{"rates": rates, "seconds": seconds}]
+
+    monkeypatch.setattr(node_run, "measure_node", measure_node)
+    report, kept = report_of("small openvino", "nano torch"), list[Any]()
+    options = _parser().parse_args(["--node", "--rates", "36", "8", "12", "--seconds", "3"])
+    _measure_nodes(options, report, dict.fromkeys(["small", "nano"], Path()), ["torch", "openvino"], kept.append)
+    assert report["node"] == [{"name": "nano", "backend": "torch", "rates": [8, 12, 36], "seconds": 3}]
+    assert report["left_out"] == {"node with small": "the node did not start: last words"}
+    assert "benchmark: node with small: the node did not start" in capsys.readouterr().err
+    assert len(kept) == 2
+
+
+def test_batches_end_where_memory_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def batched(student: object, device: torch.device, sweeps: int, *_: object) -> Callable[[], object]:
+        if sweeps > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return lambda: 0.001 * sweeps
+
+    monkeypatch.setattr(networks, "batched", batched)
+    monkeypatch.setattr(networks, "finished", lambda call, device: call)
+    students: Any = {"small": (None, (64, 96)), "nano": (None, (64, 96))}
+    rows = networks.batch_rows(students, torch.device("cuda"), (1, 2, 4, 8, 16), 6, 1)
+    assert [(row["name"], row["sweeps"]) for row in rows] == [(name, n) for name in students for n in (1, 2, 4)]
+    assert [row["sweeps_per_s"] for row in rows] == pytest.approx([1000.0] * 6)
+    monkeypatch.setattr(networks, "batched", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        networks.batch_rows(students, torch.device("cuda"), (1,), 6, 1)
+
+
+def test_the_copy_fits_into_a_small_gpu() -> None:
+    assert copy_bytes(140 * 2**30) == 2**31
+    assert 2 * copy_bytes(3 * 2**30) < 2**30
+
+
+def test_the_scaling_leaves_out_what_a_backend_cannot_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As int8, whose file is for a number of views and lies beside the checkpoint."""
+
+    def build(name: str, student: object, device: str, size: tuple[int, int], folders: list[Path]) -> Any:
+        assert folders == [tmp_path]
+
+        def backend(images: np.ndarray, *_: object) -> None:
+            if len(images) > 2:
+                raise BackendError("needs the calibrated file\nbeside the checkpoint")
+
+        return backend
+
+    monkeypatch.setattr(networks, "build_backend", build)
+    shapes = [(1, (64, 96)), (3, (64, 96)), (2, (32, 64))]
+    rows, left_out = networks.scaling(Student(), "openvino_int8", "cpu", shapes, 1, [tmp_path])
+    assert [(row["views"], row["height"], row["width"]) for row in rows] == [(1, 64, 96), (2, 32, 64)]
+    assert left_out == {"openvino_int8, 3 views of 64x96": "needs the calibrated file beside the checkpoint"}
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+def test_the_whole_node_at_a_rate(tmp_path: Path) -> None:
+    options = node_run.NodeOptions(untrained_checkpoint(tmp_path / "tiny.safetensors"), "torch", "cpu", 2)
+    (row,) = node_run.measure_node(options, tmp_path / "work", [4.0], 1.0)
+    assert row["sent"] == 12
+    assert row["lost"] == pytest.approx(1 - row["complete"] / 12)
+    if row["complete"]:  # a busy machine may lose any
+        assert row["latency_p50_ms"] <= row["latency_p95_ms"] <= row["latency_p99_ms"]
+    assert row["memory_mb"] > 50
+    assert not [path for path in (tmp_path / "work").iterdir() if path.name.startswith("out")], "gigabytes of all rates"
+
+
+def test_a_node_that_publishes_nothing_has_no_latency(tmp_path: Path) -> None:
+    with Writer(tmp_path / "out", version=9) as writer:
+        writer.add_connection("/other", "std_msgs/msg/Empty", typestore=get_typestore(Stores.ROS2_JAZZY))
+    row = node_run._summary(tmp_path / "out", 10)
+    assert (row["sent"], row["complete"], row["lost"]) == (10, 0, 1.0)
+    assert row["latency_p99_ms"] is None, "nan is no JSON"
+    assert "| nano, torch | 8.0 | 10 | 100.0 % |  |  |  |" in table(
+        [{"name": "nano", "backend": "torch", "rate_hz": 8.0, **row}], _NODE
+    )
+
+
 @pytest.mark.slow
 def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     paths = ["--json", str(tmp_path / "x.json"), "--markdown", str(tmp_path / "x.md")]
-    amount = ["--views", "2", "--size", "64x96", "--rounds", "1"]
-    assert main([*paths, *amount, "--backends", "torch", "openvino_int8", "cuda_graph"]) == 0
+    assert main([*paths, *TINY, "--backends", "torch", "openvino_int8", "cuda_graph"]) == 0
     report = json.loads((tmp_path / "x.json").read_text())
     assert [row["name"] for row in report["networks"]] == ["small torch", "nano torch"]
     assert report["networks"][0]["gpu_memory_mb"] is None or torch.cuda.is_available()

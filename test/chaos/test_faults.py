@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import sqlite3
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -82,8 +85,8 @@ def test_what_a_message_says_of_itself(drive):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_faults_and_only_in_their_time(drive, kind):
-    share = {} if kind in ("dead", "clock_jump") else {"share": 0.5}
-    fault = Fault(kind, 1.0, 2.0, **share)
+    given = {"start": 1.0, "end": 2.0, "share": 0.5}
+    fault = Fault(kind, **{name: value for name, value in given.items() if name not in KINDS[kind].takes_no})
     first, events = run(drive, fault, seed=3)
     again, _ = run(drive, fault, seed=3)
     assert [(m.topic, m.time_ns, m.data) for m in first] == [(m.topic, m.time_ns, m.data) for m in again]
@@ -157,6 +160,24 @@ def test_corrupt_images_cannot_be_read_and_blank_ones_can(drive):
     pixels = decode(EncodedImage(bytes(images(out, "a")[5].decoded().data)))
     assert pixels.shape == (20, 32, 3)
     assert abs(pixels.astype(int) - 100).max() <= 1
+
+
+def test_images_that_are_damaged_or_empty_already_stop_no_fault(drive):
+    faults = Fault("corrupt", cameras=("a",), share=0.5), Fault("blank", cameras=("a",), amount=100.0)
+    out, events = run(drive, *faults)
+    kinds = Counter(event.kind for event in events)
+    assert kinds["corrupt"] + kinds["blank"] == COUNT  # what cannot be read cannot be made blank of its size
+    assert 0 < kinds["blank"] < COUNT
+    readable = 0
+    for message in images(out, "a"):
+        with contextlib.suppress(ImageError):
+            readable += int(abs(decode(EncodedImage(bytes(message.decoded().data))).astype(int) - 100).max() <= 1)
+    assert readable == kinds["blank"]
+    content = drive[1].decoded()
+    empty = drive[1].encoded(dataclasses.replace(content, data=content.data[:0]))
+    for kind in ("corrupt", "garble", "blank"):
+        out, _ = run([empty], Fault(kind))
+        assert len(out[0].decoded().data) == 0
 
 
 def test_swapped_cameras(drive):
@@ -247,6 +268,9 @@ def test_slower_and_in_bursts(drive):
         ({"kind": "drop", "start": float("nan")}, "0 <= start < end"),
         ({"kind": "delay", "amount": -1.0}, r"amount \(seconds\) must be 0 to 3600"),
         ({"kind": "delay", "amount": float("nan")}, "amount"),
+        ({"kind": "dead", "share": 0.5}, "fault dead: the camera says nothing.*; it takes no share: leave that out"),
+        ({"kind": "rate", "share": 0.5}, "takes no share"),
+        ({"kind": "clock_jump", "end": 4.0, "cameras": ("a",)}, "takes no end and no cameras"),
     ],
 )
 def test_faults_that_cannot_be_are_refused(values, message):
@@ -294,6 +318,9 @@ def test_a_bag_with_faults_keeps_everything_else_and_has_a_record(tmp_path, caps
     assert "exists already" in capsys.readouterr().err
     assert main([str(bag), str(tmp_path / "other")]) == 2
     assert "no --fault given" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(bag), str(tmp_path / "other"), "--fault", "drop", "--seed", "-1"])
+    assert "argument --seed: must be a number of at least 0, got '-1'" in capsys.readouterr().err
 
 
 WHEEL = "vehicle_msgs/msg/Wheel"

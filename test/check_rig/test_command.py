@@ -113,6 +113,15 @@ def test_a_picture_that_cannot_be_written_is_not_announced(
     assert "picture:" not in said.out
 
 
+def test_names_are_drawn_as_they_are(small: Rig, tmp_path: Path) -> None:
+    """A macro that was not replaced; between dollars matplotlib would read a formula."""
+    names = {"cam_front": "${ns}\\frac_front", "cam_back": "${ns}\\frac_back"}
+    cameras = tuple(replace(camera, name=names.get(camera.name, camera.name)) for camera in small.cameras)
+    write_rig(replace(small, cameras=cameras), tmp_path / "rig.yaml")
+    assert main(["--rig", str(tmp_path / "rig.yaml"), "--output", str(tmp_path)]) == 0
+    assert (tmp_path / "rig.png").is_file()
+
+
 def test_a_wrong_rig_ends_with_1_and_says_why(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     turn = rigid([np.sqrt(0.5), 0, 0, np.sqrt(0.5)], [0, 0, 0])
     wrong = replace(small.cameras[0], camera_to_vehicle=turn @ small.cameras[0].camera_to_vehicle)
@@ -136,6 +145,9 @@ def test_what_cannot_be_read_ends_with_2(small: Rig, tmp_path: Path, capsys: pyt
     assert "its images are 160x90 pixels, the rig says 80x45" in capsys.readouterr().err
     assert main(["--rig", str(tmp_path / "rig.yaml"), "--bag", str(bag), "--sweep", "-1"]) == 2
     assert "--sweep must be at least 0, got -1" in capsys.readouterr().err
+    for options in (["--sweep", "5"], ["--lidar-topic", "/velodyne"]):
+        assert main(["--rig", str(tmp_path / "rig.yaml"), *options]) == 2
+        assert "--sweep and --lidar-topic are for the scan of a bag" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["--rig", str(tmp_path / "rig.yaml"), "--output", str(tmp_path / "file")]) == 2
     assert "cannot be written" in capsys.readouterr().err

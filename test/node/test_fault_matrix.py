@@ -20,12 +20,14 @@ from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.faults import KINDS, Event, Fault, apply
 from fsmde_ros.chaos.stream import Message, cameras
+from fsmde_ros.errors import SourceError
 from fsmde_ros.images import encode_jpeg
+from fsmde_ros.node import fault_matrix
 from fsmde_ros.node.fault_cases import Case, all_cases
 from fsmde_ros.node.fault_judge import judge
 from fsmde_ros.node.fault_matrix import DEADLINE_S, loss_lines, main, node_parameters, page, run_case
 from fsmde_ros.node.pipeline import receive
-from fsmde_ros.node.rehearsal import Heard, NodeProcess, Report, Stage
+from fsmde_ros.node.rehearsal import Heard, NodeProcess, Report, Stage, cut
 from fsmde_ros.provenance import sha256_of
 from fsmde_ros.replay_settings import free_domain
 from fsmde_ros.rig import Camera
@@ -270,12 +272,53 @@ def test_every_case_holds_where_the_work_takes_no_time(case, turning_drive):
     )
 
 
+def test_a_fault_that_touches_nothing_does_not_hold(rehearsal):
+    """As on a bag that ends before it begins."""
+    bag, _ = rehearsal
+    case = Case("dead", (Fault("dead", 100, 200), Fault("drop", share=0.5)))
+    drive, events = apply(bag, list(case.faults), 0)
+    failures = judge(case, bag, drive, events, answer(drive)).failures
+    assert failures == ["the fault dead touched nothing; is the bag long enough?"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rate", "0"], "--rate and --seconds must be above 0, got 0 and inf"),
+        (["--seconds", "-1"], "--rate and --seconds must be above 0, got 0.5 and -1"),
+        (["--untrained", "--out", "/proc/none/faults.json"], "/proc/none: cannot be written"),
+    ],
+)
+def test_what_cannot_run_is_said_before_the_node_starts(rehearsal, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(fault_matrix, "NodeProcess", None)
+    folder = rehearsal[1].parent
+    assert main([str(folder / "bag"), str(rehearsal[1]), *arguments]) == 2
+    assert f"fault_matrix: {message}" in capsys.readouterr().err
+
+
+def test_a_drive_of_one_camera_is_refused_before_the_node_starts(rehearsal, monkeypatch, capsys):
+    """What happens to one of several is what the cases are about."""
+    bag, rig_file = rehearsal
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(fault_matrix, "NodeProcess", None)
+    monkeypatch.setattr(fault_matrix, "read_messages", lambda _: [m for m in bag if m.camera in ("left", "")])
+    assert main([str(rig_file.parent / "bag"), str(rig_file)]) == 2
+    assert "fault_matrix: the bag has images of left alone; expected those of two cameras" in capsys.readouterr().err
+
+
+def test_a_drive_without_images_is_refused(rehearsal):
+    bag, _ = rehearsal
+    with pytest.raises(SourceError, match="no images"):
+        cut([message for message in bag if not message.is_image], 5.0)
+
+
 @pytest.mark.ros
 @pytest.mark.slow
 def test_the_command_writes_the_table_and_the_page(rehearsal, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(os, "environ", dict(os.environ))  # main chooses a DDS domain for its own process
     folder = rehearsal[1].parent
-    out, text = tmp_path / "faults.json", tmp_path / "faults.md"
+    out, text = tmp_path / "faults.json", tmp_path / "pages" / "faults.md"
     given = [str(folder / "bag"), str(rehearsal[1]), "--untrained", "--out", str(out), "--page", str(text)]
     assert main([*given, "--only", "one camera at half the rate"]) == 0
     assert "1 of 1 cases hold; exit status of the node 0" in capsys.readouterr().out

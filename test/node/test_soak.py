@@ -11,6 +11,8 @@ import pytest
 from fsmde_ros.chaos.bag_filter import read_messages
 from fsmde_ros.chaos.stream import Message
 from fsmde_ros.images import encode_jpeg
+from fsmde_ros.node import soak
+from fsmde_ros.node.rehearsal import Heard
 from fsmde_ros.node.soak import FAULTS, Sample, main, summary, turn
 from fsmde_ros.provenance import sha256_of
 from fsmde_ros.rig_file import write_rig
@@ -82,6 +84,86 @@ def test_the_summary_compares_the_first_and_last_sixth():
     assert result["memory_growth_percent"] == pytest.approx(100 * (111 / 101.5 - 1), abs=0.01)
     assert (result["p99_ms_first_sixth"], result["p99_ms_last_sixth"]) == (115.0, 210.0)
     assert (result["sweeps"], result["dropped"], result["seconds"]) == (120, 12, 120.0)
+
+
+class Stopping:
+    """A node that is gone after so many turns, and the stage it plays on."""
+
+    def __init__(self, turns: int) -> None:
+        self.turns, self.heard = turns, Heard()
+
+    def __enter__(self) -> Stopping:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_until_active(self) -> None:
+        pass
+
+    wait_for_node = settle = wait_until_active
+
+    def play(self, *_: object) -> None:
+        self.turns -= 1
+
+    def is_alive(self) -> bool:
+        return self.turns > 0
+
+    def usage(self) -> tuple[float, int]:
+        if self.turns <= 0:
+            raise KeyError("VmRSS")
+        return 100.0, 20
+
+    def stop(self) -> int:
+        return -11
+
+
+def soak_of(drive, monkeypatch, turns):
+    """The soak of the real program with a node that ends after some turns."""
+    node = Stopping(turns)
+    monkeypatch.setattr(soak, "NodeProcess", lambda *_: node)
+    monkeypatch.setattr(soak, "Stage", lambda *_: node)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    return [str(drive / "bag"), str(drive / "rig.yaml"), "--untrained", "--every", "1e-6"]
+
+
+def test_a_node_that_ends_is_reported_with_what_was_measured(drive, tmp_path, monkeypatch):
+    out = tmp_path / "new" / "soak.json"
+    assert main([*soak_of(drive, monkeypatch, 3), "--out", str(out)]) == 1
+    result = json.loads(out.read_text())
+    assert result["summary"]["exit_status"] == -11
+    assert len(result["samples"]) == 2
+
+
+def test_a_soak_that_is_interrupted_keeps_what_was_measured(drive, tmp_path, monkeypatch):
+    arguments = soak_of(drive, monkeypatch, 3)
+
+    def play(self: Stopping, *_: object) -> None:
+        self.turns -= 1
+        if self.turns == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stopping, "play", play)
+    out = tmp_path / "soak.json"
+    assert main([*arguments, "--out", str(out)]) == 130
+    result = json.loads(out.read_text())
+    assert len(result["samples"]) == 1
+    assert result["summary"]["exit_status"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", "0"], "--minutes, --every (seconds) and --rate must be above 0, got 0, 30 and 1"),
+        (["--rate", "0"], "must be above 0, got 60, 30 and 0"),
+        (["--untrained", "--out", "/proc/none/soak.json"], "soak: /proc/none: cannot be written"),
+    ],
+)
+def test_what_cannot_run_is_said_before_the_node_starts(drive, arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(soak, "NodeProcess", None)
+    assert main([str(drive / "bag"), str(drive / "rig.yaml"), *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.ros

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import training.export
 from fsmde_ros.backends import build_backend, fastest_ready
 from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.backends.onnx_graph import OUTPUTS
@@ -18,7 +19,7 @@ from fsmde_ros.benchmark.workload import prepared_sweep
 from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.model_card import ModelCard
-from training.export import main
+from training.export import FORMATS, main
 from training.town.drive import nuscenes_drive
 from training.town.settings import TownSettings
 
@@ -109,3 +110,28 @@ def test_no_sweeps_and_a_file_for_a_folder_are_refused(tmp_path: Path, capsys: p
     file.touch()
     assert main(["--output", str(file)]) == 1
     assert f"--output {file}: is no folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--views", "65"])
+    assert "argument --views: must be a number of 1 to 64, got '65'" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even root can write there."""
+    for form in FORMATS:
+        assert main(["--output", "/proc", "--format", form, "--size", "64x96"]) == 1
+        assert "export: /proc: cannot be written to" in capsys.readouterr().err
+
+
+def test_an_export_that_is_interrupted_leaves_no_half_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node would take it for a whole one."""
+
+    def interrupted(student: object, views: int, size: tuple[int, int], path: Path, facts: object) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.export, "export", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        main(["--output", str(tmp_path), "--size", "64x96"])
+    assert not [*tmp_path.iterdir()]
