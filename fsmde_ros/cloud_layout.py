@@ -28,6 +28,8 @@ MAX_POINTS = 2**24  # 16.8 million; a turn of the largest LiDARs is below a mill
 def pack_cloud(columns: Mapping[str, NDArray[Any]]) -> tuple[list[Field], int, bytes]:
     """Pack columns ``[N]`` into the data of an unorganised little-endian cloud.
 
+    Fields and points are aligned as in C: who reads them through a pointer to float may not be able to elsewhere.
+
     Args:
         columns: values by field name, in the order of the fields, all of one length; the type of
             a column is the type of its field (8 to 32 bit integers, 32 and 64 bit floats).
@@ -42,20 +44,17 @@ def pack_cloud(columns: Mapping[str, NDArray[Any]]) -> tuple[list[Field], int, b
     if len({array.shape for array in arrays.values()}) != 1 or next(iter(arrays.values())).ndim != 1:
         shapes = {name: array.shape for name, array in arrays.items()}
         raise ValueError(f"the columns of a cloud must be vectors of one length, got {shapes}")
-    fields: list[Field] = []
-    types: list[tuple[str, str]] = []
-    offset = 0
-    for name, array in arrays.items():
-        code = array.dtype.str[1:]
+    codes = {name: array.dtype.str[1:] for name, array in arrays.items()}
+    for name, code in codes.items():
         if code not in _DATATYPE_OF:
-            raise ValueError(f"column '{name}': a PointCloud2 has no field of type {array.dtype}")
-        fields.append((name, offset, _DATATYPE_OF[code], 1))
-        types.append((name, f"<{code}"))
-        offset += array.dtype.itemsize
-    records = np.empty(len(next(iter(arrays.values()))), dtype=np.dtype(types))
+            raise ValueError(f"column '{name}': a PointCloud2 has no field of type {arrays[name].dtype}")
+    point = np.dtype([(name, f"<{code}") for name, code in codes.items()], align=True)
+    records = np.zeros(len(next(iter(arrays.values()))), dtype=point)  # zeros also between the fields
     for name, array in arrays.items():
         records[name] = array
-    return fields, offset, records.tobytes()
+    offsets = {name: found[1] for name, found in (point.fields or {}).items()}
+    fields = [(name, offsets[name], _DATATYPE_OF[code], 1) for name, code in codes.items()]
+    return fields, point.itemsize, records.tobytes()
 
 
 def unpack_cloud(

@@ -15,13 +15,18 @@ from fsmde_ros.errors import SourceError
 XYZ = [("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1)]
 
 
-def test_packs_as_struct_does() -> None:
+def test_packs_as_a_c_compiler_does() -> None:
+    """A float is where a pointer to float may point, in every point."""
     fields, step, data = pack_cloud(
-        {"x": np.array([1.5, -2], dtype=np.float32), "ring": np.array([3, 65535], dtype=np.uint16)}
+        {
+            "view": np.array([7, 8], dtype=np.uint8),
+            "x": np.array([1.5, -2], dtype=np.float32),
+            "ring": np.array([3, 65535], dtype=np.uint16),
+        }
     )
-    assert fields == [("x", 0, 7, 1), ("ring", 4, 4, 1)]
-    assert step == 6
-    assert data == struct.pack("<fHfH", 1.5, 3, -2, 65535)
+    assert fields == [("view", 0, 2, 1), ("x", 4, 7, 1), ("ring", 8, 4, 1)]
+    assert step == 12
+    assert data == struct.pack("<BxxxfHxxBxxxfHxx", 7, 1.5, 3, 8, -2, 65535)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -238,7 +238,7 @@ def test_clouds_carry_their_columns():
     cloud = Cloud(points, np.uint8([[1, 2, 3], [255, 0, 7]]), np.float32([0.1, np.nan]), np.uint8([0, 5]))
     m = cloud_to_message(cloud, Header(frame_id="base_link"))
     assert [f.name for f in m.fields] == ["x", "y", "z", "rgb", "stddev", "view"]
-    assert (m.height, m.width, m.is_dense, m.point_step, m.row_step) == (1, 2, True, 21, 42)
+    assert (m.height, m.width, m.is_dense, m.point_step, m.row_step) == (1, 2, True, 24, 48)
     fields = [(f.name, f.offset, f.datatype, f.count) for f in m.fields]
     columns = unpack_cloud(fields, m.point_step, m.row_step, m.width, m.height, m.is_bigendian, m.data)
     np.testing.assert_array_equal(np.stack([columns[c] for c in "xyz"], axis=1), points)

@@ -169,7 +169,7 @@ def test_what_is_in_the_bag(tmp_path: Path) -> None:
     cloud = by_topic["/lidar_top"]
     layout = {"x": (0, 7), "y": (4, 7), "z": (8, 7), "intensity": (12, 7), "ring": (16, 4)}
     assert {f.name: (f.offset, f.datatype) for f in cloud.fields} == layout
-    assert (cloud.point_step, cloud.row_step, cloud.height, cloud.width) == (18, 900, 1, 50)
+    assert (cloud.point_step, cloud.row_step, cloud.height, cloud.width) == (20, 1000, 1, 50)
     x, y, z = np.frombuffer(cloud.data[:12].tobytes(), "<f4")  # the LiDAR is turned left by 90 degrees
     expected = drive(1)[0].lidar.points_vehicle[0]  # type: ignore[union-attr]
     np.testing.assert_allclose([0.9 - y, 0.1 + x, 1.8 + z], expected, atol=1e-5)
