@@ -20,6 +20,7 @@ from demo.replay import RunOptions, run
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, shipped_checkpoints
 from fsmde_ros.errors import CheckpointError, FsmdeError
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
+from fsmde_ros.option_types import above_0, image_size
 from fsmde_ros.picture import draw
 from fsmde_ros.replay_report import format_report
 from fsmde_ros.rig_file import read_rig
@@ -108,28 +109,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pace", choices=("node", "clock"), default="node", help="as fast as the node keeps up, or real time (node)"
     )
-    parser.add_argument("--rate", type=_above_0, default=1.0, help="speed under --pace clock (1.0)")
-    parser.add_argument("--duration", type=_above_0, default=10.0, help="seconds of a town's drive (10)")
-    parser.add_argument("--size", type=_size, default=TownSize.image, metavar="HxW", help="images of a town (256x448)")
+    parser.add_argument("--rate", type=above_0(), default=1.0, help="speed under --pace clock (1.0)")
+    parser.add_argument("--duration", type=above_0(), default=10.0, help="seconds of a town's drive (10)")
+    parser.add_argument(
+        "--size",
+        type=image_size(),
+        default=TownSize.image,
+        metavar="HxW",
+        help="images of a town (256x448)",
+    )
     parser.add_argument("--workers", type=int, default=TownSize.workers, help="processes that render (all cores)")
     return parser
-
-
-def _above_0(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got '{text}'")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH, as 256x448, got '{text}'")
-    return int(height), int(width)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import numpy as np
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.images import resize
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
+from fsmde_ros.option_types import above_0, whole
 from fsmde_ros.picture import Snapshot, compose, draw
 from fsmde_ros.rerun_recording import write_recording
 from fsmde_ros.rig import Rig
@@ -165,25 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--images", type=Path, help="bag with the images (the same one)")
     parser.add_argument("--points", help=f"topic of the cloud (/{POINTS}, where it was recorded)")
-    parser.add_argument("--fps", type=_rate_option, help="frames a second (as the drive)")
-    parser.add_argument("--width", type=_width_option, default=WIDTH, help=f"of the video, pixels ({WIDTH})")
+    parser.add_argument("--fps", type=above_0(MAX_FPS), help="frames a second (as the drive)")
+    parser.add_argument(
+        "--width", type=whole(MIN_WIDTH, MAX_WIDTH), default=WIDTH, help=f"of the video, pixels ({WIDTH})"
+    )
     return parser
-
-
-def _rate_option(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value <= MAX_FPS:
-        raise argparse.ArgumentTypeError(f"must be frames a second, above 0 and up to {MAX_FPS}, got '{text}'")
-    return value
-
-
-def _width_option(text: str) -> int:
-    if not (text.isdecimal() and MIN_WIDTH <= int(text) <= MAX_WIDTH):
-        raise argparse.ArgumentTypeError(f"must be whole pixels from {MIN_WIDTH} to {MAX_WIDTH}, got '{text}'")
-    return int(text)
 
 
 if __name__ == "__main__":

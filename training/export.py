@@ -28,6 +28,7 @@ from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
+from fsmde_ros.option_types import image_size, whole
 from training.quantise import feed_of, quantise
 from training.town.drive import nuscenes_drive
 
@@ -101,29 +102,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=find_checkpoint, default=default_checkpoint(), help="a .safetensors file")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to write (onnx)")
     parser.add_argument("--output", type=Path, help="folder (that of the checkpoint)")
-    parser.add_argument("--views", type=_views, default=6, metavar="V", help=f"at most, up to {MOST_VIEWS} (6)")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="of the images (that of the checkpoint)")
-    parser.add_argument("--sweeps", type=_count, default=12, help="to calibrate int8 on (12)")
+    parser.add_argument(
+        "--views",
+        type=whole(1, MOST_VIEWS),
+        default=6,
+        metavar="V",
+        help=f"at most, up to {MOST_VIEWS} (6)",
+    )
+    parser.add_argument(
+        "--size",
+        type=image_size(multiple=32),
+        metavar="HxW",
+        help="of the images (that of the checkpoint)",
+    )
+    parser.add_argument("--sweeps", type=whole(1), default=12, help="to calibrate int8 on (12)")
     return parser
-
-
-def _views(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_VIEWS:
-        raise argparse.ArgumentTypeError(f"must be a number of 1 to {MOST_VIEWS}, got '{text}'")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a number of at least 1, got '{text}'")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not all(side.isdecimal() and int(side) > 0 and int(side) % 32 == 0 for side in (height, width)):
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in multiples of 32, as 352x640, got '{text}'")
-    return int(height), int(width)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from fsmde_ros.errors import BackendError, ConfigError, FsmdeError, one_line
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.network.student import StudentConfig
+from fsmde_ros.option_types import above_0, image_size, whole
 from fsmde_ros.provenance import describe_machine, describe_versions, hash_sources, sha256_of
 
 CPU_BACKENDS = ("torch", "onnxruntime", "openvino", "openvino_bf16", "openvino_int8")
@@ -214,25 +215,6 @@ def _say(what: str) -> None:
     print(f"==> {what}", file=sys.stderr, flush=True)
 
 
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    if not all(side.isdecimal() and int(side) > 0 and int(side) % 32 == 0 for side in (height, width)):
-        raise argparse.ArgumentTypeError(f"must be HEIGHTxWIDTH in multiples of 32, as 352x640, got '{text}'")
-    return int(height), int(width)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a number of at least 1, got '{text}'")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    if not 0 < (value := float(text)) < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0 and finite, got '{text}'")
-    return value
-
-
 def scaled_shapes(student: StudentConfig, views: int, size: tuple[int, int]) -> list[tuple[int, tuple[int, int]]]:
     """Views and sizes (H, W) to show the cost by: other numbers of views at ``size``, ``views`` at other sizes.
 
@@ -248,19 +230,24 @@ def _parser() -> argparse.ArgumentParser:
         prog="benchmark", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", type=find_checkpoint, help="a .safetensors file, or one of the package (small)")
-    parser.add_argument("--views", type=_count, default=6, help="cameras (6)")
-    parser.add_argument("--size", type=_size, metavar="HxW", help="input of the network (that of the checkpoint)")
+    parser.add_argument("--views", type=whole(1), default=6, help="cameras (6)")
+    parser.add_argument(
+        "--size",
+        type=image_size(multiple=32),
+        metavar="HxW",
+        help="input of the network (that of the checkpoint)",
+    )
     parser.add_argument("--device", help="cpu, cuda or cuda:N (cpu; cuda with --gpu)")
     parser.add_argument("--gpu", action="store_true", help="everything that concerns a CUDA device, in one go")
     names = ("auto", *BUILDERS)
     parser.add_argument("--backends", nargs="+", choices=names, help="only these (all of the device)")
     parser.add_argument("--backend", choices=names, help="for stages, scaling and node (the fastest)")
-    parser.add_argument("--rounds", type=_count, default=7, help="repetitions, interleaved (7)")
+    parser.add_argument("--rounds", type=whole(1), default=7, help="repetitions, interleaved (7)")
     parser.add_argument("--peers", action="store_true", help="networks of transformers beside the student")
     parser.add_argument("--scaling", action="store_true", help="numbers of views, image sizes, batches")
     parser.add_argument("--node", action="store_true", help="the whole node over DDS at rising rates")
-    parser.add_argument("--rates", type=_positive, nargs="+", help="sweeps a second, for --node (rising)")
-    parser.add_argument("--seconds", type=_positive, default=10.0, help="of the bag at 12 Hz, for --node (10)")
+    parser.add_argument("--rates", type=above_0(), nargs="+", help="sweeps a second, for --node (rising)")
+    parser.add_argument("--seconds", type=above_0(), default=10.0, help="of the bag at 12 Hz, for --node (10)")
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--markdown", type=Path, help="write the tables here")
     parser.add_argument("--check", action="store_true", help="only the regression guard")

@@ -11,6 +11,7 @@ from pathlib import Path
 from fsmde_ros.chaos.bag_filter import read_messages, record, write_messages
 from fsmde_ros.chaos.faults import KINDS, Fault, apply
 from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.option_types import whole
 from fsmde_ros.sources.bag_writer import check_target
 
 
@@ -27,12 +28,6 @@ def parse_fault(text: str) -> Fault:
         except ValueError as error:
             raise ConfigError(f"fault '{text}': {name} must be a number, got '{value}'") from error
     return Fault(kind, **values)  # type: ignore[arg-type]  # the names were checked above
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got '{text}'")
-    return int(text)
 
 
 def _check_record(path: Path, out: Path) -> None:
@@ -66,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="KIND,FIELD=VALUE...", help="such as drop,share=0.05,start=2"
     )
-    parser.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same faults (0)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="the same seed gives the same faults (0)")
     parser.add_argument("--record", type=Path, help="what was done (OUT/chaos.json)")
     parser.add_argument("--overwrite", action="store_true", help="replace the bag that is there")
     options = parser.parse_args(argv)

@@ -15,6 +15,7 @@ from shlex import quote
 
 from fsmde_ros.errors import FsmdeError, SourceError
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
+from fsmde_ros.option_types import finite
 from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import write_rig
 from fsmde_ros.sources import ddad
@@ -69,7 +70,7 @@ def rig_from_bag(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--vehicle-frame", default=VEHICLE_FRAME, help="frame of the vehicle (default: %(default)s)")
     parser.add_argument(
         "--ground-z",
-        type=_finite,
+        type=finite,
         default=0.0,
         help="height of the road in the vehicle frame, m (default: %(default)s)",
     )
@@ -104,16 +105,6 @@ def _range(text: str) -> Range:
     if not colon:
         raise argparse.ArgumentTypeError(f"'{text}' is no range, expected start:stop such as 0:20, 5: or :8")
     return chosen
-
-
-def _finite(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' is no height, expected metres")
-    return value
 
 
 def _run(command: Callable[[], None]) -> int:

@@ -161,11 +161,11 @@ TINY = ["--views", "2", "--size", "64x96", "--rounds", "1"]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--views", "0"], "argument --views: must be a number of at least 1, got '0'"),
-        (["--rounds", "0"], "argument --rounds: must be a number of at least 1, got '0'"),
+        (["--views", "0"], "argument --views: must be a whole number of at least 1, got '0'"),
+        (["--rounds", "0"], "argument --rounds: must be a whole number of at least 1, got '0'"),
         (["--size", "0x0"], "argument --size: must be HEIGHTxWIDTH in multiples of 32"),
-        (["--rates", "8", "0"], "argument --rates: must be above 0 and finite, got '0'"),
-        (["--seconds", "nan"], "argument --seconds: must be above 0 and finite, got 'nan'"),
+        (["--rates", "8", "0"], "argument --rates: must be a number above 0 and finite, got '0'"),
+        (["--seconds", "nan"], "argument --seconds: must be a number above 0 and finite, got 'nan'"),
         (["--backend", "abacus"], "argument --backend: invalid choice: 'abacus'"),
         (["--backends", "torch", "abacus"], "argument --backends: invalid choice: 'abacus'"),
     ],

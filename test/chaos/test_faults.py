@@ -320,7 +320,7 @@ def test_a_bag_with_faults_keeps_everything_else_and_has_a_record(tmp_path, caps
     assert "no --fault given" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(bag), str(tmp_path / "other"), "--fault", "drop", "--seed", "-1"])
-    assert "argument --seed: must be a number of at least 0, got '-1'" in capsys.readouterr().err
+    assert "argument --seed: must be a whole number of at least 0, got '-1'" in capsys.readouterr().err
 
 
 WHEEL = "vehicle_msgs/msg/Wheel"

@@ -176,7 +176,7 @@ def test_what_is_no_height_is_said_in_words(tmp_path: Path, capsys: pytest.Captu
     for text in ("low", "nan"):
         with pytest.raises(SystemExit):
             rig_from_bag([str(tmp_path), str(tmp_path / "rig.yaml"), "--ground-z", text])
-        assert f"argument --ground-z: '{text}' is no height, expected metres" in capsys.readouterr().err
+        assert f"argument --ground-z: must be a finite number, got '{text}'" in capsys.readouterr().err
 
 
 def test_an_interrupted_conversion_leaves_nothing(nuscenes_folder: Any, tmp_path: Path) -> None:

@@ -105,14 +105,14 @@ def test_a_wrong_checkpoint_and_size_are_refused(capsys: pytest.CaptureFixture[s
 def test_no_sweeps_and_a_file_for_a_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--format", "openvino-int8", "--sweeps", "0"])
-    assert "must be a number of at least 1, got '0'" in capsys.readouterr().err
+    assert "must be a whole number of at least 1, got '0'" in capsys.readouterr().err
     file = tmp_path / "file"
     file.touch()
     assert main(["--output", str(file)]) == 1
     assert f"--output {file}: is no folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["--views", "65"])
-    assert "argument --views: must be a number of 1 to 64, got '65'" in capsys.readouterr().err
+    assert "argument --views: must be a whole number of 1 to 64, got '65'" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
