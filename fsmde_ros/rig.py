@@ -68,6 +68,9 @@ class Camera:
         object.__setattr__(self, "size", (int(self.size[0]), int(self.size[1])))
         object.__setattr__(self, "frame", self.frame.lstrip("/") or self.name)
         self._check()
+        # To the rim of the image, which stays the rim when it is resized; the pixel after the last may be given, too.
+        rim = np.array(self.size[::-1]) - 0.5
+        object.__setattr__(self, "self_occlusion", tuple(np.clip(outline, -0.5, rim) for outline in outlines))
 
     def _check(self) -> None:
         where = f"camera '{self.name}'"

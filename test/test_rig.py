@@ -30,6 +30,14 @@ def test_the_outline_of_the_own_vehicle_is_resized_with_the_image_and_not_kept_b
     assert whole.rectified().self_occlusion == ()
 
 
+def test_an_outline_may_end_behind_the_last_pixel_at_any_size() -> None:
+    whole = camera(self_occlusion=([[-1, 300], [640, 300], [640, 360]],))
+    for size, rim in (((360, 640), [639.5, 359.5]), ((720, 1280), [1279.5, 719.5]), ((123, 457), [456.5, 122.5])):
+        [outline] = whole.resized(size).self_occlusion
+        np.testing.assert_allclose(outline[2], rim)
+        assert outline[0, 0] == pytest.approx(-0.5)
+
+
 def test_fields_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="read-only"):
         camera().intrinsics[0, 0] = 1.0
