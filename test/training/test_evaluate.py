@@ -119,7 +119,7 @@ def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:
 
 def test_a_sweep_that_cannot_be_read_is_counted_and_the_others_are_scored(tmp_path: Path) -> None:
     pytest.importorskip("nuscenes.nuscenes", reason="nuscenes-devkit is not installed")
-    drive = TownDrive(3, rig=nuscenes_rig((45, 80)), duration_s=1.0, lidar=SpinningLidar(columns=180, packet=5))
+    drive = TownDrive(3, rig=nuscenes_rig((45, 80)), duration_s=0.6, lidar=SpinningLidar(columns=180, packet=5))
     write_nuscenes(drive, tmp_path)
     data = open_data(f"nuscenes:{tmp_path},samples=0:2")
     assert len(data.sweeps) == 2
