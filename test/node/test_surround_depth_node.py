@@ -477,6 +477,7 @@ def test_headers_that_a_driver_does_not_fill_are_told_with_the_remedy(start):
 def test_a_stamp_that_stands_still_is_told_with_the_remedy(start):
     _, client = start(THREE)
     stuck = Header(stamp=stamp_message(START), frame_id="left_optical")
+    client.spin_until(lambda: client.received["/diagnostics"])
     for sweep in range(100):
         client.send(sweep, only=THREE[1:])
         message = client.jpeg("left", 0)
