@@ -40,7 +40,7 @@ CAMERAS = {
 SMALLER = ["--size", "[64, 96]", "--steps", "2", "--val_every", "2", "--batch_size", "1", "--loader_workers", "0"]
 # Training, validation and test of the page, and what stands for them of a drive of eight sweeps: still a gap of one.
 FEWER = {":-140": ":-5", "-110:-70": "-4:-2", "-40:": "-1:"}
-VARIABLES = environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
+VARIABLES = environment() | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # tests of real time run beside it
 
 
 def odd_rig() -> Rig:

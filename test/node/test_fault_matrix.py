@@ -101,7 +101,8 @@ def test_the_node_under_faults(case, rehearsal, running):
     # stalls for longer than the deadline of a sweep, images come late that were sent in time: then once more.
     for _ in range(TRIES):
         result = run_case(dataclasses.replace(case, may_replace=True), rehearsal[0], *running, rate=RATE, seed=2)
-        if not (result.failures and result.lost):
+        stalled = result.lost or all("late" in failure or "stale" in failure for failure in result.failures)
+        if not (result.failures and stalled):
             break
     assert not result.failures
     assert set(result.lost) <= {"replaced"}
