@@ -273,6 +273,8 @@ def test_depth_of_every_view_and_a_cloud_come_out(start, names):
         assert float(values(status)["total_ms"]) >= float(values(status)["network_ms"]) > 0
     for topic in ("preview", "latency/total", "points"):
         client.spin_until(lambda topic=topic: len(client.received[f"surround_depth/{topic}"]) == 4)
+    for topic in ("stddev", "color"):
+        client.spin_until(lambda topic=topic: len(client.received[f"{names[1]}/depth/{topic}"]) == 4)
 
     for name in names:
         depths, infos = client.received[f"{name}/depth/image_rect"], client.received[f"{name}/depth/camera_info"]
@@ -626,7 +628,8 @@ def test_the_own_vehicle_is_in_neither_depth_nor_cloud(start):
     client.listen(Image, f"{THREE[1]}/depth/stddev")
     client.spin_for(0.5)
     assert values(client.send_and_wait(0))["missing"] == ""
-    client.spin_until(lambda: client.received["surround_depth/points"])
+    for topic in ("surround_depth/points", f"{THREE[1]}/depth/stddev"):
+        client.spin_until(lambda topic=topic: client.received[topic])
     depth = {name: image_to_depth(client.received[f"{name}/depth/image_rect"][0]) for name in THREE}
     assert [bool(np.isnan(depth[name]).all()) for name in THREE] == [False, True, False]
     assert np.isnan(image_to_depth(client.received[f"{THREE[1]}/depth/stddev"][0])).all()
