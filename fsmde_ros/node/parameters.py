@@ -307,16 +307,16 @@ def declare(node: Node) -> Settings:
     return Settings().changed({name: given[name] for name in names() if given.get(name) is not None})
 
 
-def untaken(node: Node, prefix: str = "", but: str = QOS_OVERRIDES) -> list[str]:
+def untaken(node: Node, of_qos: bool = False) -> list[str]:
     """What to say of parameters that were set for the node and that it does not have: rcl passes over them.
 
-    Of those that begin with ``prefix`` and not with ``but``: overrides of the QoS are taken when a topic is made.
+    ``of_qos``: of the overrides of the QoS, which are taken when a topic is made, instead of all others.
     """
     given = node._parameter_overrides  # rclpy has no public way
-    known = [name for name in node.get_parameters_by_prefix("") if name.startswith(prefix)]
+    known = [name for name in node.get_parameters_by_prefix("") if name.startswith(QOS_OVERRIDES) == of_qos]
     said = []
     for name in given:
-        if node.has_parameter(name) or not name.startswith(prefix) or (but and name.startswith(but)):
+        if node.has_parameter(name) or name.startswith(QOS_OVERRIDES) != of_qos:
             continue
         hint = "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, n=1))
         said.append(f"parameter {name}: the node has none of that name{hint}")

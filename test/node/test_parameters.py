@@ -58,7 +58,7 @@ def test_parameters_that_the_node_does_not_have_are_told():
             "parameter colour: the node has none of that name",
         ]
         node.declare_parameter("qos_overrides./front/camera_info.subscription.durabilty", "volatile")
-        [said] = untaken(node, "qos_overrides.", but="")
+        [said] = untaken(node, of_qos=True)
         assert said == f"parameter {qos}: the node has none of that name; did you mean {qos[:-3]}ty?"
     finally:
         rclpy.try_shutdown()
