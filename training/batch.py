@@ -166,7 +166,8 @@ def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[
             f"{camera.size[1]}x{camera.size[0]}; correct the CameraInfo or the rig file"
         )
     if isinstance(image, EncodedImage):
-        # No larger than needed, as ``Estimator`` does: the student learns from the pixels that it will be given.
+        # No larger than needed, as ``Estimator`` does: the student learns from the pixels that it will be given. But
+        # for one with an ``input_reduction``, which the estimator may decode smaller still.
         needed = size if camera.is_rectified else rectifying_size(camera.size, size)
         pixels = decode(image, reduction=largest_reduction(camera.size, needed))
     else:
