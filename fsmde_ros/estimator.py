@@ -1,4 +1,4 @@
-"""From a sweep to its depth: decode, rectify, resize, run the backend."""
+"""From a sweep to its depth: make the input of each view, run the backend, bring its depth to the camera's pixels."""
 
 from __future__ import annotations
 
@@ -12,33 +12,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros import images
 from fsmde_ros.backends import Backend, build_backend
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ImageError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import OUT_OF_RANGE
-from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
+from fsmde_ros.network_view import Image, NetworkView, network_view, network_views, take_all
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.self_occlusion import usable_pixels
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
-from fsmde_ros.upside_down import find_upside_down, turn_cameras, turn_images
 
-Image = NDArray[np.uint8]  # [H, W, 3] RGB
-
-# Rigs and undistortion maps hardly ever change in a drive, but a source may make new ones for every
-# sweep. 24 pairs of maps of 896x512, for a network of 448x256, are 88 MB.
-_CACHED_RIGS, _CACHED_MAPS = 64, 24
+_CACHED_RIGS = 64  # a rig hardly ever changes in a drive, but a source may make a new one for every sweep
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedSweep:
-    """The views of a sweep that could be decoded, at the network's input size.
+    """The views of a sweep that could be decoded, as the network's input.
 
     Attributes:
-        rig: their cameras, rectified and at that size.
+        rig: their cameras, rectified and at the size of that.
         stamp_ns: reference time of the sweep, nanoseconds.
-        images: [V, 3, H, W] uint8 RGB, channels last in memory.
+        images: [V, 3, H, W] uint8 RGB, channels last in memory; each as its ``NetworkView`` has it.
         failed: why a view was left out, by camera name.
         cameras: names of all cameras of the sweep's rig, also of those without a view; empty: those of ``rig``.
         usable: [V, H, W] where there can be a depth, see ``usable_pixels``; None: everywhere.
@@ -50,6 +44,15 @@ class PreparedSweep:
     failed: Mapping[str, ImageError]
     cameras: tuple[str, ...] = ()
     usable: NDArray[np.bool_] | None = None
+
+    @property
+    def views(self) -> tuple[NetworkView, ...]:
+        """How the images of the cameras of ``rig`` lie in ``images``."""
+        return network_views(self.rig, (self.images.shape[-2], self.images.shape[-1]))
+
+    def colors(self) -> Image:
+        """[V, H, W, 3] RGB of each pixel of ``rig``, as of its depth."""
+        return take_all(self.views, self.images).transpose(0, 2, 3, 1)
 
 
 class Estimator:
@@ -64,11 +67,7 @@ class Estimator:
     def __init__(self, backend: Backend, card: ModelCard) -> None:
         self.backend = backend
         self.card = card
-        height, width = card.input_size
-        shrinks = card.student.input_reduction
-        self._seen_size = height // shrinks, width // shrinks  # more pixels the encoder never sees
         self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-        self._maps = lru_cache(maxsize=_CACHED_MAPS)(rectifying_maps)
         self._network_rig = lru_cache(maxsize=_CACHED_RIGS)(self._make_network_rig)
         self._usable = lru_cache(maxsize=_CACHED_RIGS)(self._find_usable)
 
@@ -99,12 +98,12 @@ class Estimator:
         return self.infer(self.prepare(sweep))
 
     def prepare(self, sweep: Sweep) -> PreparedSweep:
-        """Decode, rectify and resize the present views; raises ImageError where none can be used."""
+        """Make the input of the present views; raises ImageError where none can be used."""
         loading = {name: self.load(partial(_image, sweep.views[name]), sweep.rig[name]) for name in sweep.present}
         return self.gather(sweep.rig, sweep.stamp_ns, loading)
 
     def load(self, image: Callable[[], EncodedImage | Image], camera: Camera) -> Future[Image]:
-        """Begin to decode, rectify and resize an image of ``camera``, in a thread that calls ``image`` for it.
+        """Begin to make the input of an image of ``camera``, in a thread that calls ``image`` for it.
 
         The future gives [H, W, 3] RGB of the network's input size, or raises ImageError.
         """
@@ -138,16 +137,13 @@ class Estimator:
     def infer(self, prepared: PreparedSweep) -> SurroundDepth:
         """Run the network on the views of ``prepared``.
 
-        Images of cameras that hang upside down are turned for it, see ``upside_down``. What is more likely out of
-        range than not gets depth +inf and stddev NaN; what is not usable, NaN and NaN.
+        What is more likely out of range than not gets depth +inf and stddev NaN; what is not usable, NaN and NaN.
         """
-        rig = prepared.rig
-        hanging = find_upside_down(rig)
-        upright, pictures = turn_cameras(rig, hanging), turn_images(prepared.images, hanging)
-        said = self.backend(
-            pictures, upright.intrinsics(), upright.camera_to_vehicle(), rig.ground_z, np.ones(len(rig), dtype=np.bool_)
-        )
-        depth, stddev, out_of_range = (turn_images(values, hanging) for values in said)
+        rig, views = prepared.rig, prepared.views
+        intrinsics = np.stack([view.camera.intrinsics for view in views])
+        poses = np.stack([view.camera.camera_to_vehicle for view in views])
+        said = self.backend(prepared.images, intrinsics, poses, rig.ground_z, np.ones(len(rig), dtype=np.bool_))
+        depth, stddev, out_of_range = (take_all(views, values) for values in said)
         is_out = out_of_range > OUT_OF_RANGE
         np.copyto(depth, np.float32(np.inf), where=is_out)
         np.copyto(stddev, np.float32(np.nan), where=is_out)
@@ -159,32 +155,11 @@ class Estimator:
     def _load(self, source: Callable[[], EncodedImage | Image], camera: Camera) -> Image:
         """[H, W, 3] of the network's input size; ImageError, whatever goes wrong: only this view is to blame."""
         try:
-            return self._to_network(source(), camera)
+            return network_view(camera, self.card.input_size).image(source(), self.card.student.input_reduction)
         except ImageError:
             raise
         except Exception as error:  # OpenCV's own, memory, a message that cv_bridge stumbles over
             raise ImageError(f"camera '{camera.name}': {type(error).__name__}: {error}") from error
-
-    def _to_network(self, given: EncodedImage | Image, camera: Camera) -> Image:
-        if isinstance(given, EncodedImage):
-            self._check(camera, (*images.encoded_size(given), 3), "uint8")
-            needed = self._seen_size if camera.is_rectified else rectifying_size(camera.size, self.card.input_size)
-            image = images.decode(given, reduction=images.largest_reduction(camera.size, needed))
-        else:
-            image = given
-            self._check(camera, image.shape, str(image.dtype))
-        if not camera.is_rectified:
-            return rectify(image, self._maps(camera, self.card.input_size), self.card.input_size)
-        resized: Image = images.resize(image, self.card.input_size)
-        return resized
-
-    @staticmethod
-    def _check(camera: Camera, shape: tuple[int, ...], dtype: str) -> None:
-        if shape != (*camera.size, 3) or dtype != "uint8":
-            raise ImageError(
-                f"the image of camera '{camera.name}' has shape {shape} and type {dtype}, expected "
-                f"{(*camera.size, 3)} and uint8 by its calibration; correct the CameraInfo or the rig file"
-            )
 
     def _make_network_rig(self, rig: Rig, names: tuple[str, ...]) -> Rig:
         return rig.subset(names).rectified().resized(self.card.input_size)

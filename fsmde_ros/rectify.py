@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ def undistortion_maps(camera: Camera) -> Maps:
     return x.astype(np.float32, copy=False), y.astype(np.float32, copy=False)
 
 
+@lru_cache(maxsize=24)  # the sweeps of a drive share their cameras; 24 pairs for 448x256 are 88 MB
 def rectifying_maps(camera: Camera, size: tuple[int, int]) -> Maps:
     """The maps that ``rectify`` takes for images of ``camera`` and ``size`` (H, W)."""
     return undistortion_maps(camera.resized(rectifying_size(camera.size, size)))

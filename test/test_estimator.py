@@ -23,7 +23,6 @@ from fsmde_ros.rectify import rectify, rectifying_size, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.nuscenes import sweeps
 from fsmde_ros.sweep import EncodedImage, Sweep, View, lidar_in_view
-from fsmde_ros.upside_down import turn_cameras, turn_images
 
 NUSCENES = Path(__file__).parents[2] / "shared" / "data" / "nuscenes"
 
@@ -61,7 +60,7 @@ def rig(**change: object) -> Rig:
     cameras = []
     for index, name in enumerate(NAMES):
         pose = np.array([[0.0, 0, 1, 1.5], [-1, 0, 0, index], [0, -1, 0, 1.4], [0, 0, 0, 1]])
-        cameras.append(Camera(name, SIZE, [[150.0 + index, 0, 99.5], [0, 151, 59.5], [0, 0, 1]], pose))
+        cameras.append(Camera(name, SIZE, [[150.0 + index, 0, 99.5], [0, 136, 59.5], [0, 0, 1]], pose))
     cameras[1] = replace(cameras[1], **change)
     return Rig(tuple(cameras), ground_z=-0.25)
 
@@ -75,18 +74,53 @@ def sweep(the_rig: Rig | None = None, names: tuple[str, ...] = NAMES) -> Sweep:
     return Sweep(the_rig or rig(), 7, {name: View(picture(NAMES.index(name)), 7) for name in names})
 
 
-def test_a_camera_that_hangs_upside_down_gives_the_depth_it_would_give_upright(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_camera_that_is_mounted_turned_gives_the_depth_it_would_give_upright(turns: int) -> None:
     """Another view sees the same thing in both cases, and the views know of each other."""
-    upright = rig()
-    hung = turn_cameras(upright, (1,))
     estimator = Estimator.from_checkpoint("nano", device="cpu", backend="torch")
-    views = {name: View(picture(NAMES.index(name)), 7) for name in NAMES}
+    size = height, width = estimator.card.input_size
+    upright = rig(size=size, intrinsics=[[300, 0, width / 2 - 0.5], [0, 300, height / 2 - 0.5], [0, 0, 1]])
+    mounted = upright.cameras[1]
+    about_axis = np.linalg.matrix_power(np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), turns)
+    turned = replace(
+        mounted,
+        size=size[::-1] if turns % 2 else size,
+        intrinsics=mounted.intrinsics[[1, 0, 2]][:, [1, 0, 2]] if turns % 2 else mounted.intrinsics,
+        camera_to_vehicle=mounted.camera_to_vehicle @ about_axis,
+    )
+    own = np.asarray(resize(picture(1), size))
+    views = {name: View(picture(NAMES.index(name)), 7) for name in NAMES} | {NAMES[1]: View(own, 7)}
     plain = estimator(Sweep(upright, 7, views))
-    views[NAMES[1]] = View(np.ascontiguousarray(picture(1)[::-1, ::-1]), 7)
-    result = estimator(Sweep(hung, 7, views))
-    np.testing.assert_allclose(result.depth, turn_images(plain.depth, (1,)), rtol=1e-3)
-    np.testing.assert_allclose(result.stddev, turn_images(plain.stddev, (1,)), rtol=1e-2)
-    np.testing.assert_allclose(result.rig.cameras[1].camera_to_vehicle, hung.cameras[1].camera_to_vehicle)
+    views[NAMES[1]] = View(np.ascontiguousarray(np.rot90(own, turns)), 7)
+    hung = replace(upright, cameras=(upright.cameras[0], turned, upright.cameras[2]))
+    prepared = estimator.prepare(Sweep(hung, 7, views))
+    result = estimator.infer(prepared)
+    np.testing.assert_allclose(result.rig.cameras[1].camera_to_vehicle, turned.camera_to_vehicle)
+    got = (result.depth[1], result.stddev[1], prepared.colors()[1].transpose(2, 0, 1))
+    for values, before in zip(got, (plain.depth[1], plain.stddev[1], own.transpose(2, 0, 1)), strict=True):
+        back = np.rot90(before, turns, axes=(-2, -1))
+        rows, columns = (((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(size, back.shape[-2:], strict=True))
+        np.testing.assert_allclose(values, back[..., rows[:, None], columns], rtol=1e-2, atol=1e-2)
+
+
+def test_an_image_of_another_shape_has_a_depth_at_each_of_its_pixels() -> None:
+    backend = Recorder()
+    narrow = rig(size=(120, 120), intrinsics=np.array([[150.0, 0, 59.5], [0, 150, 59.5], [0, 0, 1]]))
+    views = {**sweep().views, NAMES[1]: View(picture(1)[:, 40:160].copy(), 7)}
+    prepared = Estimator(backend, CARD).prepare(Sweep(narrow, 7, views))
+    result = Estimator(backend, CARD).infer(prepared)
+    given_intrinsics = backend.given[1]
+    assert given_intrinsics[1, 0, 0] / given_intrinsics[1, 1, 1] == pytest.approx(0.94, abs=0.02)
+    assert result.rig["cam_left"].intrinsics[0, 0] == pytest.approx(150 * 96 / 120)
+    depth, stddev = result.view("cam_left")
+    assert np.isfinite(depth[11:]).all()
+    assert np.isfinite(stddev[11:]).all()
+    inner = (depth[40] - 1) % 96  # the columns of the input that the backend was asked for
+    assert (inner[0], inner[-1]) == (prepared.views[1].columns[0], prepared.views[1].columns[1] - 1)
+    assert (np.diff(inner) >= 0).all()
+    assert prepared.colors().shape == (3, *INPUT, 3)
+    middle = resize(picture(1)[:, 40:160].copy(), INPUT).astype(int)
+    assert np.abs(prepared.colors()[1].astype(int) - middle).mean() < 8
 
 
 def test_the_own_vehicle_has_no_depth_and_the_rest_of_its_image_the_same() -> None:
@@ -173,12 +207,11 @@ def test_encoded_views_are_decoded() -> None:
 def test_a_jpeg_is_decoded_no_larger_than_what_the_encoder_sees(seen_reduction: int) -> None:
     encoded = {name: View(encode_jpeg(picture(index), 95), 7) for index, name in enumerate(NAMES)}
     backend = Recorder()
-    size = (64, 128)
-    card = replace(CARD, student=StudentConfig(input_reduction=seen_reduction), input_size=size)
+    card = replace(CARD, student=StudentConfig(input_reduction=seen_reduction))
     Estimator(backend, card)(replace(sweep(), views=encoded))
     for index, view in enumerate(encoded.values()):
         assert isinstance(view.image, EncodedImage)
-        expected = resize(decode(view.image, reduction=seen_reduction), size)  # half of 120x200 is above 32x64
+        expected = resize(decode(view.image, reduction=seen_reduction), INPUT)  # half of 120x200 is above 32x48
         np.testing.assert_array_equal(backend.given[0][index], expected.transpose(2, 0, 1))
 
 
@@ -225,7 +258,8 @@ def test_a_distorted_camera_is_rectified(model: str, distortion: tuple[float, ..
 
 def test_a_jpeg_of_a_distorted_camera_is_decoded_at_what_rectifying_needs() -> None:
     backend, size = Recorder(), (16, 32)
-    bent = rig(distortion_model="plumb_bob", distortion=np.array((-0.3, 0.1, 0.001, 0.002)))
+    square = [[150, 0, 99.5], [0, 180, 59.5], [0, 0, 1]]  # what it shows are squares in an input of that size
+    bent = rig(intrinsics=square, distortion_model="plumb_bob", distortion=np.array((-0.3, 0.1, 0.001, 0.002)))
     encoded = {name: View(encode_jpeg(picture(index), 95), 7) for index, name in enumerate(NAMES)}
     Estimator(backend, replace(CARD, input_size=size))(Sweep(bent, 7, encoded))
     half = decode(encode_jpeg(picture(1), 95), reduction=2)  # of 120x200 is above 32x64, a quarter is not

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.geometry import invert
 from fsmde_ros.images import resize
+from fsmde_ros.network_view import FILL
 from training.batch import Sample, select_views
 from training.moments import MIRROR
 from training.mounting_error import MountingError
@@ -49,6 +50,7 @@ class AugmentSettings:
     tilt: float = 0.0  # rad, standard deviation per sweep of the pitch and roll by which the given rig is wrong
     lift: float = 0.0  # m, likewise of the height of the road
     own_body: float = 0.3  # probability, per view: bodywork of the own car along the lower edge
+    rim: float = 0.0  # probability, per sweep: images of another shape, as a ``NetworkView`` fits them in
     lidar_every: int = 1  # of the LiDAR points every n-th is kept: what a LiDAR of fewer beams would teach
 
     def __post_init__(self) -> None:
@@ -83,6 +85,8 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
         pitch, roll = rng.normal(0, settings.tilt, 2)
         sample = _told(sample, MountingError(pitch, roll, rng.normal(0, settings.lift)))
     sample = replace(sample, images=recolour(sample.images, settings, rng), clean=sample.images)
+    if rng.random() < settings.rim:
+        sample = with_rim(sample, *_random_window(sample.size, rng))
     dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]
     return drop_views(sample, dropped[: int(sample.present.sum()) - 1])
 
@@ -162,6 +166,28 @@ def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width
     )
 
 
+def with_rim(sample: Sample, rows: tuple[int, int], columns: tuple[int, int]) -> Sample:
+    """The sample as of cameras that see only the rows and columns from the first to before the end."""
+    outside = np.ones(sample.size, dtype=np.bool_)
+    outside[slice(*rows), slice(*columns)] = False
+
+    def filled(images: Image) -> Image:
+        return np.where(outside[..., None], np.array(FILL, dtype=np.uint8), images)
+
+    x, y = np.rint(sample.lidar[:, 1:3]).astype(np.int64).T
+    seen = (y >= rows[0]) & (y < rows[1]) & (x >= columns[0]) & (x < columns[1])
+    moments = sample.moments
+    return replace(
+        sample,
+        images=filled(sample.images),
+        lidar=sample.lidar[seen],
+        dense_depth=np.where(outside, np.float32(np.nan), sample.dense_depth),
+        teacher_disparity=np.where(outside, np.float32(np.nan), sample.teacher_disparity),
+        moments=None if moments is None else replace(moments, images=filled(moments.images)),
+        clean=None if sample.clean is None else filled(sample.clean),
+    )
+
+
 def drop_views(sample: Sample, views: list[int]) -> Sample:
     """The sample as if the cameras ``views`` had been silent."""
     if not views:
@@ -211,6 +237,14 @@ def _crop_views(sample: Sample, settings: AugmentSettings, rng: np.random.Genera
             top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
             sample = crop_view(sample, view, top, left, h, w)
     return sample
+
+
+def _random_window(size: tuple[int, int], rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(first, end) rows and columns in the middle: of narrow images as of 4:3 or upright, or of wide ones as of 2:1."""
+    shares = (1.0, rng.uniform(0.3, 0.95)) if rng.random() < 0.7 else (rng.uniform(0.5, 0.95), 1.0)
+    used = [round(share * side) for share, side in zip(shares, size, strict=True)]
+    first = [(side - length) // 2 for side, length in zip(size, used, strict=True)]
+    return (first[0], first[0] + used[0]), (first[1], first[1] + used[1])
 
 
 def _random_colours(rng: np.random.Generator) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,14 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fsmde_ros.adjacency import adjacent_pairs
-from fsmde_ros.errors import ImageError
 from fsmde_ros.geometry import compose, invert
-from fsmde_ros.images import decode, encoded_size, largest_reduction, resize
-from fsmde_ros.rectify import rectify, rectifying_maps, rectifying_size
+from fsmde_ros.network_view import network_views
 from fsmde_ros.rig import Rig
 from fsmde_ros.self_occlusion import are_usable
-from fsmde_ros.sweep import EncodedImage, Sweep, lidar_in_view
-from fsmde_ros.upside_down import find_upside_down, turn_cameras, turn_images
+from fsmde_ros.sweep import Sweep, lidar_in_view
 from training.moments import Moments, two_moments
 
 
@@ -97,32 +93,33 @@ class SweepBatch(NamedTuple):
 
 
 def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[np.float32] | None = None) -> Sample:
-    """Decode, rectify and resize the views of a sweep and project its LiDAR, each view at its own stamp.
+    """The views of a sweep as the node gives them to a network (``NetworkView``), and where its LiDAR lies in them.
 
-    Points on pixels that can have no depth (``are_usable``), such as those on the vehicle itself, are left out.
-    Cameras that hang upside down are turned, as for the node. ``dense_depth`` [V, H, W] (m, +inf = sky) must have
-    ``size`` already. Raises ImageError for a view that cannot be decoded or has another size than its camera.
+    LiDAR is projected at the stamp of each view; points on pixels that can have no depth (``are_usable``), such as
+    those on the vehicle itself, are left out. ``dense_depth``: [V, h, w] of the images as they come (m, +inf = sky).
+    Raises ImageError for a view that cannot be decoded or has another size than its camera.
     """
-    rig = sweep.rig.rectified().resized(size)
-    hanging = find_upside_down(rig)
-    resized = Sweep(rig, sweep.stamp_ns, sweep.views, sweep.lidar)
+    views = network_views(sweep.rig, size)
+    resized = Sweep(sweep.rig.rectified().resized(size), sweep.stamp_ns, sweep.views, sweep.lidar)
     points = [np.zeros((0, 4), dtype=np.float32)]
-    for index, name in enumerate(rig.names):
+    for index, (name, view) in enumerate(zip(sweep.rig.names, views, strict=True)):
         if name not in sweep.views:
             continue
         pixels, depth = lidar_in_view(resized, name)
         usable = are_usable(sweep.rig[name], size, pixels)
-        pixels, depth = pixels[usable], depth[usable]
-        if index in hanging:
-            pixels = np.subtract(size[::-1], 1) - pixels
+        pixels, depth = view.pixels(pixels[usable]), depth[usable]
         points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
-    nothing = np.full((len(rig), *size), np.nan, dtype=np.float32)
+    nothing = np.full((len(views), *size), np.nan, dtype=np.float32)
     return Sample(
-        rig=turn_cameras(rig, hanging),
+        rig=replace(sweep.rig, cameras=tuple(view.camera for view in views)),
         images=_view_images(sweep, size),
-        present=np.array([name in sweep.views for name in rig.names]),
+        present=np.array([name in sweep.views for name in sweep.rig.names]),
         lidar=np.concatenate(points),
-        dense_depth=nothing if dense_depth is None else turn_images(dense_depth.astype(np.float32), hanging),
+        dense_depth=nothing
+        if dense_depth is None
+        else np.stack(
+            [view.place(depth.astype(np.float32), np.nan) for view, depth in zip(views, dense_depth, strict=True)]
+        ),
         teacher_disparity=nothing,
         vehicle_to_common=_vehicle_to_common(sweep),
     )
@@ -149,37 +146,16 @@ def with_moments(sample: Sample, sweep: Sweep, other: Sweep) -> Sample:
 
 
 def _view_images(sweep: Sweep, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """[V, H, W, 3] rectified, resized and upright; zeros where a view is missing."""
+    """[V, H, W, 3], the inputs of the network; zeros where a view is missing.
+
+    The pixels that the student will be given; but for one with an ``input_reduction``, for which the estimator may
+    decode a JPEG smaller still: here a crop may enlarge what it would not see.
+    """
     images = np.zeros((len(sweep.rig), *size, 3), dtype=np.uint8)
-    for index, name in enumerate(sweep.rig.names):
-        if name in sweep.views:
-            images[index] = _rectified_image(sweep, name, size)
-    return turn_images(images.transpose(0, 3, 1, 2), find_upside_down(sweep.rig)).transpose(0, 2, 3, 1)
-
-
-def _rectified_image(sweep: Sweep, name: str, size: tuple[int, int]) -> NDArray[np.uint8]:
-    image, camera = sweep.views[name].image, sweep.rig[name]
-    given = encoded_size(image) if isinstance(image, EncodedImage) else image.shape[:2]
-    if given != camera.size:
-        raise ImageError(
-            f"view '{name}': the image is {given[1]}x{given[0]} pixels, but its camera is "
-            f"{camera.size[1]}x{camera.size[0]}; correct the CameraInfo or the rig file"
-        )
-    if isinstance(image, EncodedImage):
-        # No larger than needed, as ``Estimator`` does: the student learns from the pixels that it will be given. But
-        # for one with an ``input_reduction``, which the estimator may decode smaller still.
-        needed = size if camera.is_rectified else rectifying_size(camera.size, size)
-        pixels = decode(image, reduction=largest_reduction(camera.size, needed))
-    else:
-        pixels = image
-    if not camera.is_rectified:
-        return rectify(pixels, _rectifying_maps(camera, size), size)
-    resized: NDArray[np.uint8] = resize(pixels, size)
-    return resized
-
-
-# by the camera object: the sweeps of a drive share theirs
-_rectifying_maps = lru_cache(maxsize=16)(rectifying_maps)
+    for image, view in zip(images, network_views(sweep.rig, size), strict=True):
+        if view.given.name in sweep.views:
+            image[:] = view.image(sweep.views[view.given.name].image)
+    return images
 
 
 def select_views(sample: Sample, order: Sequence[int]) -> Sample:

@@ -11,6 +11,8 @@ Options follow the place, each ``,name=value``:
     town:7,seconds=5,size=192x320
     town:7,unevenness=0.05                          verges, bumps and dips of up to so much rise per metre
     town:7,rig=ddad                                 the cameras and the LiDAR of DDAD, to 200 m
+    town:7,rig=random,size=360x480                  three to eight cameras of 4:3, as on another car
+    town:7,rig=unusual                              one to eight cameras as on robots, machines and lorries
     town:7,rough=1                                  ragged leaves of any grain, worn lawns, more beside the road
     town:7,haze=0.0002                              air of so much haze per metre: a clear day; 0.004 is fog
 
@@ -34,7 +36,7 @@ from fsmde_ros.sources import ddad
 from fsmde_ros.sources.bag import BagDrive
 from fsmde_ros.sources.nuscenes import NuScenesDrives, Row
 from fsmde_ros.sweep import Sweep
-from training.town.drive import ddad_drive, nuscenes_drive
+from training.town.drive import ddad_drive, nuscenes_drive, random_drive, unusual_drive
 from training.town.settings import TownSettings
 
 EXAMPLES = "nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED"
@@ -47,7 +49,7 @@ OPTIONS = {
 COMMON_OPTIONS = ("samples", "every", "min_depth", "max_depth")
 MAX_DEPTH = {"nuscenes": 80.0, "ddad": 200.0, "bag": 80.0, "town": 80.0}  # metres, of the public protocols
 MIN_DEPTH = 0.1
-TOWN_RIGS = {"nuscenes": nuscenes_drive, "ddad": ddad_drive}
+TOWN_RIGS = {"nuscenes": nuscenes_drive, "ddad": ddad_drive, "random": random_drive, "unusual": unusual_drive}
 
 Slice = tuple[int | None, int | None]
 

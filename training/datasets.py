@@ -40,7 +40,7 @@ from training.teachers.town import town_teacher
 from training.town.camera import render_views
 from training.town.drive import TownDrive, seconds
 from training.town.lidar import DDAD_LIDAR, HDL32E
-from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig
+from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig, unusual_rig
 from training.town.settings import TownSettings
 
 CACHE_FORMAT = 2  # to be raised when the files change their meaning
@@ -57,7 +57,8 @@ class TownData:
     first_seed: int = 1_000_000  # drive k has seed first_seed + k; the demo and the tests use small seeds
     size: tuple[int, int] = (192, 320)  # (H, W) that is rendered and trained on
     nuscenes_share: float = 0.45  # of the drives; half of them with the nominal rig, half jittered
-    ddad_share: float = 0.25  # likewise; the rest are random rigs of 3 to 8 cameras
+    ddad_share: float = 0.25  # likewise
+    unusual_share: float = 0.0  # rigs as no car has them; the rest are random rigs of 3 to 8 cameras
     held_out: bool = False  # the other town, TownSettings.held_out()
     rays_per_pixel: int = 1  # along each side, see TownSettings; 2 takes three times as long to render
 
@@ -67,9 +68,11 @@ class TownData:
                 "town data: drives and sweeps_per_drive must be at least 1 and spacing_s at least 0.2, got "
                 f"{self.drives}, {self.sweeps_per_drive}, {self.spacing_s}"
             )
-        shares = (self.nuscenes_share, self.ddad_share)
+        shares = (self.nuscenes_share, self.ddad_share, self.unusual_share)
         if min(shares) < 0 or sum(shares) > 1:
-            raise ConfigError(f"town data: nuscenes_share and ddad_share must be >= 0 with a sum <= 1, got {shares}")
+            raise ConfigError(
+                f"town data: nuscenes_share, ddad_share and unusual_share must be >= 0 with a sum <= 1, got {shares}"
+            )
 
     @property
     def settings(self) -> TownSettings:
@@ -87,6 +90,8 @@ class TownData:
             rig = nuscenes_rig(self.size)
         elif kind < self.nuscenes_share + self.ddad_share:
             rig, lidar, firing = ddad_rig(self.size), DDAD_LIDAR, "simultaneous"
+        elif kind < self.nuscenes_share + self.ddad_share + self.unusual_share:
+            rig, nominal = unusual_rig(rng, self.size), True
         else:
             rig, nominal = random_rig(rng, self.size), True
         return TownDrive(

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from fsmde_ros.checkpoint import find_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
 from fsmde_ros.estimator import Estimator, PreparedSweep
-from fsmde_ros.upside_down import find_upside_down, turn_images
+from fsmde_ros.network_view import take_all
 from training.data_source import DataSource, open_data
 from training.evaluation.page import render_page
 from training.evaluation.pictures import PictureBook, SweepPicture
@@ -135,13 +135,11 @@ def _figures(tally: Tally, data: DataSource, skipped: Sequence[str]) -> dict[str
 
 def teacher_disparity(teacher: Teacher, prepared: PreparedSweep) -> NDArray[np.float32]:
     """Disparity [V, H, W] of the views of a sweep: 1 / metres where the teacher is metric."""
-    hanging = find_upside_down(prepared.rig)
-    upright = turn_images(prepared.images, hanging)
-    said = teacher.predict(torch.from_numpy(upright.copy())).disparity.float().cpu()
-    focal = torch.from_numpy(prepared.rig.intrinsics()[:, 0, 0]).float()
+    said = teacher.predict(torch.from_numpy(prepared.images.copy())).disparity.float().cpu()
+    focal = torch.tensor([view.camera.intrinsics[0, 0] for view in prepared.views], dtype=torch.float32)
     scale = metric_scale(teacher.kind, focal, said.shape[-1])
     disparity: NDArray[np.float32] = (said if scale is None else said * scale[:, None, None]).numpy()
-    return turn_images(disparity, hanging)
+    return take_all(prepared.views, disparity)
 
 
 def write_report(evaluation: Evaluation, folder: Path) -> None:

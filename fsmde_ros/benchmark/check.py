@@ -61,7 +61,7 @@ def check(rounds: int) -> list[Check]:
     card = ModelCard("random", student.config, SIZE, "none", "none", "none")
     estimator = Estimator(build_backend("torch", student, "cpu"), card)
     sweep = prepared_sweep(VIEWS, SIZE)
-    depth, colours = estimator.infer(sweep), sweep.images.transpose(0, 2, 3, 1)
+    depth, colours = estimator.infer(sweep), sweep.colors()
     jpeg = images.encode_jpeg(make_picture(CAMERA_SIZE, 0))
     subjects: dict[str, Callable[[], object]] = {
         "reference": reference(),

@@ -31,7 +31,7 @@ def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[s
     pictures = [images.decode(image) for image in encoded]
     prepared = estimator.prepare(sweep)
     depth = estimator.infer(prepared)
-    colours = prepared.images.transpose(0, 2, 3, 1)
+    colours = prepared.colors()
     height, width = CAMERA_SIZE
     size = estimator.card.input_size
     network = f"network, {estimator.backend.name}"

@@ -114,8 +114,8 @@ def _direction(at: Mounting) -> Iterator[str]:
     elif abs(at.roll) > TURNED:
         quarters = round(at.roll / 90) * 90
         yield (
-            f"its image lies on its side (roll {at.roll:.0f} degrees, about {quarters}): the rotation is wrong by a "
-            "quarter turn, or the images must be turned before they are published"
+            f"lies on its side (roll {at.roll:.0f} degrees, about {quarters}); its images are turned for the network, "
+            "but if they are upright as they come, the rotation is wrong by a quarter turn"
         )
     elif abs(at.roll) > TILTED:
         yield f"is tilted (roll {at.roll:.0f} degrees)"

@@ -187,8 +187,7 @@ class Pipeline:
         stamps = {name: arrival.stamp_ns for name, arrival in job.views.items()}
         cloud_rig = rig_at_reference(depth.rig, stamps, job.stamp_ns, self._motion.pose_at)
         self._motion.served(job.stamp_ns, cloud_rig is not None)
-        pictures = prepared.images.transpose(0, 2, 3, 1)
-        self._outputs.publish_depth(depth, pictures, headers, settings, job.rig, cloud_rig)
+        self._outputs.publish_depth(depth, prepared.colors(), headers, settings, job.rig, cloud_rig)
         published = time.monotonic()
         times = {
             "decode": decoded - start,

@@ -69,7 +69,7 @@ def test_names_that_say_nothing_still_leave_the_blind_spot(ring: Rig, index: int
     ("edit", "expected"),
     [
         (body_frame, "not the optical one"),
-        (lambda c: turned(c, "roll", 90), "about 90): the rotation is wrong by a quarter turn"),
+        (lambda c: turned(c, "roll", 90), "lies on its side (roll 90 degrees, about 90)"),
         (lambda c: turned(c, "roll", 180), "hangs upside down (roll 180 degrees)"),
         (lambda c: turned(c, "roll", 20), "is tilted (roll 20 degrees)"),
         (lambda c: moved(c, z=-1.5), "is 1.50 m below the road"),

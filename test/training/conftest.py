@@ -25,7 +25,7 @@ def make_rig(views: int = 5, height: float = 1.5) -> Rig:
         matrix = np.eye(4)
         matrix[:3, :3] = turn @ FORWARD
         matrix[:3, 3] = (0.5 * np.cos(yaw), 0.4 * np.sin(yaw), height + 0.05 * index)
-        intrinsics = np.array([[50.0 + index, 0, 46.0], [0, 49.0, 33.0 + index], [0, 0, 1]])
+        intrinsics = np.array([[50.0 + 0.5 * index, 0, 46.0], [0, 49.0, 33.0 + index], [0, 0, 1]])
         cameras.append(Camera(f"cam_{index}", SIZE, intrinsics, matrix))
     return Rig(tuple(cameras))
 

@@ -9,7 +9,8 @@ import pytest
 
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.geometry import pixel_grid, transform, unproject
-from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror, recolour
+from fsmde_ros.network_view import FILL
+from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror, recolour, with_rim
 from training.batch import Sample, select_views
 
 NONE = AugmentSettings(
@@ -209,3 +210,39 @@ def test_what_an_image_was_before_it_is_recoloured_moves_with_it(sample: Sample)
     np.testing.assert_array_equal(drawn.clean, still.clean)
     np.testing.assert_array_equal(still.images, still.clean)
     assert np.abs(drawn.images.astype(int) - drawn.clean).mean() > 3
+
+
+def test_a_rim_hides_what_a_narrower_camera_does_not_see(sample: Sample) -> None:
+    made = with_rim(replace(sample, clean=sample.images), (0, 64), (10, 86))
+    inside = np.zeros((64, 96), dtype=bool)
+    inside[:, 10:86] = True
+    assert made.clean is not None
+    for images in (made.images, made.clean):
+        assert (images[:, ~inside] == FILL).all()
+        np.testing.assert_array_equal(images[:, inside], sample.images[:, inside])
+    for got, before in (
+        (made.dense_depth, sample.dense_depth),
+        (made.teacher_disparity, sample.teacher_disparity),
+        (made.lidar_depth(), sample.lidar_depth()),
+    ):
+        assert np.isnan(got[:, ~inside]).all()
+        np.testing.assert_array_equal(got[:, inside], before[:, inside])
+    assert made.rig is sample.rig
+
+
+def test_rims_are_narrow_or_wide_and_as_often_as_asked_for(sample: Sample) -> None:
+    plain = replace(
+        AugmentSettings(), crop=0, drop_view=0, style=0, grey=0, hard_light=0, random_filter=0, exposure=0, blur=0
+    )
+    plain = replace(plain, noise=0, jpeg=0, cutout=0, glare=0, own_body=0, rim=0.5)
+    columns, rows, none = 0, 0, 0
+    for seed in range(120):
+        made = augment(sample, plain, np.random.default_rng(seed))
+        rim = (made.images == FILL).all(-1).all(0)
+        columns += bool(rim[32, 0] and rim[32, -1])
+        rows += bool(rim[0, 48] and rim[-1, 48])
+        none += not rim.any()
+        assert not rim[28:36, 44:52].any()
+    assert columns + rows + none == 120
+    assert 40 < none < 80
+    assert columns > rows > 5

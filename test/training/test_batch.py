@@ -17,7 +17,6 @@ from fsmde_ros.geometry import compose, invert, project, transform
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
-from fsmde_ros.upside_down import turn_cameras, turn_images
 from training.augment import drop_views
 from training.batch import Sample, collate, sample_from_sweep, select_views
 
@@ -66,28 +65,57 @@ def test_sample_of_a_sweep_projects_each_view_at_its_own_pose(sample: Sample) ->
     assert np.isnan(got.dense_depth).all()
 
 
-def test_a_camera_that_hangs_upside_down_teaches_what_it_would_teach_upright(sample: Sample) -> None:
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_camera_that_is_mounted_turned_teaches_what_it_would_teach_upright(sample: Sample, turns: int) -> None:
     rig = sample.rig.resized((128, 192))
     rng = np.random.default_rng(0)
     points = rng.uniform([-20, -20, 0], [20, 20, 3], (2000, 3))
     pictures = {name: rng.integers(0, 255, (128, 192, 3), dtype=np.uint8) for name in ("cam_0", "cam_1")}
-    dense = rng.uniform(1, 50, (5, 64, 96)).astype(np.float32)
+    dense = list(rng.uniform(1, 50, (5, 64, 96)).astype(np.float32))
 
-    def seen(rig: Rig, pictures: dict[str, np.ndarray], dense: np.ndarray) -> Sample:
+    def seen(rig: Rig, pictures: dict[str, np.ndarray], dense: list[np.ndarray]) -> Sample:
         views = {name: View(picture, 0) for name, picture in pictures.items()}
         return sample_from_sweep(Sweep(rig, 0, views, LidarScan(points, 0)), (64, 96), dense)
 
-    upright = seen(rig, pictures, dense)
-    hung = seen(
-        turn_cameras(rig, (1,)),
-        {**pictures, "cam_1": np.ascontiguousarray(pictures["cam_1"][::-1, ::-1])},
-        turn_images(dense, (1,)),
+    upright, mounted = seen(rig, pictures, dense), rig.cameras[1]
+    about_axis = np.linalg.matrix_power(np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), turns)
+    k, (height, width) = mounted.intrinsics, mounted.size
+    x, y = k[0, 2], k[1, 2]
+    middle = {1: (y, width - 1 - x), 2: (width - 1 - x, height - 1 - y), 3: (height - 1 - y, x)}[turns]
+    focal = (k[1, 1], k[0, 0]) if turns % 2 else (k[0, 0], k[1, 1])
+    turned = replace(
+        mounted,
+        size=(width, height) if turns % 2 else (height, width),
+        intrinsics=[[focal[0], 0, middle[0]], [0, focal[1], middle[1]], [0, 0, 1]],
+        camera_to_vehicle=mounted.camera_to_vehicle @ about_axis,
     )
-    np.testing.assert_array_equal(hung.images, upright.images)
+    hung = seen(
+        replace(rig, cameras=(rig.cameras[0], turned, *rig.cameras[2:])),
+        {**pictures, "cam_1": np.ascontiguousarray(np.rot90(pictures["cam_1"], turns))},
+        [dense[0], np.rot90(dense[1], turns), *dense[2:]],
+    )
+    np.testing.assert_allclose(hung.images.astype(int), upright.images, atol=1)
     np.testing.assert_array_equal(hung.dense_depth, upright.dense_depth)
-    np.testing.assert_allclose(hung.lidar, upright.lidar, atol=1e-4)
+    np.testing.assert_allclose(hung.lidar, upright.lidar, atol=1e-3)
     np.testing.assert_allclose(hung.rig.intrinsics(), upright.rig.intrinsics())
     np.testing.assert_allclose(hung.rig.camera_to_vehicle(), upright.rig.camera_to_vehicle(), atol=1e-12)
+
+
+def test_the_rim_of_an_image_of_another_shape_teaches_nothing(sample: Sample) -> None:
+    rig = sample.rig.resized((128, 128))
+    picture = np.full((128, 128, 3), 255, np.uint8)
+    points = np.random.default_rng(0).uniform([-20, -20, 0], [20, 20, 3], (2000, 3))
+    square = replace(
+        rig, cameras=tuple(replace(c, intrinsics=[[64, 0, 64], [0, 64, 64], [0, 0, 1]]) for c in rig.cameras)
+    )
+    sweep = Sweep(square, 0, {"cam_0": View(picture, 0)}, LidarScan(points, 0))
+    got = sample_from_sweep(sweep, (64, 96), np.full((5, 128, 128), 7.0, np.float32))
+    is_rim = (got.images[0] != 255).any(-1)
+    assert 0.3 < is_rim.mean() < 0.4
+    np.testing.assert_array_equal(np.isnan(got.dense_depth[0]), is_rim)
+    assert len(got.lidar) > 50
+    x, y = np.rint(got.lidar[:, 1:3]).astype(int).T
+    assert not is_rim[y, x].any()
 
 
 def test_points_on_the_own_vehicle_are_no_labels(sample: Sample) -> None:
@@ -133,5 +161,5 @@ def test_a_student_learns_from_the_very_pixels_that_it_will_be_given(sample: Sam
 def test_an_image_of_another_size_than_its_camera_is_refused(sample: Sample) -> None:
     wrong = encode_jpeg(np.zeros((128, 96, 3), dtype=np.uint8))
     for image in (wrong, np.zeros((128, 96, 3), dtype=np.uint8)):
-        with pytest.raises(ImageError, match=r"view 'cam_2': the image is 96x128 pixels, but its camera is 96x64"):
+        with pytest.raises(ImageError, match=r"camera 'cam_2' has shape \(128, 96, 3\).*\(64, 96, 3\)"):
             sample_from_sweep(Sweep(sample.rig, 0, {"cam_2": View(image, 0)}), (32, 48))

@@ -219,8 +219,20 @@ def test_a_town_with_the_sensors_of_ddad_is_seen_as_far_as_ddad() -> None:
     assert ddad.sweeps[0].rig.names[0] == "camera_01"
     assert nuscenes.sweeps[0].rig.names[0] == "cam_front"
     assert len({view.stamp_ns for view in ddad.sweeps[0].views.values()}) == 1
-    with pytest.raises(ConfigError, match=r"rig must be one of nuscenes, ddad, got 'mine'"):
+    with pytest.raises(ConfigError, match=r"rig must be one of nuscenes, ddad, random, unusual, got 'mine'"):
         open_data("town:7,rig=mine")
+
+
+@pytest.mark.parametrize("kind", ["random", "unusual"])
+def test_a_town_of_another_rig_is_the_same_every_time_and_has_square_pixels(kind: str) -> None:
+    once, again, other = (
+        open_data(f"town:{seed},rig={kind},seconds=0.3,rate=10,size=48x64").sweeps[0].rig for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(once.camera_to_vehicle(), again.camera_to_vehicle())
+    np.testing.assert_array_equal(once.intrinsics(), again.intrinsics())
+    assert once.cameras[0].size == (48, 64)
+    assert all(k[0, 0] == k[1, 1] for k in once.intrinsics())
+    assert not np.array_equal(once.cameras[0].camera_to_vehicle, other.cameras[0].camera_to_vehicle)
 
 
 def test_half_a_turn_of_the_lidar_is_refused(nuscenes_folder: Any) -> None:

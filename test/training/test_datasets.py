@@ -139,6 +139,8 @@ def test_rigs_are_mixed_as_asked() -> None:
     assert {"cam_front", "camera_01", "camera_0"} == set(names)
     all_ddad = replace(DATA, nuscenes_share=0.0, ddad_share=1.0)
     assert all_ddad.drive(3).rig.names[0] == "camera_01"
+    unusual = replace(DATA, nuscenes_share=0.0, ddad_share=0.0, unusual_share=1.0)
+    assert {len(unusual.drive(index).rig) for index in range(24)} >= {1, 2, 3, 8}
 
 
 @pytest.mark.parametrize("change", [{"drives": 0}, {"spacing_s": 0.0}, {"ddad_share": 0.9}])

@@ -17,7 +17,6 @@ import torch
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
 from fsmde_ros.estimator import PreparedSweep
 from fsmde_ros.sources.convert import nuscenes_to_bag
-from fsmde_ros.upside_down import turn_cameras, turn_images
 from training.data_source import DataSource, open_data
 from training.evaluate import evaluate, main, teacher_disparity
 from training.evaluation.report import verdict, without_folders
@@ -149,7 +148,7 @@ def test_a_mistake_is_told_in_one_line(
     assert "\n" not in said
 
 
-def test_a_teacher_sees_upright_images_only() -> None:
+def test_a_teacher_sees_what_the_student_sees_and_its_disparity_is_turned_back() -> None:
     """A stand-in for a network: the rows of an image are its disparity."""
     rows = np.indices((4, 6), dtype=np.float32)[0]
     asked: list[Any] = []
@@ -160,9 +159,11 @@ def test_a_teacher_sees_upright_images_only() -> None:
 
     upright = nuscenes_rig((4, 6)).subset(["cam_front", "cam_back"])
     images = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 6), dtype=np.uint8)
-    prepared = PreparedSweep(turn_cameras(upright, (1,)), 0, images, {})
+    back = upright.cameras[1]
+    hung = replace(back, camera_to_vehicle=back.camera_to_vehicle @ np.diag([-1.0, -1.0, 1.0, 1.0]))
+    prepared = PreparedSweep(replace(upright, cameras=(upright.cameras[0], hung)), 0, images, {})
     said = teacher_disparity(SimpleNamespace(kind="disparity", predict=predict), prepared)
-    np.testing.assert_array_equal(asked[0].numpy(), turn_images(images, (1,)))
+    np.testing.assert_array_equal(asked[0].numpy(), images)
     np.testing.assert_array_equal(said[0], rows)
     np.testing.assert_array_equal(said[1], rows[::-1])
 

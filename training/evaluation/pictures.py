@@ -66,7 +66,7 @@ class PictureBook:
         is_worst = abs_rel is not None and abs_rel > self._largest
         if index not in self._wanted and not is_worst:
             return
-        images = np.ascontiguousarray(prepared.images.transpose(0, 2, 3, 1))
+        images = np.ascontiguousarray(prepared.colors())
         picture = SweepPicture(index, estimate.rig, images, estimate.depth, tuple(points), abs_rel)
         if index in self._wanted:
             self._kept[index] = picture

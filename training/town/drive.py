@@ -21,7 +21,7 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import LidarScan, Sweep, View
 from training.town.camera import render_views
 from training.town.lidar import DDAD_LIDAR, HDL32E, SpinningLidar, scan_turn
-from training.town.rigs import ddad_rig, nuscenes_rig, spinning_offsets_s
+from training.town.rigs import ddad_rig, nuscenes_rig, random_rig, spinning_offsets_s, unusual_rig
 from training.town.settings import TownSettings
 from training.town.world import build_world
 
@@ -194,6 +194,16 @@ def ddad_drive(seed: int, size: tuple[int, int], settings: TownSettings | None =
     """A drive with the DDAD rig at ``size`` (H, W): all at 10 Hz, cameras together, 200 m."""
     fixed = {"camera_rate_hz": 10.0, "lidar_rate_hz": 10.0, "lidar": DDAD_LIDAR, "firing": "simultaneous"}
     return TownDrive(seed, settings, ddad_rig(size), **{**fixed, **options})
+
+
+def random_drive(seed: int, size: tuple[int, int], settings: TownSettings | None = None, **options: Any) -> TownDrive:
+    """A drive with cameras of another car, drawn by its seed: square pixels, whatever the shape of ``size`` (H, W)."""
+    return TownDrive(seed, settings, random_rig(np.random.default_rng([seed, 8]), size), **options)
+
+
+def unusual_drive(seed: int, size: tuple[int, int], settings: TownSettings | None = None, **options: Any) -> TownDrive:
+    """A drive with cameras as no car has them, drawn by its seed; likewise."""
+    return TownDrive(seed, settings, unusual_rig(np.random.default_rng([seed, 9]), size), **options)
 
 
 def seconds(stamp_ns: int) -> float:

@@ -129,6 +129,40 @@ def random_rig(rng: np.random.Generator, size: tuple[int, int]) -> Rig:
     return Rig(tuple(cameras))
 
 
+def unusual_rig(rng: np.random.Generator, size: tuple[int, int]) -> Rig:
+    """One to eight cameras as on robots, carts, machines and lorries: no car has them.
+
+    Heights of 0.2 to 4 m, fields of view of 30 to 130 degrees, pitched down by up to 40 degrees on every second
+    rig, rolled by up to 15 on every third; otherwise as ``random_rig``.
+    """
+    count = int(rng.integers(1, 9))
+    height = np.exp(rng.uniform(np.log(0.2), np.log(4.0)))
+    length, width = rng.uniform(0.2, 2.0), rng.uniform(0.15, 1.1)
+    field = np.exp(rng.uniform(np.log(30), np.log(130)))
+    down = rng.uniform(8, 40) if rng.random() < 0.5 else rng.uniform(-8, 8)
+    rolled = 15.0 if rng.random() < 0.33 else 1.5
+    first_yaw = rng.uniform(-30, 30)
+    cameras = []
+    for i in range(count):
+        yaw = first_yaw + 360.0 * i / count + rng.uniform(-8, 8)
+        own_field = field if rng.random() < 0.8 else np.exp(rng.uniform(np.log(30), np.log(130)))
+        centre = (np.array([size[1], size[0]]) - 1) / 2 + rng.normal(0, 0.01, 2) * size[1]
+        mount = _Mount(
+            name=f"camera_{i}",
+            x=0.8 + length * np.cos(np.radians(yaw)),
+            y=width * np.sin(np.radians(yaw)),
+            z=float(np.clip(height * np.exp(rng.uniform(-0.15, 0.15)), 0.2, 4.0)),
+            yaw=yaw,
+            focal=_focal(own_field, size[1]),
+            centre=(centre[0], centre[1]),
+        )
+        camera = _mounted(mount, size, pitch_down=np.radians(down + rng.uniform(-3, 3)))
+        matrix = np.array(camera.camera_to_vehicle)
+        matrix[:3, :3] = matrix[:3, :3] @ _about("z", np.radians(rng.uniform(-rolled, rolled)))
+        cameras.append(replace(camera, camera_to_vehicle=matrix))
+    return Rig(tuple(cameras))
+
+
 def camera_yaw(camera: Camera) -> float:
     """Direction of the optical axis in the vehicle frame, radians to the left of forward."""
     axis = camera.camera_to_vehicle[:3, 2]

@@ -5,7 +5,7 @@ import pytest
 
 from fsmde_ros.geometry import invert, project, transform
 from fsmde_ros.rig import Camera
-from training.town.rigs import camera_yaw, ddad_rig, jittered, nuscenes_rig, random_rig, spinning_offsets_s
+from training.town.rigs import camera_yaw, ddad_rig, jittered, nuscenes_rig, random_rig, spinning_offsets_s, unusual_rig
 
 NUSCENES_NAMES = {
     "cam_front",
@@ -101,3 +101,26 @@ def test_random_rigs_have_three_to_eight_upright_cameras():
             fov = 2 * np.degrees(np.arctan(50 / camera.intrinsics[0, 0]))
             assert 44 < fov < 111
     assert counts == set(range(3, 9))
+
+
+def test_unusual_rigs_are_lower_and_higher_wider_and_narrower_and_look_down():
+    counts, heights, fields, pitches, rolls = set(), [], [], [], []
+    for seed in range(120):
+        rig = unusual_rig(np.random.default_rng(seed), (60, 100))
+        counts.add(len(rig))
+        for camera in rig.cameras:
+            right, down, forward = camera.camera_to_vehicle[2, :3]
+            heights.append(camera.camera_to_vehicle[2, 3])
+            fields.append(2 * np.degrees(np.arctan(50 / camera.intrinsics[0, 0])))
+            pitches.append(np.degrees(np.arcsin(-forward)))
+            rolls.append(abs(np.degrees(np.arctan2(right, -down))))
+            assert camera.intrinsics[0, 0] == camera.intrinsics[1, 1]
+    assert counts == set(range(1, 9))
+    for found, low, high, lower, upper in (
+        (heights, 0.2, 4.0, 0.4, 3.0),
+        (fields, 30, 130, 40, 115),
+        (pitches, -11, 43, -5, 35),
+        (rolls, 0, 15, 1, 12),
+    ):
+        assert low <= min(found) < lower
+        assert upper < max(found) <= high + 1e-9
