@@ -126,6 +126,7 @@ def mirror(sample: Sample) -> Sample:
         lidar=lidar,
         dense_depth=np.ascontiguousarray(sample.dense_depth[:, :, ::-1]),
         teacher_disparity=np.ascontiguousarray(sample.teacher_disparity[:, :, ::-1]),
+        usable=np.ascontiguousarray(sample.usable[:, :, ::-1]),
         vehicle_to_common=MIRROR @ sample.vehicle_to_common @ MIRROR,
         moments=None if sample.moments is None else sample.moments.mirrored(),
         clean=None if sample.clean is None else np.ascontiguousarray(sample.clean[:, :, ::-1]),
@@ -141,13 +142,14 @@ def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width
     cropped = replace(camera, size=(height, width), intrinsics=intrinsics).resized(size)
     cameras = tuple(cropped if v == view else other for v, other in enumerate(sample.rig.cameras))
     window = (slice(top, top + height), slice(left, left + width))
-    dense, teacher = sample.dense_depth.copy(), sample.teacher_disparity.copy()
+    dense, teacher, usable = sample.dense_depth.copy(), sample.teacher_disparity.copy(), sample.usable.copy()
 
     def enlarged(images: Image) -> Image:
         images = images.copy()
         images[view] = resize(images[view][window], size)
         return images
 
+    usable[view] = cv2.resize(usable[view][window].view(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     for depth in (dense, teacher):  # nearest pixel: depths on both sides of an edge must not mix
         depth[view] = cv2.resize(depth[view][window], size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     lidar = sample.lidar.copy()
@@ -161,6 +163,7 @@ def crop_view(sample: Sample, view: int, top: int, left: int, height: int, width
         lidar=lidar,
         dense_depth=dense,
         teacher_disparity=teacher,
+        usable=usable,
         moments=None if sample.moments is None else sample.moments.cropped(view, window),
         clean=None if sample.clean is None else enlarged(sample.clean),
     )
@@ -183,6 +186,7 @@ def with_rim(sample: Sample, rows: tuple[int, int], columns: tuple[int, int]) ->
         lidar=sample.lidar[seen],
         dense_depth=np.where(outside, np.float32(np.nan), sample.dense_depth),
         teacher_disparity=np.where(outside, np.float32(np.nan), sample.teacher_disparity),
+        usable=sample.usable & ~outside,
         moments=None if moments is None else replace(moments, images=filled(moments.images)),
         clean=None if sample.clean is None else filled(sample.clean),
     )

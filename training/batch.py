@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from fsmde_ros.adjacency import adjacent_pairs
 from fsmde_ros.geometry import compose, invert
-from fsmde_ros.network_view import network_views
+from fsmde_ros.network_view import NetworkView, network_views
 from fsmde_ros.rig import Rig
-from fsmde_ros.self_occlusion import are_usable
+from fsmde_ros.self_occlusion import are_usable, usable_pixels
 from fsmde_ros.sweep import Sweep, lidar_in_view
 from training.moments import Moments, two_moments
 
@@ -32,6 +33,8 @@ class Sample:
             a raster, so that a crop moves them without rounding.
         dense_depth: [V, H, W] float32 metres, NaN = no value, +inf = sky.
         teacher_disparity: [V, H, W] float32 up to one scale and shift of the sweep, NaN = no value.
+        usable: [V, H, W] bool, pixels that show the surroundings, whether or not the view is present: neither the rim
+            of an input nor the vehicle itself. Only these teach.
         vehicle_to_common: [V, 4, 4] from the vehicle at the exposure of each view to the vehicle at that of the first
             one: what it drove between them. The identity where poses are not known.
         moments: the same cameras a moment before or after, where that is known and asked for.
@@ -44,6 +47,7 @@ class Sample:
     lidar: NDArray[np.float32]
     dense_depth: NDArray[np.float32]
     teacher_disparity: NDArray[np.float32]
+    usable: NDArray[np.bool_]
     vehicle_to_common: NDArray[np.float64]
     moments: Moments | None = None
     clean: NDArray[np.uint8] | None = None
@@ -71,7 +75,8 @@ class SweepBatch(NamedTuple):
     Shapes: images [B, V, 3, H, W] uint8 RGB; clean, the same before they were recoloured; intrinsics [B, V, 3, 3] at
     (H, W); camera_to_vehicle [B, V, 4, 4]; camera_to_common [B, V, 4, 4], the same by way of
     ``Sample.vehicle_to_common``; ground_z [B] m; present [B, V] bool; lidar_depth, dense_depth [B, V, H, W] m (NaN =
-    no value, +inf = sky); teacher_disparity [B, V, H, W] (NaN = no value); adjacent [B, V, V] bool, the views whose
+    no value, +inf = sky); teacher_disparity [B, V, H, W] (NaN = no value); usable [B, V, H, W] bool, of views that are
+    present; adjacent [B, V, V] bool, the views whose
     frusta overlap, both present. Of a second moment (see ``Moments``; U is V, or 0 where no sample has one): moments
     [B, U, 2, 3, H, W] uint8, motion [B, U, 4, 4], has_moments [B, U] bool.
     """
@@ -86,6 +91,7 @@ class SweepBatch(NamedTuple):
     lidar_depth: Tensor
     dense_depth: Tensor
     teacher_disparity: Tensor
+    usable: Tensor
     adjacent: Tensor
     moments: Tensor
     motion: Tensor
@@ -121,6 +127,7 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
             [view.place(depth.astype(np.float32), np.nan) for view, depth in zip(views, dense_depth, strict=True)]
         ),
         teacher_disparity=nothing,
+        usable=np.stack([_usable(view) for view in views]),
         vehicle_to_common=_vehicle_to_common(sweep),
     )
 
@@ -143,6 +150,14 @@ def with_moments(sample: Sample, sweep: Sweep, other: Sweep) -> Sample:
     Raises ImageError where a view of ``other`` cannot be used.
     """
     return replace(sample, moments=two_moments(sweep, other, sample.images, _view_images(other, sample.size)))
+
+
+@lru_cache(maxsize=64)  # by the view, which network_view keeps: the sweeps of a drive share theirs
+def _usable(view: NetworkView) -> NDArray[np.bool_]:
+    """[H, W], see ``Sample``."""
+    usable = usable_pixels(view.given, view.size)
+    everywhere = np.ones(view.size, dtype=np.bool_)
+    return view.place(everywhere if usable is None else usable, False)
 
 
 def _view_images(sweep: Sweep, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -173,6 +188,7 @@ def select_views(sample: Sample, order: Sequence[int]) -> Sample:
         lidar=lidar,
         dense_depth=sample.dense_depth[index],
         teacher_disparity=sample.teacher_disparity[index],
+        usable=sample.usable[index],
         vehicle_to_common=sample.vehicle_to_common[index],
         moments=None if sample.moments is None else sample.moments.select(order),
         clean=None if sample.clean is None else sample.clean[index],
@@ -216,6 +232,7 @@ def collate(samples: Sequence[Sample]) -> SweepBatch:
         lidar_depth=stack([sample.lidar_depth() for sample in samples], np.nan),
         dense_depth=stack([sample.dense_depth for sample in samples], np.nan),
         teacher_disparity=stack([sample.teacher_disparity for sample in samples], np.nan),
+        usable=stack([sample.usable & sample.present[:, None, None] for sample in samples], False),
         adjacent=adjacent,
         moments=moments,
         motion=motion,

@@ -15,7 +15,7 @@ from fsmde_ros.rig import Camera, Rig
 from training.batch import Sample
 from training.moments import Moments
 
-FORMAT = 3  # to be raised when the files change their meaning
+FORMAT = 4  # to be raised when the files change their meaning
 
 
 def save_sample(path: Path, sample: Sample) -> None:
@@ -33,6 +33,8 @@ def save_sample(path: Path, sample: Sample) -> None:
         "ground_z": np.float64(sample.rig.ground_z),
         "names": np.array(sample.rig.names),
     }
+    if not sample.usable.all():
+        arrays["usable"] = sample.usable
     if has_dense_depth(sample):
         arrays["dense_depth"] = sample.dense_depth.astype(np.float16)
     if sample.moments is not None:  # the first moment is that of the images
@@ -71,6 +73,7 @@ def load_sample(path: Path) -> Sample:
         lidar=data["lidar"],
         dense_depth=data["dense_depth"].astype(np.float32) if "dense_depth" in data else nothing,
         teacher_disparity=nothing,
+        usable=data["usable"] if "usable" in data else np.ones(data["images"].shape[:3], dtype=np.bool_),
         vehicle_to_common=data["vehicle_to_common"],
         moments=moments,
     )

@@ -90,6 +90,7 @@ def distillation_terms(
         disparity = batch.teacher_disparity
         if shared is not None:  # what the cache holds was said of the clean image
             disparity = torch.where(torch.isnan(disparity), shared.view.disparity, disparity)
+        disparity = torch.where(batch.usable, disparity, torch.nan)
         scale, shift = align_to_lidar(disparity, torch.where(lidar_known, lidar, torch.nan))
         targets = TeacherTargets(*teacher_depth(disparity, scale, shift, config.d_max))
         terms.update(_teacher_terms(output, batch, targets, lidar_known, weights, config, shared))
@@ -124,7 +125,7 @@ def _teacher_terms(
         else:
             # it needs no alignment: also where that fails it says something, but not of what lies beyond the bins
             teacher = torch.softmax(shared.logits[:, :, :-1].detach().float(), dim=2)
-            kept = present & (beyond < 0.5)
+            kept = around_centres(batch.usable, output.logits).all(0) & (beyond < 0.5)
         terms.update(_bin_terms(output, teacher, kept, batch.adjacent.nonzero(), weights))
     if weights.out_of_range > 0:
         hit = around_centres(lidar_known, output.logits).any(0)  # whatever the teacher says
@@ -155,15 +156,17 @@ def _geometric_terms(output: StudentOutput, batch: SweepBatch, weights: LossWeig
     """What needs no teacher and no LiDAR: smoothness, and agreement of the views where they overlap."""
     terms: dict[str, Tensor] = {}
     if weights.smoothness > 0:
-        mask = batch.present[:, :, None, None].expand_as(output.depth)
-        terms["smoothness"] = losses.edge_aware_smoothness(output.depth, batch.images, mask)
+        terms["smoothness"] = losses.edge_aware_smoothness(output.depth, batch.images, batch.usable)
     pairs = batch.adjacent.nonzero()
     if weights.overlap > 0:
-        terms["overlap"] = losses.overlap_consistency(output.depth, batch.intrinsics, batch.camera_to_common, pairs)
+        terms["overlap"] = losses.overlap_consistency(
+            output.depth, batch.intrinsics, batch.camera_to_common, pairs, batch.usable
+        )
     if weights.photometric > 0:
         b, i, j = pairs.unbind(1)
         i_to_j = losses.view_to_view(batch.camera_to_common[b, i], batch.camera_to_common[b, j])
         moved = losses.reproject(output.depth[b, i], batch.intrinsics[b, i], batch.intrinsics[b, j], i_to_j)
+        moved = losses.among(moved, batch.usable[b, i], batch.usable[b, j])
         terms["photometric"] = losses.photometric(batch.clean[b, i], batch.clean[b, j], moved)
     if weights.photometric_consecutive > 0:
         terms["photometric_consecutive"] = _consecutive_term(output.depth, batch)
@@ -176,6 +179,7 @@ def _consecutive_term(depth: Tensor, batch: SweepBatch) -> Tensor:
     camera, intrinsics = batch.camera_to_vehicle[b, v], batch.intrinsics[b, v]
     first_to_second = losses.view_to_view(camera, camera, batch.motion[b, v])
     moved = losses.reproject(depth[b, v], intrinsics, intrinsics, first_to_second)
+    moved = losses.among(moved, batch.usable[b, v], batch.usable[b, v])
     first, second = batch.moments[b, v].unbind(1)
     return losses.photometric(first, second, moved, ignore_still=True)
 

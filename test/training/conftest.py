@@ -66,6 +66,7 @@ def make_sample(views: int = 5, seed: int = 0) -> Sample:
         lidar=np.concatenate(lidar).astype(np.float32),
         dense_depth=dense,
         teacher_disparity=np.where(np.isfinite(dense), 3 / dense + 1, 1).astype(np.float32),
+        usable=np.ones(dense.shape, dtype=bool),
         vehicle_to_common=np.tile(np.eye(4), (views, 1, 1)),
     )
 

@@ -228,6 +228,15 @@ def test_a_rim_hides_what_a_narrower_camera_does_not_see(sample: Sample) -> None
         assert np.isnan(got[:, ~inside]).all()
         np.testing.assert_array_equal(got[:, inside], before[:, inside])
     assert made.rig is sample.rig
+    assert (made.usable == inside).all()
+
+
+def test_what_is_usable_moves_with_the_pixels(sample: Sample) -> None:
+    usable = np.random.default_rng(0).random(sample.usable.shape) < 0.5
+    sample = replace(sample, usable=usable, teacher_disparity=np.where(usable, 1.0, 2.0).astype(np.float32))
+    for seed in range(8):
+        made = augment(sample, AugmentSettings(drop_view=0, rim=0.5), np.random.default_rng(seed))
+        np.testing.assert_array_equal(made.teacher_disparity == 1.0, made.usable)
 
 
 def test_rims_are_narrow_or_wide_and_as_often_as_asked_for(sample: Sample) -> None:

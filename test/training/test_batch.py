@@ -113,6 +113,8 @@ def test_the_rim_of_an_image_of_another_shape_teaches_nothing(sample: Sample) ->
     is_rim = (got.images[0] != 255).any(-1)
     assert 0.3 < is_rim.mean() < 0.4
     np.testing.assert_array_equal(np.isnan(got.dense_depth[0]), is_rim)
+    np.testing.assert_array_equal(~got.usable[0], is_rim)
+    assert torch.equal(collate([got]).usable[0].any(-1).any(-1), torch.tensor([True] + [False] * 4))  # of present views
     assert len(got.lidar) > 50
     x, y = np.rint(got.lidar[:, 1:3]).astype(int).T
     assert not is_rim[y, x].any()
@@ -132,6 +134,9 @@ def test_points_on_the_own_vehicle_are_no_labels(sample: Sample) -> None:
     np.testing.assert_array_equal(got.lidar[(got.lidar[:, 0] != 0) | (np.rint(got.lidar[:, 2]) < 31)], kept)
     assert not ((got.lidar[:, 0] == 0) & (np.rint(got.lidar[:, 2]) > 32)).any()
     assert got.rig.cameras[0].self_occlusion == ()  # augmentation moves the pixels
+    assert not got.usable[0, 32:].any()
+    assert got.usable[0, :31].all()
+    assert got.usable[1:].all()
 
 
 def test_a_sweep_without_lidar_gives_an_empty_raster(sample: Sample) -> None:

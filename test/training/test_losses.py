@@ -255,7 +255,7 @@ def test_overlap_consistency_of_a_wall() -> None:
     depth = torch.full((1, 2, 20, 32), 9.0)
     depth[0, 1] = 10.0
     pairs = torch.tensor([[0, 0, 1], [0, 1, 0]])
-    args = (intrinsics, camera_to_vehicle, pairs)
+    args = (intrinsics, camera_to_vehicle, pairs, torch.ones(1, 2, 20, 32, dtype=torch.bool))
     assert losses.overlap_consistency(depth, *args).item() == pytest.approx(0, abs=1e-5)
     depth[0, 1] = 11.0
     expected = (math.log(1.1) + math.log(10 / 9)) / 2
@@ -267,6 +267,26 @@ def test_overlap_consistency_of_a_wall() -> None:
     assert losses.overlap_consistency(depth, *args).item() == 0
 
 
+def test_views_are_compared_only_where_both_show_the_surroundings() -> None:
+    intrinsics, camera_to_vehicle = _two_cameras()
+    depth = torch.full((1, 2, 20, 32), 9.0)
+    depth[0, 1] = 10.0
+    depth[0, 0, :, 20:] = 10.0  # wrong by a ninth, but on the own vehicle, say
+    pairs = torch.tensor([[0, 0, 1], [0, 1, 0]])
+    usable = torch.ones(1, 2, 20, 32, dtype=torch.bool)
+    assert losses.overlap_consistency(depth, intrinsics, camera_to_vehicle, pairs, usable) > 0.02
+    usable[0, 0, :, 20:] = False
+    value = losses.overlap_consistency(depth, intrinsics, camera_to_vehicle, pairs, usable)
+    assert value.item() == pytest.approx(0, abs=1e-5)
+    moved = losses.reproject(depth[:, 0], intrinsics[:, 0], intrinsics[:, 0], torch.eye(4)[None])
+    kept = losses.among(moved, usable[:, 0], torch.ones_like(usable[:, 0]))
+    assert torch.equal(kept.inside, moved.inside & usable[:, 0])
+    seen = losses.among(moved, torch.ones_like(usable[:, 0]), usable[:, 0])
+    assert torch.equal(seen.inside[..., :19], moved.inside[..., :19])
+    assert not seen.inside[..., 20:].any()
+    assert torch.equal(kept.grid, moved.grid)
+
+
 def test_overlap_consistency_between_lenses() -> None:
     """Two lenses at one place before a wall that recedes to the right: z = 10 + x / 2."""
     intrinsics = torch.tensor(
@@ -275,7 +295,8 @@ def test_overlap_consistency_between_lenses() -> None:
     slope = (torch.arange(32) - intrinsics[:, :1, 2]) / intrinsics[:, :1, 0]  # [V, W] x / z
     depth = (10 / (1 - slope / 2))[None, :, None].expand(1, 2, 20, 32)
     pairs = torch.tensor([[0, 0, 1], [0, 1, 0]])
-    value = losses.overlap_consistency(depth, intrinsics[None], torch.eye(4).expand(1, 2, 4, 4), pairs)
+    everywhere = torch.ones(1, 2, 20, 32, dtype=torch.bool)
+    value = losses.overlap_consistency(depth, intrinsics[None], torch.eye(4).expand(1, 2, 4, 4), pairs, everywhere)
     assert value.item() < 1e-3
     assert value.item() > 0  # something was compared: between pixels it is linear in depth
 
@@ -456,7 +477,7 @@ def test_empty_masks_and_no_pairs_give_zero_loss_and_zero_gradient() -> None:
         losses.out_of_range_loss(logits, nothing, nothing),
         losses.gradient_matching(depth, nan, nothing),
         losses.edge_aware_smoothness(depth, torch.zeros(1, 2, 3, 6, 8), nothing),
-        losses.overlap_consistency(depth, eye[..., :3, :3], eye, no_pairs),
+        losses.overlap_consistency(depth, eye[..., :3, :3], eye, no_pairs, ~nothing),
         losses.photometric(
             torch.zeros(2, 3, 6, 8),
             torch.ones(2, 3, 6, 8),
@@ -491,7 +512,7 @@ def test_gradients_are_finite_for_half_precision_inputs_under_autocast(dtype: to
             + losses.out_of_range_loss(logits, gt > 40, mask)
             + losses.gradient_matching(depth, gt, mask)
             + losses.edge_aware_smoothness(depth, torch.rand(1, 2, 3, 12, 20) * 255, mask)
-            + losses.overlap_consistency(depth, intrinsics, camera_to_vehicle, pairs)
+            + losses.overlap_consistency(depth, intrinsics, camera_to_vehicle, pairs, mask)
             + losses.photometric(
                 torch.rand(1, 3, 12, 20) * 255,
                 (torch.rand(1, 3, 12, 20) * 255).to(dtype),

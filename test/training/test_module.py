@@ -76,6 +76,26 @@ def test_distillation_does_not_move_the_bin_centres(batch: SweepBatch, student: 
         assert all(not gradient.any() for gradient in moved), term
 
 
+def test_pixels_without_surroundings_teach_nothing(batch: SweepBatch, student: Student) -> None:
+    """Whatever a teacher or another view says of the rim of an input, or of the vehicle itself."""
+    output = run_student(student, batch)
+    usable = batch.usable.clone()
+    usable[..., 32:, :] = False
+    hidden = batch._replace(usable=usable)
+    nonsense = hidden._replace(
+        teacher_disparity=torch.where(usable, batch.teacher_disparity, 7.0),
+        clean=torch.where(usable.unsqueeze(2), batch.clean, 255),
+        images=batch.images,
+    )
+    for term in ("ckd", "vrkd", "out_of_range", "gradient", "smoothness", "overlap", "photometric"):
+        weights = replace(OFF, **{term: 1.0})
+        before, among_usable, with_nonsense = (
+            distillation_terms(output, b, weights, CONFIG)[term].item() for b in (batch, hidden, nonsense)
+        )
+        assert with_nonsense == pytest.approx(among_usable, rel=1e-5), term
+        assert among_usable != pytest.approx(before, rel=1e-5), term
+
+
 def test_a_few_steps_on_one_batch_lower_the_loss(batch: SweepBatch, student: Student) -> None:
     optimizer = torch.optim.AdamW(parameter_groups(student, Optimisation(rate=3e-3)))
     weights, history = LossWeights(), []

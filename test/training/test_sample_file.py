@@ -18,6 +18,10 @@ def test_samples_survive_the_cache(tmp_path: Path, sample: Sample) -> None:
     np.testing.assert_array_equal(back.lidar, sample.lidar)
     np.testing.assert_allclose(back.dense_depth, sample.dense_depth, rtol=1e-3)
     assert back.rig.names == sample.rig.names
+    assert back.usable.all()
+    usable = np.random.default_rng(0).random(sample.usable.shape) < 0.5
+    save_sample(tmp_path / "a.npz", replace(sample, usable=usable))
+    np.testing.assert_array_equal(load_sample(tmp_path / "a.npz").usable, usable)
     np.testing.assert_array_equal(back.rig.intrinsics(), sample.rig.intrinsics())
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 

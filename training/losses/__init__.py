@@ -12,10 +12,11 @@ from training.losses.bins import bin_coverage, ckd, out_of_range_loss, soft_bins
 from training.losses.depth import edge_aware_smoothness, gradient_matching, silog
 from training.losses.masked import masked_mean
 from training.losses.relations import centred, relation, vrkd
-from training.losses.views import Reprojection, overlap_consistency, photometric, reproject, view_to_view
+from training.losses.views import Reprojection, among, overlap_consistency, photometric, reproject, view_to_view
 
 __all__ = [
     "Reprojection",
+    "among",
     "bin_coverage",
     "centred",
     "ckd",

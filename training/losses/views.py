@@ -71,8 +71,22 @@ def reproject(
     return Reprojection(grid.reshape(-1, height, width, 2), z.reshape(shape), inside.reshape(shape))
 
 
+def among(moved: Reprojection, usable_i: Tensor, usable_j: Tensor) -> Reprojection:
+    """``moved``, inside only where pixels are usable in view i and those around their place in view j are.
+
+    ``usable_i``, ``usable_j``: [P, h, w] and [P, h', w'] bool.
+    """
+    seen = _sample(usable_j.float().unsqueeze(1), moved.grid)[:, 0] > 0.999  # all four pixels that are sampled there
+    return moved._replace(inside=moved.inside & usable_i & seen)
+
+
 def overlap_consistency(
-    depth: Tensor, intrinsics: Tensor, camera_to_common: Tensor, pairs: Tensor, tolerance: float = 0.25
+    depth: Tensor,
+    intrinsics: Tensor,
+    camera_to_common: Tensor,
+    pairs: Tensor,
+    usable: Tensor,
+    tolerance: float = 0.25,
 ) -> Tensor:
     """Mean ``|ln z - ln d_j|`` of points that view i sees, moved to view j: depth z there against d_j.
 
@@ -83,13 +97,14 @@ def overlap_consistency(
         depth: [B, V, h, w] metres, above 0. intrinsics: [B, V, 3, 3] at (h, w).
         camera_to_common: [B, V, 4, 4] from each camera at its own exposure to one frame for all of a sweep.
         pairs: [P, 3] int64: sweep, view i, view j. No pairs: 0.
+        usable: [B, V, h, w] bool, the pixels that count.
     """
     depth = depth.float()
     if not len(pairs):
         return depth.sum() * 0
     b, i, j = pairs.unbind(1)
     i_to_j = view_to_view(camera_to_common[b, i], camera_to_common[b, j])
-    moved = reproject(depth[b, i], intrinsics[b, i], intrinsics[b, j], i_to_j)
+    moved = among(reproject(depth[b, i], intrinsics[b, i], intrinsics[b, j], i_to_j), usable[b, i], usable[b, j])
     seen = _sample(depth[b, j].unsqueeze(1), moved.grid)[:, 0]
     difference = log_ratio(moved.depth, seen, moved.inside).abs()
     return masked_mean(difference, moved.inside & (difference < tolerance))
