@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -49,6 +49,11 @@ class PreparedSweep:
     def views(self) -> tuple[NetworkView, ...]:
         """How the images of the cameras of ``rig`` lie in ``images``."""
         return network_views(self.rig, (self.images.shape[-2], self.images.shape[-1]))
+
+    @property
+    def network_rig(self) -> Rig:
+        """The cameras of ``images``, as the network is told of them."""
+        return replace(self.rig, cameras=tuple(view.camera for view in self.views))
 
     def colors(self) -> Image:
         """[V, H, W, 3] RGB of each pixel of ``rig``, as of its depth."""
@@ -139,18 +144,17 @@ class Estimator:
 
         What is more likely out of range than not gets depth +inf and stddev NaN; what is not usable, NaN and NaN.
         """
-        rig, views = prepared.rig, prepared.views
-        intrinsics = np.stack([view.camera.intrinsics for view in views])
-        poses = np.stack([view.camera.camera_to_vehicle for view in views])
-        said = self.backend(prepared.images, intrinsics, poses, rig.ground_z, np.ones(len(rig), dtype=np.bool_))
-        depth, stddev, out_of_range = (take_all(views, values) for values in said)
+        told = prepared.network_rig
+        present = np.ones(len(told), dtype=np.bool_)
+        said = self.backend(prepared.images, told.intrinsics(), told.camera_to_vehicle(), told.ground_z, present)
+        depth, stddev, out_of_range = (take_all(prepared.views, values) for values in said)
         is_out = out_of_range > OUT_OF_RANGE
         np.copyto(depth, np.float32(np.inf), where=is_out)
         np.copyto(stddev, np.float32(np.nan), where=is_out)
         if prepared.usable is not None:
             for values in (depth, stddev):
                 np.copyto(values, np.float32(np.nan), where=~prepared.usable)
-        return SurroundDepth(rig, prepared.stamp_ns, depth, stddev, prepared.cameras)
+        return SurroundDepth(prepared.rig, prepared.stamp_ns, depth, stddev, prepared.cameras)
 
     def _load(self, source: Callable[[], EncodedImage | Image], camera: Camera) -> Image:
         """[H, W, 3] of the network's input size; ImageError, whatever goes wrong: only this view is to blame."""

@@ -23,6 +23,7 @@ from fsmde_ros.rectify import rectify, rectifying_size, undistortion_maps
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.nuscenes import sweeps
 from fsmde_ros.sweep import EncodedImage, Sweep, View, lidar_in_view
+from training.quantise import feed_of
 
 NUSCENES = Path(__file__).parents[2] / "shared" / "data" / "nuscenes"
 
@@ -323,3 +324,16 @@ def test_the_untrained_student_scores_as_the_ground_plane_on_a_real_keyframe() -
             (np.mean(np.abs(depth - truth) / truth), np.mean(np.maximum(depth / truth, truth / depth) < 1.25))
         )
     assert np.mean(scores, axis=0) == pytest.approx((0.318, 0.563), abs=0.01)
+
+
+def test_what_is_exported_or_measured_is_told_of_the_cameras_as_the_node_tells_the_network() -> None:
+    narrow = rig(size=(120, 120), intrinsics=np.array([[150.0, 0, 59.5], [0, 150, 59.5], [0, 0, 1]]))
+    views = {**sweep().views, NAMES[1]: View(picture(1)[:, 40:160].copy(), 7)}
+    backend = Recorder()
+    prepared = Estimator(backend, CARD).prepare(Sweep(narrow, 7, views))
+    Estimator(backend, CARD).infer(prepared)
+    np.testing.assert_array_equal(prepared.network_rig.intrinsics(), backend.given[1])
+    np.testing.assert_array_equal(prepared.network_rig.camera_to_vehicle(), backend.given[2])
+    assert not np.allclose(prepared.network_rig.intrinsics(), prepared.rig.intrinsics())
+    feed = feed_of(prepared, 4)
+    np.testing.assert_allclose(feed["intrinsics"][0, :3], backend.given[1], rtol=1e-6)

@@ -136,7 +136,7 @@ def _figures(tally: Tally, data: DataSource, skipped: Sequence[str]) -> dict[str
 def teacher_disparity(teacher: Teacher, prepared: PreparedSweep) -> NDArray[np.float32]:
     """Disparity [V, H, W] of the views of a sweep: 1 / metres where the teacher is metric."""
     said = teacher.predict(torch.from_numpy(prepared.images.copy())).disparity.float().cpu()
-    focal = torch.tensor([view.camera.intrinsics[0, 0] for view in prepared.views], dtype=torch.float32)
+    focal = torch.from_numpy(prepared.network_rig.intrinsics()[:, 0, 0]).float()
     scale = metric_scale(teacher.kind, focal, said.shape[-1])
     disparity: NDArray[np.float32] = (said if scale is None else said * scale[:, None, None]).numpy()
     return take_all(prepared.views, disparity)

@@ -26,7 +26,7 @@ KEPT_FLOAT = (  # operations, by the module of the student they come from
 
 def feed_of(sweep: PreparedSweep, views: int) -> Feed:
     """Inputs of the graph for ``views`` views; those that the sweep lacks are missing."""
-    feed, rig = empty_feed(views, (sweep.images.shape[2], sweep.images.shape[3])), sweep.rig
+    feed, rig = empty_feed(views, (sweep.images.shape[2], sweep.images.shape[3])), sweep.network_rig
     count = min(len(rig), views)
     feed["images"][0, :count] = sweep.images[:count]
     feed["intrinsics"][0, :count] = rig.intrinsics()[:count]

@@ -125,7 +125,7 @@ def precision_of(backend: str, device: str) -> str:
 
 def run(backend: Backend, sweep: PreparedSweep) -> Prediction:
     """One call of a backend."""
-    rig = sweep.rig
+    rig = sweep.network_rig
     present = np.ones(len(rig), dtype=np.bool_)
     return backend(sweep.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, present)
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fsmde_ros.estimator import PreparedSweep
-from fsmde_ros.images import encode_jpeg, resize
+from fsmde_ros.images import encode_jpeg
+from fsmde_ros.network_view import network_views
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sweep import EncodedImage, Sweep, View
 
@@ -49,5 +50,6 @@ def encoded_sweep(views: int, seed: int = 0, stamp_ns: int = 0) -> Sweep:
 
 def prepared_sweep(views: int, size: tuple[int, int]) -> PreparedSweep:
     """The same sweep at the input size (H, W) of the network."""
-    pictures = [resize(make_picture(CAMERA_SIZE, i), size) for i in range(views)]
-    return PreparedSweep(make_rig(views).resized(size), 0, np.stack(pictures).transpose(0, 3, 1, 2), {})
+    rig = make_rig(views)
+    pictures = [view.image(make_picture(CAMERA_SIZE, i)) for i, view in enumerate(network_views(rig, size))]
+    return PreparedSweep(rig.resized(size), 0, np.stack(pictures).transpose(0, 3, 1, 2), {})

@@ -65,8 +65,8 @@ def test_another_program_gets_the_same_depth(exported: Path) -> None:
     sweep = prepared_sweep(3, SIZE)
     feed = dict(empty_feed(3, SIZE))
     feed["images"][0] = sweep.images
-    feed["intrinsics"][0] = sweep.rig.intrinsics()
-    feed["camera_to_vehicle"][0] = sweep.rig.camera_to_vehicle()
+    feed["intrinsics"][0] = sweep.network_rig.intrinsics()
+    feed["camera_to_vehicle"][0] = sweep.network_rig.camera_to_vehicle()
     feed["present"][:] = True
     depth = runtime.InferenceSession(str(exported), providers=["CPUExecutionProvider"]).run(["depth"], feed)[0][0]
     student, _ = load_checkpoint(default_checkpoint())
