@@ -26,9 +26,9 @@ Image = NDArray[np.uint8]  # [H, W, 3] RGB
 
 FILL = (124, 116, 104)  # RGB, the mean of ImageNet: normalised it is 0, as what a convolution sees beyond the rim
 
-# Width by height of what a square becomes. Up to the most, or its inverse, an image fills the input: 16:9 in 5:3 has
-# 0.94, DDAD's 1.05. Others get what most images of the town have, and a rim; what that is worth: docs/evaluation.md.
-_MOST_STRETCHED, _USUAL_STRETCH = 1.07, 0.9375
+# Width by height of what a square becomes, or its inverse, up to which an image fills the input: 16:9 and DDAD's 1.59:1
+# do in 5:3 and in 7:4, as in training. What a rim is worth: docs/evaluation.md.
+_MOST_STRETCHED = 1.1
 _LEAST_RISE = 0.2  # of a pixel's step in the image, upwards; where no step rises more, the camera looks straight down
 
 
@@ -152,8 +152,8 @@ def network_view(camera: Camera, size: tuple[int, int]) -> NetworkView:
     stretch = (focal_x * size[1] / width) / (focal_y * size[0] / height)
     rows, columns = size
     if max(stretch, 1 / stretch) > _MOST_STRETCHED:
-        rows = _whole(rows * min(1.0, stretch / _USUAL_STRETCH))
-        columns = _whole(columns * min(1.0, _USUAL_STRETCH / stretch))
+        rows = _whole(rows * min(1.0, stretch))
+        columns = _whole(columns * min(1.0, 1 / stretch))
     top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
     return NetworkView(camera, size, turns, (top, top + rows), (left, left + columns))
 
