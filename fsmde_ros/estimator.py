@@ -36,6 +36,7 @@ class PreparedSweep:
         failed: why a view was left out, by camera name.
         cameras: names of all cameras of the sweep's rig, also of those without a view; empty: those of ``rig``.
         usable: [V, H, W] where there can be a depth, see ``usable_pixels``; None: everywhere.
+        views: how the image of each camera lies in ``images``; empty: as those of ``rig`` would.
     """
 
     rig: Rig
@@ -44,16 +45,18 @@ class PreparedSweep:
     failed: Mapping[str, ImageError]
     cameras: tuple[str, ...] = ()
     usable: NDArray[np.bool_] | None = None
+    views: tuple[NetworkView, ...] = ()
 
-    @property
-    def views(self) -> tuple[NetworkView, ...]:
-        """How the images of the cameras of ``rig`` lie in ``images``."""
-        return network_views(self.rig, (self.images.shape[-2], self.images.shape[-1]))
+    def __post_init__(self) -> None:
+        if not self.views:
+            size = (self.images.shape[-2], self.images.shape[-1])
+            object.__setattr__(self, "views", network_views(self.rig, size))
 
     @property
     def network_rig(self) -> Rig:
         """The cameras of ``images``, as the network is told of them."""
-        return replace(self.rig, cameras=tuple(view.camera for view in self.views))
+        told = (view.told(camera) for view, camera in zip(self.views, self.rig.cameras, strict=True))
+        return replace(self.rig, cameras=tuple(told))
 
     def colors(self) -> Image:
         """[V, H, W, 3] RGB of each pixel of ``rig``, as of its depth."""
@@ -137,6 +140,7 @@ class Estimator:
             failed,
             rig.names,
             self._usable(rig, names),
+            network_views(rig.subset(names), self.card.input_size),
         )
 
     def infer(self, prepared: PreparedSweep) -> SurroundDepth:

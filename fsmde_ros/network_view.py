@@ -27,8 +27,9 @@ Image = NDArray[np.uint8]  # [H, W, 3] RGB
 FILL = (124, 116, 104)  # RGB, the mean of ImageNet: normalised it is 0, as what a convolution sees beyond the rim
 
 # Width by height of what a square becomes, or its inverse, up to which an image fills the input: 16:9 and DDAD's 1.59:1
-# do in 5:3 and in 7:4, as in training. What a rim is worth: docs/evaluation.md.
-_MOST_STRETCHED = 1.1
+# do in 5:3 and in 7:4, as in training; DDAD's focal lengths differ by up to 0.3 %. What a rim is worth:
+# docs/evaluation.md. To be changed together with the formats of cached samples (training).
+_MOST_STRETCHED = 1.105
 _LEAST_RISE = 0.2  # of a pixel's step in the image, upwards; where no step rises more, the camera looks straight down
 
 
@@ -66,13 +67,19 @@ class NetworkView:
     @cached_property
     def camera(self) -> Camera:
         """The pinhole camera that takes the whole input, as the network is told of it."""
+        return self.told(self.given)
+
+    def told(self, camera: Camera) -> Camera:
+        """``camera`` of the input, were ``camera``, of any size, the one that took the image."""
         if self.is_plain:
-            return self.given.rectified().resized(self.size)
+            return camera.rectified().resized(self.size)
         turn = _rotation(self.turns)
-        pose = self.given.camera_to_vehicle.copy()
+        pose = camera.camera_to_vehicle.copy()
         pose[:3, :3] = pose[:3, :3] @ turn
-        intrinsics = self._to_input @ scale_intrinsics(self.given.intrinsics, self.given.size, self._own_size) @ turn
-        return replace(self.given.rectified(), size=self.size, intrinsics=intrinsics, camera_to_vehicle=pose)
+        intrinsics = self._to_input @ scale_intrinsics(camera.intrinsics, camera.size, self._own_size) @ turn
+        if self.turns % 2:
+            intrinsics[1, 0] = 0.0  # a skew, which no camera of today has, would come to lie where no K has a number
+        return replace(camera.rectified(), size=self.size, intrinsics=intrinsics, camera_to_vehicle=pose)
 
     def image(self, given: EncodedImage | Image, shrinks: int = 1) -> Image:
         """The input [H, W, 3], RGB.
@@ -149,11 +156,11 @@ def network_view(camera: Camera, size: tuple[int, int]) -> NetworkView:
     turns = quarter_turns(camera)
     height, width = camera.size[::-1] if turns % 2 else camera.size
     focal_x, focal_y = np.diag(camera.intrinsics)[:2][:: -1 if turns % 2 else 1]
-    stretch = (focal_x * size[1] / width) / (focal_y * size[0] / height)
+    stretch = round(float((focal_x * size[1] / width) / (focal_y * size[0] / height)), 6)
     rows, columns = size
     if max(stretch, 1 / stretch) > _MOST_STRETCHED:
-        rows = _whole(rows * min(1.0, stretch))
-        columns = _whole(columns * min(1.0, 1 / stretch))
+        rows = max(1, round(rows * min(1.0, stretch)))
+        columns = max(1, round(columns * min(1.0, 1 / stretch)))
     top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
     return NetworkView(camera, size, turns, (top, top + rows), (left, left + columns))
 
@@ -176,11 +183,6 @@ def quarter_turns(camera: Camera) -> int:
     if np.hypot(right, down) <= _LEAST_RISE:
         return 0
     return round(np.arctan2(right, -down) / (np.pi / 2)) % 4
-
-
-def _whole(pixels: float) -> int:
-    """Rounded, at least 1; the same for a camera and for the same one resized, whose values differ in the last bits."""
-    return max(1, round(round(pixels, 6)))
 
 
 def _rotation(turns: int) -> NDArray[np.float64]:

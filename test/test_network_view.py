@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from fsmde_ros.errors import ImageError
-from fsmde_ros.geometry import invert, project, transform
+from fsmde_ros.geometry import invert, pixel_grid, project, transform, unproject
 from fsmde_ros.images import decode, encode_jpeg, resize
 from fsmde_ros.network_view import FILL, NetworkView, network_view, quarter_turns, take_all
 from fsmde_ros.rig import Camera
@@ -27,7 +27,7 @@ def camera(
     (sr, cr), (sp, cp) = ((np.sin(a), np.cos(a)) for a in np.radians([roll, pitch]))
     about_z = np.array([[cr, -sr, 0, 0], [sr, cr, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     about_x = np.array([[1, 0, 0, 0], [0, cp, -sp, 0], [0, sp, cp, 0], [0, 0, 0, 1]])
-    k = [[focal[0], 0.2, 0.4 * size[1]], [0, focal[1], 0.6 * size[0]], [0, 0, 1]]
+    k = [[focal[0], 0, 0.4 * size[1]], [0, focal[1], 0.6 * size[0]], [0, 0, 1]]
     return Camera("a", size, k, LEVEL @ about_x @ about_z)
 
 
@@ -92,6 +92,34 @@ def test_an_image_of_another_shape_gets_a_rim(
     assert 0.9 < stretch < 1.1
     assert view.is_plain or stretch == pytest.approx(1, abs=0.02)
     assert (view.rows[0] + view.rows[1], view.columns[0] + view.columns[1]) == pytest.approx(INPUT, abs=1)
+
+
+@pytest.mark.parametrize("size", [(192, 320), (256, 448)])
+def test_the_cameras_of_both_public_sets_fill_the_input_as_in_training(size: tuple[int, int]) -> None:
+    """DDAD's focal lengths in x and y differ by 0.3 % at most."""
+    for shape in ((900, 1600), (1216, 1936)):
+        for ratio in (0.997, 1.0, 1.003):
+            assert network_view(camera(shape, focal=(1000 * ratio, 1000)), size).is_plain
+
+
+@pytest.mark.parametrize("stretch", [1.105, 1 / 1.105, 1.25])
+def test_the_last_bit_of_a_focal_length_does_not_decide_how_an_image_lies(stretch: float) -> None:
+    for focal in np.linspace(90, 110, 41):
+        exact = camera((120, 200), focal=(focal * stretch, focal))
+        for moved in (exact, exact.resized((607, 1013)), exact.resized(INPUT)):
+            view = network_view(moved, INPUT)
+            assert (view.rows, view.columns) == (network_view(exact, INPUT).rows, network_view(exact, INPUT).columns)
+
+
+def test_a_camera_that_is_said_to_lie_otherwise_is_told_as_its_image_lies() -> None:
+    """An error of the extrinsics does not turn an image that is there already."""
+    true, wrong = camera((120, 160), roll=44.9), camera((120, 160), roll=45.6)
+    view = network_view(true, INPUT)
+    assert network_view(wrong, INPUT).turns != view.turns
+    told = view.told(wrong)
+    np.testing.assert_allclose(told.intrinsics, view.camera.intrinsics)
+    angle = np.arccos((np.trace(told.camera_to_vehicle[:3, :3].T @ view.camera.camera_to_vehicle[:3, :3]) - 1) / 2)
+    assert np.degrees(angle) == pytest.approx(0.7)
 
 
 @settings(max_examples=60, deadline=None)
@@ -171,14 +199,22 @@ def test_a_jpeg_is_decoded_no_larger_than_what_is_shown_of_it() -> None:
 
 
 def test_a_lens_is_undone_before_the_image_is_turned_and_fitted_in() -> None:
-    """A grid of straight lines, seen by a lens on its side: straight again in the input."""
-    lens = replace(camera((200, 240), roll=90), distortion_model="plumb_bob", distortion=np.array([-0.2, 0.05, 0, 0]))
+    """The image shows where each of its pixels' rays would lie without the lens: the input must show its own rays."""
+    straight = camera((200, 240), roll=90)
+    lens = replace(straight, distortion_model="plumb_bob", distortion=np.array([-0.2, 0.05, 0, 0]))
     view = network_view(lens, INPUT)
     assert view.camera.is_rectified
     assert view.turns == 3
-    picture: NDArray[np.uint8] = np.full((200, 240, 3), 255, dtype=np.uint8)
-    made = view.image(picture)
-    assert (made[:, slice(*view.columns)][10:-10, 5:-5] == 255).all()
+    pixels = pixel_grid((200, 240)).reshape(-1, 1, 2)
+    undistorted = cv2.undistortPoints(pixels, lens.intrinsics, lens.distortion, P=lens.intrinsics).reshape(200, 240, 2)
+    picture = np.zeros((200, 240, 3), dtype=np.uint8)
+    picture[..., :2] = np.clip(undistorted, 0, 255)
+    made = view.image(picture).astype(float)
+    rows, columns = np.mgrid[15:45, view.columns[0] + 8 : view.columns[1] - 8]
+    rays = unproject(view.camera.intrinsics, np.stack([columns, rows], -1), np.ones(rows.shape))
+    own = transform(invert(lens.camera_to_vehicle) @ view.camera.camera_to_vehicle, rays)
+    expected, _ = project(lens.intrinsics, own)
+    assert np.abs(made[rows, columns, :2] + 0.5 - expected).max() < 2.5  # a pixel of the input is 3.3 of the image
     np.testing.assert_array_equal(made[:, 0], np.broadcast_to(FILL, (60, 3)))
 
 

@@ -84,7 +84,10 @@ def augment(sample: Sample, settings: AugmentSettings, rng: np.random.Generator)
     if settings.tilt > 0 or settings.lift > 0:
         pitch, roll = rng.normal(0, settings.tilt, 2)
         sample = _told(sample, MountingError(pitch, roll, rng.normal(0, settings.lift)))
-    sample = replace(sample, images=recolour(sample.images, settings, rng), clean=sample.images)
+    # a rim stays as the node makes it, whatever the camera sees
+    is_rim = (sample.images == FILL).all(-1) & ~sample.usable
+    recoloured = np.where(is_rim[..., None], sample.images, recolour(sample.images, settings, rng))
+    sample = replace(sample, images=recoloured, clean=sample.images)
     if rng.random() < settings.rim:
         sample = with_rim(sample, *_random_window(sample.size, rng))
     dropped = [v for v in range(len(sample.rig)) if rng.random() < settings.drop_view]

@@ -216,7 +216,7 @@ def collate(samples: Sequence[Sample]) -> SweepBatch:
 
     adjacent = torch.zeros(len(samples), views, views, dtype=torch.bool)
     for b, sample in enumerate(samples):
-        for i, j in adjacent_pairs(sample.rig):
+        for i, j in adjacent_pairs(_shown(sample)):
             adjacent[b, i, j] = adjacent[b, j, i] = bool(sample.present[i] and sample.present[j])
     moments, motion, has_moments = _collated_moments(samples, views)
     return SweepBatch(
@@ -238,6 +238,20 @@ def collate(samples: Sequence[Sample]) -> SweepBatch:
         motion=motion,
         has_moments=has_moments,
     )
+
+
+def _shown(sample: Sample) -> Rig:
+    """The rig of a sample, each camera with only the rows and columns in which there is anything usable."""
+    cameras = []
+    for camera, usable in zip(sample.rig.cameras, sample.usable, strict=True):
+        rows, columns = (np.flatnonzero(usable.any(axis)) for axis in (1, 0))
+        if len(rows):
+            intrinsics = camera.intrinsics.copy()
+            intrinsics[:2, 2] -= (columns[0], rows[0])
+            size = (int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1)
+            camera = replace(camera, size=size, intrinsics=intrinsics)
+        cameras.append(camera)
+    return replace(sample.rig, cameras=tuple(cameras))
 
 
 def _collated_moments(samples: Sequence[Sample], views: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -43,7 +43,7 @@ from training.town.lidar import DDAD_LIDAR, HDL32E
 from training.town.rigs import ddad_rig, jittered, nuscenes_rig, random_rig, unusual_rig
 from training.town.settings import TownSettings
 
-CACHE_FORMAT = 2  # to be raised when the files change their meaning
+CACHE_FORMAT = 3  # to be raised when the files change their meaning, or ``NetworkView`` what an input is
 LATER_S = 0.1  # between the two moments of a town sweep
 
 

@@ -95,7 +95,7 @@ def distillation_terms(
         targets = TeacherTargets(*teacher_depth(disparity, scale, shift, config.d_max))
         terms.update(_teacher_terms(output, batch, targets, lidar_known, weights, config, shared))
     if shared is not None and weights.vrkd_features > 0:
-        teacher, student = (losses.centred(f, batch.present) for f in (shared.view.features, output.features))
+        teacher, student = (losses.centred(f, batch.usable) for f in (shared.view.features, output.features))
         pairs = batch.adjacent.nonzero()
         terms["vrkd_features"] = losses.vrkd(teacher, student, pairs, temperature=weights.vrkd_temperature)
     terms.update(_geometric_terms(output, batch, weights))

@@ -255,3 +255,11 @@ def test_rims_are_narrow_or_wide_and_as_often_as_asked_for(sample: Sample) -> No
     assert columns + rows + none == 120
     assert 40 < none < 80
     assert columns > rows > 5
+
+
+def test_the_rim_of_an_image_stays_as_the_node_makes_it_whatever_the_colours(sample: Sample) -> None:
+    rimmed = with_rim(sample, (0, 64), (10, 86))
+    for seed in range(6):
+        made = augment(rimmed, replace(AugmentSettings(), crop=0, drop_view=0), np.random.default_rng(seed))
+        assert (made.images[:, :, :10] == FILL).all()
+        assert (made.images[:, :, 86:] == FILL).all()

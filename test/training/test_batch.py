@@ -43,6 +43,17 @@ def test_adjacency_is_symmetric_and_leaves_missing_views_out(sample: Sample) -> 
     assert not collate([drop_views(sample, [3])]).adjacent[0, 3].any()
 
 
+def test_views_are_adjacent_by_what_they_show_not_by_the_rims_of_their_inputs(sample: Sample) -> None:
+    """Five cameras of 87 degrees that overlap; of the middle third of each, none does."""
+    usable = np.zeros_like(sample.usable)
+    usable[:, :, 32:64] = True
+    assert collate([sample]).adjacent.any()
+    assert not collate([replace(sample, usable=usable)]).adjacent.any()
+    usable[2:4] = True
+    wide = collate([replace(sample, usable=usable)]).adjacent[0]
+    assert wide.nonzero().tolist() == [[2, 3], [3, 2]]
+
+
 def test_sample_of_a_sweep_projects_each_view_at_its_own_pose(sample: Sample) -> None:
     rig = sample.rig.resized((128, 192))
     rng = np.random.default_rng(0)

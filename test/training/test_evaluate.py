@@ -150,15 +150,15 @@ def test_a_mistake_is_told_in_one_line(
 
 def test_a_teacher_sees_what_the_student_sees_and_its_disparity_is_turned_back() -> None:
     """A stand-in for a network: the rows of an image are its disparity."""
-    rows = np.indices((4, 6), dtype=np.float32)[0]
+    rows = np.indices((12, 20), dtype=np.float32)[0]
     asked: list[Any] = []
 
     def predict(images: Any) -> Any:
         asked.append(images)
         return SimpleNamespace(disparity=torch.from_numpy(np.tile(rows, (len(images), 1, 1))))
 
-    upright = nuscenes_rig((4, 6)).subset(["cam_front", "cam_back"])
-    images = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 6), dtype=np.uint8)
+    upright = nuscenes_rig((12, 20)).subset(["cam_front", "cam_back"])
+    images = np.random.default_rng(0).integers(0, 255, (2, 3, 12, 20), dtype=np.uint8)
     back = upright.cameras[1]
     hung = replace(back, camera_to_vehicle=back.camera_to_vehicle @ np.diag([-1.0, -1.0, 1.0, 1.0]))
     prepared = PreparedSweep(replace(upright, cameras=(upright.cameras[0], hung)), 0, images, {})

@@ -301,24 +301,31 @@ def test_overlap_consistency_between_lenses() -> None:
     assert value.item() > 0  # something was compared: between pixels it is linear in depth
 
 
-def test_features_are_centred_over_present_views() -> None:
-    features = torch.tensor([1.0, 3.0, 100.0]).reshape(1, 3, 1, 1, 1).expand(1, 3, 2, 4, 5)
-    got = losses.centred(features, torch.tensor([[True, True, False]]))
-    torch.testing.assert_close(got[0, :, 0, 0, 0], torch.tensor([-1.0, 1.0, 98.0]))
-    present = torch.tensor([[True, False, False], [True, True, True], [False, False, False]])
-    got = losses.centred(features.expand(3, 3, 2, 4, 5).half(), present)
-    expected = torch.tensor([[0.0, 2.0, 99.0], [1 - 104 / 3, 3 - 104 / 3, 100 - 104 / 3], [1.0, 3.0, 100.0]])
-    torch.testing.assert_close(got, expected[:, :, None, None, None].expand(3, 3, 2, 4, 5))
+def test_features_are_centred_over_usable_cells() -> None:
+    features = torch.tensor([1.0, 3.0, 100.0]).reshape(1, 3, 1, 1, 1).repeat(1, 1, 2, 4, 5)
+    features[0, 0, :, 0] = 77.0
+    usable = torch.ones(1, 3, 8, 10, dtype=torch.bool)
+    usable[0, 2] = False
+    usable[0, 0, 1] = False  # one of two rows of the cells of the first row
+    got = losses.centred(features, usable)
+    mean = (15 * 1.0 + 20 * 3.0) / 35
+    torch.testing.assert_close(got[0, 0, :, 1:], torch.full((2, 3, 5), 1 - mean))
+    torch.testing.assert_close(got[0, 1], torch.full((2, 4, 5), 3 - mean))
+    assert not got[0, 0, :, 0].any()
+    assert not got[0, 2].any()
+    two = losses.centred(features.repeat(2, 1, 1, 1, 1).half(), torch.cat([usable, torch.zeros_like(usable)]))
+    torch.testing.assert_close(two[0], got[0])
+    assert not two[1].any()
 
 
 def test_relations_of_features_ignore_their_common_part_scale_and_size() -> None:
     torch.manual_seed(3)
     student = torch.randn(1, 3, 7, 12, 20)
-    pairs, present = torch.tensor([[0, 0, 1], [0, 2, 1]]), _full(1, 3)
+    pairs, usable = torch.tensor([[0, 0, 1], [0, 2, 1]]), _full(1, 3, 24, 40)
     teacher = 5 * torch.nn.functional.interpolate(student.flatten(0, 1), scale_factor=2).unflatten(0, (1, 3)) + 300
-    args = (losses.centred(teacher, present), losses.centred(student, present), pairs)
+    args = (losses.centred(teacher, usable), losses.centred(student, usable), pairs)
     assert losses.vrkd(*args).item() == pytest.approx(0, abs=1e-4)
-    assert losses.vrkd(args[0], losses.centred(torch.randn_like(student), present), pairs) > 0.1
+    assert losses.vrkd(args[0], losses.centred(torch.randn_like(student), usable), pairs) > 0.1
 
 
 def _identity_motion(height: int, width: int) -> losses.Reprojection:

@@ -85,7 +85,7 @@ def test_pixels_without_surroundings_teach_nothing(batch: SweepBatch, student: S
     nonsense = hidden._replace(
         teacher_disparity=torch.where(usable, batch.teacher_disparity, 7.0),
         clean=torch.where(usable.unsqueeze(2), batch.clean, 255),
-        images=batch.images,
+        images=torch.where(usable.unsqueeze(2), batch.images, 255),  # smoothness looks at them
     )
     for term in ("ckd", "vrkd", "out_of_range", "gradient", "smoothness", "overlap", "photometric"):
         weights = replace(OFF, **{term: 1.0})
@@ -200,6 +200,23 @@ def test_in_method_a_the_student_follows_the_teacher_and_not_the_other_way(batch
         terms[term].backward()
         assert all(p.grad is None for p in adapter.parameters()), term
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in student.decoder.parameters()), term
+
+
+def test_relations_of_features_are_of_usable_cells_alone(batch: SweepBatch, student: Student) -> None:
+    usable = batch.usable.clone()
+    usable[..., 32:, :] = False
+    hidden = batch._replace(usable=usable)
+    shared, _, _ = _shared(student, batch)
+    output, weights = run_student(student, batch), replace(OFF, vrkd_features=1.0)
+    nonsense = shared.view.features.clone()
+    nonsense[..., nonsense.shape[-2] // 2 :, :] = 1000.0
+    other = shared._replace(view=shared.view._replace(features=nonsense))
+    values = [
+        distillation_terms(output, b, weights, CONFIG, given)["vrkd_features"].item()
+        for b, given in ((hidden, shared), (hidden, other), (batch, shared))
+    ]
+    assert values[1] == pytest.approx(values[0], rel=1e-5)
+    assert values[2] != pytest.approx(values[0], rel=1e-3)
 
 
 def test_two_steps_of_method_a_move_adapter_and_student_and_leave_the_teacher(batch: SweepBatch) -> None:

@@ -45,14 +45,17 @@ def vrkd(
     return (teacher.exp() * (teacher - student)).sum(2).mean()
 
 
-def centred(features: Tensor, present: Tensor) -> Tensor:
-    """Features [B, V, C, h, w] without their mean over the pixels of a sweep's present views [B, V].
+def centred(features: Tensor, usable: Tensor) -> Tensor:
+    """Features [B, V, C, h, w] without their mean over the usable cells of a sweep; 0 in the others.
 
     Features of a network share a large common part, beside which all cells look alike to the cosine. With it gone,
     ``vrkd`` works on features of teacher and student, which may differ in channels and size.
+
+    ``usable``: [B, V, H, W] bool, of pixels; a cell is where all of its pixels are.
     """
     features = features.float()
-    kept = present[:, :, None, None, None]
-    pixels = (kept.sum((1, 2), keepdim=True) * features.shape[-2] * features.shape[-1]).clamp(min=1)
-    total = torch.where(kept, features, torch.zeros_like(features)).sum((1, 3, 4), keepdim=True)
-    return features - total / pixels
+    cells = F.adaptive_avg_pool2d(usable.float(), (features.shape[-2], features.shape[-1])) > 0.999
+    kept = cells.unsqueeze(2)
+    total = torch.where(kept, features, 0.0).sum((1, 3, 4), keepdim=True)
+    mean = total / kept.sum((1, 2, 3, 4)).clamp(min=1)[:, None, None, None, None]
+    return torch.where(kept, features - mean, 0.0)

@@ -23,6 +23,16 @@ def town_teacher(
     with np.errstate(divide="ignore"):
         disparity = (1.0 / dense_depth).astype(np.float32)
     if blur_px > 0:
-        disparity = np.stack([cv2.GaussianBlur(view, (0, 0), blur_px) for view in disparity])
+        disparity = np.stack([_blurred(view, blur_px) for view in disparity])
     scale, shift = np.exp(rng.uniform(-1.5, 1.5)), rng.uniform(-1.0, 1.0)
     return (scale * disparity + shift).astype(np.float32)
+
+
+def _blurred(view: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """[H, W] after a Gaussian blur in which what has no value has no part either, and gets none."""
+    known = ~np.isnan(view)
+    blurred = cv2.GaussianBlur(np.where(known, view, np.float32(0)), (0, 0), sigma)
+    if not known.all():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            blurred = np.where(known, blurred / cv2.GaussianBlur(known.astype(np.float32), (0, 0), sigma), np.nan)
+    return np.asarray(blurred, dtype=np.float32)

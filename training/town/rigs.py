@@ -132,7 +132,7 @@ def random_rig(rng: np.random.Generator, size: tuple[int, int]) -> Rig:
 def unusual_rig(rng: np.random.Generator, size: tuple[int, int]) -> Rig:
     """One to eight cameras as on robots, carts, machines and lorries: no car has them.
 
-    Heights of 0.2 to 4 m, fields of view of 30 to 130 degrees, pitched down by up to 40 degrees on every second
+    Heights of 0.2 to 4 m, fields of view of 30 to 130 degrees, pitched down by 5 to 43 degrees on every second
     rig, rolled by up to 15 on every third; otherwise as ``random_rig``.
     """
     count = int(rng.integers(1, 9))

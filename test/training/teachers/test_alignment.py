@@ -96,3 +96,11 @@ def test_town_teacher_is_repeatable_blurred_and_relative() -> None:
     np.testing.assert_array_equal(a, town_teacher(depth, np.random.default_rng(1), blur_px=1.0))
     assert a[0, 8, 0] > a[0, 8, 11] > a[0, 8, 12] > a[0, 8, 23]
     assert a[0, 8, 0] != pytest.approx(0.25)
+
+
+def test_what_has_no_value_does_not_spread_when_the_town_teacher_is_blurred() -> None:
+    depth = np.full((1, 16, 24), 4.0, dtype=np.float32)
+    depth[..., :6] = np.nan
+    blurred = town_teacher(depth, np.random.default_rng(1), blur_px=1.0)
+    np.testing.assert_array_equal(np.isnan(blurred), np.isnan(depth))
+    np.testing.assert_allclose(blurred[..., 6:], blurred[0, 8, 20], rtol=1e-5)
