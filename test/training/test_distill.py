@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -38,7 +39,7 @@ from training.distill import distill, main, make_module, model_card
 from training.loaders import Loaders
 from training.module import DistillModule
 from training.run_state import SETTINGS_KEY, saved_state
-from training.sample_file import save_sample
+from training.sample_file import load_sample, save_sample
 from training.teachers.teacher import TeacherSettings
 from training.terms import LossWeights
 
@@ -598,6 +599,26 @@ def test_training_goes_on_from_a_shipped_student(recipe: str, shipped: str) -> N
     begun = make_module(config).student.state_dict()
     for name, weight in load_checkpoint(find_checkpoint(shipped))[0].state_dict().items():
         assert torch.equal(begun[name], weight), name
+
+
+def test_rigs_as_no_car_has_them_are_rendered_and_trained_on(tmp_path: Path) -> None:
+    places = {
+        "output": str(tmp_path / "tiny.safetensors"),
+        "work": str(tmp_path / "work"),
+        "cache": str(tmp_path / "c"),
+    }
+    one = {"drives": 1, "sweeps_per_drive": 1}
+    changes = {"train": SETTINGS["train"] | one, "val": SETTINGS["val"] | one, "steps": 2, "val_every": 2}  # type: ignore[operator]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, **places, **changes}))
+    shares = ["--train.nuscenes_share", "0", "--train.ddad_share", "0", "--train.unusual_share", "1"]
+    assert main(["--config", str(path), *shares, "--augment.rim", "1", "--augment.smallest_crop", "0.5"]) == 0
+    config, _ = read_command_line(["--config", str(path), *shares])
+    drive = config.train.drive(0)
+    [file] = config.train.cache_folder(tmp_path / "c").rglob("*.npz")
+    np.testing.assert_allclose(load_sample(file).rig.camera_to_vehicle(), drive.rig.camera_to_vehicle())
+    _, card = load_checkpoint(tmp_path / "tiny.safetensors")
+    assert card.input_size == (64, 96)
 
 
 @pytest.mark.parametrize(

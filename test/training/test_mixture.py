@@ -24,7 +24,7 @@ from training.mixture import describe, gather, licences, parse_mixture, read_sou
 from training.sample_file import has_dense_depth, load_sample
 
 ROOT = Path(__file__).parents[2]
-SIZE = (32, 64)
+SIZE = (64, 96)
 
 
 def with_view(sweep: Sweep, image: EncodedImage) -> Sweep:
@@ -51,7 +51,7 @@ def test_samples_of_a_bag(tmp_path: Path, sweeps: list[Sweep]) -> None:
     assert (len(files), left_out) == (6, [])
     sample = load_sample(files[4])
     assert sample.images.shape == (5, *SIZE, 3)
-    assert sample.images[0, 16, 32].mean() == pytest.approx(150, abs=5)
+    assert sample.images[0, 32, 48].mean() == pytest.approx(150, abs=5)
     assert np.isfinite(sample.lidar_depth()).sum() > 300
     assert not has_dense_depth(sample)
     before = {file: file.stat().st_mtime_ns for file in files}
@@ -111,10 +111,10 @@ def test_pictures_of_a_lens_with_distortion_are_straightened(tmp_path: Path, swe
     write_bag(tmp_path / "bag", [replace(sweep, rig=rig) for sweep in sweeps])
     files, _ = read_source(open_data(f"bag:{tmp_path / 'bag'}"), SIZE, tmp_path / "cache", workers=1)
     sample = load_sample(files[0])
-    raw, straight = sample.images[1, 16].mean(-1), sample.images[0, 16].mean(-1)
+    raw, straight = sample.images[1, 32].mean(-1), sample.images[0, 32].mean(-1)
     # barrel distortion: a pixel near the border shows what lies further in on the raw image
-    assert straight[56] < raw[56] - 1
-    assert straight[8] > raw[8] + 1
+    assert straight[84] < raw[84] - 1
+    assert straight[12] > raw[12] + 1
     assert all(camera.is_rectified for camera in sample.rig.cameras)
 
 
@@ -143,7 +143,7 @@ read_source(open_data("bag:{tmp_path / "bag"}"), {SIZE}, Path("{tmp_path / "cach
     assert len(list((tmp_path / "cache").rglob("[0-9]*.npz"))) == 3
     files, left_out = read_source(open_data(f"bag:{tmp_path / 'bag'}"), SIZE, tmp_path / "cache", workers=2)
     assert left_out == []
-    assert [load_sample(file).images[0, 16, 32].mean() for file in files] == pytest.approx(
+    assert [load_sample(file).images[0, 32, 48].mean() for file in files] == pytest.approx(
         [70 + 20 * i for i in range(6)], abs=5
     )
 

@@ -20,7 +20,7 @@ from training.distill import main
 from training.teachers.cache import CachedTeacher
 
 SETTINGS = {
-    "size": "[32, 64]",
+    "size": "[64, 96]",
     "steps": "2",
     "batch_size": "2",
     "val_every": "2",
