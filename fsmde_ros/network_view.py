@@ -9,7 +9,7 @@ node, evaluation and training do not disagree.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,22 +64,14 @@ class NetworkView:
         """(h, w) of what the input shows of the image, before it is turned."""
         return self._upright_size[::-1] if self.turns % 2 else self._upright_size
 
-    @cached_property
+    @property
     def camera(self) -> Camera:
         """The pinhole camera that takes the whole input, as the network is told of it."""
         return self.told(self.given)
 
     def told(self, camera: Camera) -> Camera:
         """``camera`` of the input, were ``camera``, of any size, the one that took the image."""
-        if self.is_plain:
-            return camera.rectified().resized(self.size)
-        turn = _rotation(self.turns)
-        pose = camera.camera_to_vehicle.copy()
-        pose[:3, :3] = pose[:3, :3] @ turn
-        intrinsics = self._to_input @ scale_intrinsics(camera.intrinsics, camera.size, self._own_size) @ turn
-        if self.turns % 2:
-            intrinsics[1, 0] = 0.0  # a skew, which no camera of today has, would come to lie where no K has a number
-        return replace(camera.rectified(), size=self.size, intrinsics=intrinsics, camera_to_vehicle=pose)
+        return _told(self, camera)
 
     def image(self, given: EncodedImage | Image, shrinks: int = 1) -> Image:
         """The input [H, W, 3], RGB.
@@ -148,6 +140,20 @@ class NetworkView:
                 f"the image of camera '{self.given.name}' has shape {shape} and type {dtype}, expected "
                 f"{(*self.given.size, 3)} and uint8 by its calibration; correct the CameraInfo or the rig file"
             )
+
+
+@lru_cache(maxsize=256)  # asked for every sweep: to make and check six cameras anew takes milliseconds
+def _told(view: NetworkView, camera: Camera) -> Camera:
+    """``NetworkView.told``."""
+    if view.is_plain:
+        return camera.rectified().resized(view.size)
+    turn = _rotation(view.turns)
+    pose = camera.camera_to_vehicle.copy()
+    pose[:3, :3] = pose[:3, :3] @ turn
+    intrinsics = view._to_input @ scale_intrinsics(camera.intrinsics, camera.size, view._own_size) @ turn
+    if view.turns % 2:
+        intrinsics[1, 0] = 0.0  # a skew, which no camera of today has, would come to lie where no K has a number
+    return replace(camera.rectified(), size=view.size, intrinsics=intrinsics, camera_to_vehicle=pose)
 
 
 @lru_cache(maxsize=256)  # by the camera object: the sweeps of a drive share theirs
