@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,14 +22,17 @@ from torch import Tensor
 from fsmde_ros.errors import CheckpointError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
+from fsmde_ros.rig import Rig
 
 __all__ = [
     "CARD_KEY",
     "ModelCard",
+    "checkpoints_for",
     "default_checkpoint",
     "find_checkpoint",
     "hash_weights",
     "load_checkpoint",
+    "read_card",
     "save_checkpoint",
     "shipped_checkpoints",
 ]
@@ -105,22 +110,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     tensors that are missing, unexpected, of another shape or not finite, and a wrong hash.
     """
     path = Path(path)
-    _refuse_pickle(path)
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(CARD_KEY)
-            if text is None:
-                raise CheckpointError(f"{path}: has no model card; only checkpoints of fsmde_ros can be loaded")
-            state = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as safetensors ({str(error)[:300]}); the file is truncated or corrupt, "
-            "fetch it again"
-        ) from error
-    try:
-        card = ModelCard.from_json(text)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+    with _opened(path) as file:
+        card = _card_of(path, file)
+        state = {name: file.get_tensor(name) for name in sorted(file.keys())}
     _check_shapes(path, state, card)
     _check_finite(path, state)
     found = hash_weights(state)
@@ -132,6 +124,47 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     student = Student(card.student)
     student.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in state.items()}, strict=True)
     return student.eval().to(device), card
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a checkpoint, without its weights; raises CheckpointError as ``load_checkpoint`` does."""
+    path = Path(path)
+    with _opened(path) as file:
+        return _card_of(path, file)
+
+
+def checkpoints_for(rig: Rig) -> tuple[str, ...]:
+    """Names of the checkpoints of the package that were trained on cameras like all of ``rig``."""
+    cards = {name: read_card(MODELS / f"{name}.safetensors") for name in shipped_checkpoints()}
+    return tuple(
+        name
+        for name, card in cards.items()
+        if card.cameras is not None and not card.cameras.beyond(rig, card.input_size)
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of safetensors; raises CheckpointError where it is none, or turns out to be none while it is read."""
+    _refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as safetensors ({str(error)[:300]}); the file is truncated or corrupt, "
+            "fetch it again"
+        ) from error
+
+
+def _card_of(path: Path, file: Any) -> ModelCard:
+    text = (file.metadata() or {}).get(CARD_KEY)
+    if text is None:
+        raise CheckpointError(f"{path}: has no model card; only checkpoints of fsmde_ros can be loaded")
+    try:
+        return ModelCard.from_json(text)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def hash_weights(state: Mapping[str, Tensor]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.backends import Backend, build_backend
+from fsmde_ros.backends import Backend, Prediction, build_backend
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint
 from fsmde_ros.errors import ImageError
 from fsmde_ros.model_card import ModelCard
@@ -61,6 +61,13 @@ class PreparedSweep:
     def colors(self) -> Image:
         """[V, H, W, 3] RGB of each pixel of ``rig``, as of its depth."""
         return take_all(self.views, self.images).transpose(0, 2, 3, 1)
+
+
+def run_network(backend: Backend, prepared: PreparedSweep) -> Prediction:
+    """One call of a backend: what it says of each pixel of ``prepared.images``."""
+    told = prepared.network_rig
+    present = np.ones(len(told), dtype=np.bool_)
+    return backend(prepared.images, told.intrinsics(), told.camera_to_vehicle(), told.ground_z, present)
 
 
 class Estimator:
@@ -148,9 +155,7 @@ class Estimator:
 
         What is more likely out of range than not gets depth +inf and stddev NaN; what is not usable, NaN and NaN.
         """
-        told = prepared.network_rig
-        present = np.ones(len(told), dtype=np.bool_)
-        said = self.backend(prepared.images, told.intrinsics(), told.camera_to_vehicle(), told.ground_z, present)
+        said = run_network(self.backend, prepared)
         depth, stddev, out_of_range = (take_all(prepared.views, values) for values in said)
         is_out = out_of_range > OUT_OF_RANGE
         np.copyto(depth, np.float32(np.inf), where=is_out)

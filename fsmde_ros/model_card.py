@@ -12,6 +12,7 @@ from typing import Any
 from fsmde_ros.errors import CheckpointError, ConfigError
 from fsmde_ros.network.encoder import PIXEL_MEAN, PIXEL_SCALE
 from fsmde_ros.network.student import ADDED_LATER, StudentConfig
+from fsmde_ros.trained_cameras import TrainedCameras
 
 FORMAT_VERSION = 1
 MAX_SIDE = 4096  # pixels; larger inputs are a mistake, and would take the memory of the machine
@@ -33,6 +34,7 @@ class ModelCard:
         weights_sha256: hash of the weights; ``save_checkpoint`` fills it in.
         metrics: results by name, such as ``town/abs_rel``.
         notes: what else a user should know.
+        cameras: what the cameras of the training were; None: nobody knows.
         normalisation: (mean, scale) of the pixels; fixed, the network holds it itself.
         format_version: of this file format.
     """
@@ -48,6 +50,7 @@ class ModelCard:
     weights_sha256: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     notes: str = ""
+    cameras: TrainedCameras | None = field(default=None, metadata={ADDED_LATER: True})
     normalisation: tuple[float, float] = (PIXEL_MEAN, PIXEL_SCALE)
     format_version: int = FORMAT_VERSION
 
@@ -106,6 +109,8 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _parse_dataclass(kind, value, where)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if type(None) in arguments:  # X | None
+        return None if value is None else _parse(arguments[0], value, where)
     if origin is tuple and isinstance(value, list):
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(kinds) != len(value):

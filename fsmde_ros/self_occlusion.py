@@ -15,6 +15,7 @@ from fsmde_ros.rig import Camera
 _FRACTION_BITS = 4  # of the pixels that OpenCV takes
 
 
+@lru_cache(maxsize=64)  # by the camera object: the sweeps of a drive share theirs
 def usable_pixels(camera: Camera, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     """Which pixels of the images of ``camera``, rectified and resized to ``size``, can have a depth.
 
@@ -32,17 +33,15 @@ def usable_pixels(camera: Camera, size: tuple[int, int]) -> NDArray[np.bool_] | 
         cv2.fillPoly(seen, [corners], (0,), shift=_FRACTION_BITS)
     small = resize(seen, size) if camera.is_rectified else rectify(seen, rectifying_maps(camera, size), size)
     usable: NDArray[np.bool_] = small >= 128
+    usable.setflags(write=False)  # the next caller gets the same
     return None if usable.all() else usable
 
 
 def are_usable(camera: Camera, size: tuple[int, int], pixels: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of the places ``pixels`` [N, 2] (x, y), all within the image, ``usable_pixels`` lets have a depth, [N]."""
-    usable = _known(camera, size)
+    usable = usable_pixels(camera, size)
     if usable is None:
         return np.ones(len(pixels), dtype=np.bool_)
     column, row = np.rint(pixels).astype(np.int64).T
     found: NDArray[np.bool_] = usable[row, column]
     return found
-
-
-_known = lru_cache(maxsize=16)(usable_pixels)  # by the camera object: the sweeps of a drive share theirs

@@ -19,6 +19,7 @@ from fsmde_ros.checkpoint import (
     find_checkpoint,
     hash_weights,
     load_checkpoint,
+    read_card,
     save_checkpoint,
     shipped_checkpoints,
 )
@@ -44,6 +45,8 @@ TINY = StudentConfig(
     attention_blocks=1,
     decoder_widths=(8, 8, 8),
 )
+
+CAMERAS = ("height", "pitch", "roll", "horizontal_fov")
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +75,13 @@ def path(tmp_path: Path, student: Student, card: ModelCard) -> Path:
 
 
 def rewrite(path: Path, change: dict[str, Tensor | None] | None = None, **card_fields: Any) -> None:
-    """Change tensors (None: remove) and fields of the card, keeping the hash in step with the weights."""
+    """Change tensors (None: remove) and fields of the card (...: remove), keeping the hash in step with the weights."""
     card = json.loads(path.with_suffix(".json").read_text())
     state = {**load_file(path), **(change or {})}
     tensors = {name: tensor for name, tensor in state.items() if tensor is not None}
     card = {**card, "weights_sha256": hash_weights(tensors), **card_fields}
-    save_file(tensors, path, metadata={CARD_KEY: json.dumps(card)})
+    kept = {name: value for name, value in card.items() if value is not ...}
+    save_file(tensors, path, metadata={CARD_KEY: json.dumps(kept)})
 
 
 def test_those_of_the_package_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +212,13 @@ def test_a_file_without_card_is_refused(tmp_path: Path) -> None:
         ("name", None, "name: expected str"),
         ("metrics", {"abs_rel": "good"}, "abs_rel: expected float"),
         ("surprise", 1, "surprise"),
+        ("cameras", 1, "cameras: expected the fields"),
+        ("cameras", dict.fromkeys(CAMERAS, (1.0,)), "height: expected 2 values"),
+        (
+            "cameras",
+            dict.fromkeys(CAMERAS, (2.0, 1.0)),
+            "cameras.height: expected",
+        ),
         ("weights_sha256", "0" * 64, "hash"),
     ],
 )
@@ -243,6 +254,9 @@ def test_a_card_from_before_a_field_was_added_still_loads(path: Path) -> None:
     rewrite(path, student=network)
     config = load_checkpoint(path)[0].config
     assert (config.learned_upsampling, config.expectation_power, config.input_reduction) == (4, 1.0, 1)
+    rewrite(path, cameras=...)
+    assert read_card(path) == load_checkpoint(path)[1]
+    assert read_card(path).cameras is None
     del network["bins"]  # was always there
     rewrite(path, student=network)
     with pytest.raises(CheckpointError, match="expected the fields"):

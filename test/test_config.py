@@ -16,8 +16,8 @@ import yaml
 from rclpy.parameter import parameter_dict_from_yaml_file
 
 from fsmde_ros.check_rig.findings import examine
-from fsmde_ros.check_rig.mounting import mountings
 from fsmde_ros.errors import RigError
+from fsmde_ros.mounting import mountings
 from fsmde_ros.node.parameters import Settings, names
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_lidars, read_rig, rig_from_mapping

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -116,16 +115,16 @@ def sample_from_sweep(sweep: Sweep, size: tuple[int, int], dense_depth: NDArray[
         pixels, depth = view.pixels(pixels[usable]), depth[usable]
         points.append(np.column_stack([np.full(len(depth), index), pixels, depth]).astype(np.float32))
     nothing = np.full((len(views), *size), np.nan, dtype=np.float32)
+    dense = nothing.copy()
+    if dense_depth is not None:
+        for index, (view, depth) in enumerate(zip(views, dense_depth, strict=True)):
+            dense[index] = view.place(depth.astype(np.float32), np.nan)
     return Sample(
         rig=replace(sweep.rig, cameras=tuple(view.camera for view in views)),
         images=_view_images(sweep, size),
         present=np.array([name in sweep.views for name in sweep.rig.names]),
         lidar=np.concatenate(points),
-        dense_depth=nothing
-        if dense_depth is None
-        else np.stack(
-            [view.place(depth.astype(np.float32), np.nan) for view, depth in zip(views, dense_depth, strict=True)]
-        ),
+        dense_depth=dense,
         teacher_disparity=nothing,
         usable=np.stack([_usable(view) for view in views]),
         vehicle_to_common=_vehicle_to_common(sweep),
@@ -152,7 +151,6 @@ def with_moments(sample: Sample, sweep: Sweep, other: Sweep) -> Sample:
     return replace(sample, moments=two_moments(sweep, other, sample.images, _view_images(other, sample.size)))
 
 
-@lru_cache(maxsize=64)  # by the view, which network_view keeps: the sweeps of a drive share theirs
 def _usable(view: NetworkView) -> NDArray[np.bool_]:
     """[H, W], see ``Sample``."""
     usable = usable_pixels(view.given, view.size)

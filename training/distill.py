@@ -33,12 +33,14 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+from tqdm import tqdm
 
 from fsmde_ros.backends.heap import keep_freed_memory
-from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint, read_card, save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
+from fsmde_ros.trained_cameras import TrainedCameras
 from training.configuration import (
     DistillConfig,
     as_yaml,
@@ -54,6 +56,7 @@ from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
 from training.run_state import KeepState, SavedState, make_loggers, saved_state
+from training.sample_file import load_sample
 from training.stddev_fit import with_fitted_stddev
 from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
 
@@ -97,7 +100,8 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        save_checkpoint(config.output, student, model_card(config, steps, metrics))
+        card = replace(model_card(config, steps, metrics), cameras=_trained_cameras(config, loaders.training.files))
+        save_checkpoint(config.output, student, card)
         print(f"wrote {config.output}")
         if loaders.left_out:
             print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
@@ -287,6 +291,15 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
         },
         notes="Metrics are of the averaged weights in float32 against LiDAR rastered at the input size.",
     )
+
+
+def _trained_cameras(config: DistillConfig, files: Sequence[Path]) -> TrainedCameras | None:
+    """The cameras of all samples, and of the first weights; None where either is not known, as with --export-only."""
+    own = TrainedCameras.of(load_sample(file).rig for file in tqdm(files, desc="cameras", unit="sweep", delay=5))
+    if own is None or not config.start_from:
+        return own
+    before = read_card(_start(config)).cameras
+    return None if before is None else own.joined(before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

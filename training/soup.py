@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoi
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
+from fsmde_ros.trained_cameras import TrainedCameras
 
 # Cosine between the matrices outside the encoder: above 0.9 for trainings with a common beginning, 0 for others.
 RELATED = 0.5
@@ -93,8 +95,14 @@ def _card(cards: Sequence[ModelCard], shares: Sequence[float], name: str) -> Mod
         training_command=" ".join(["python -m training.soup", *sys.argv[1:]]),
         config_sha256="",
         metrics={},  # those of the parts are not those of the soup
+        cameras=_all_cameras(cards),
         notes=f"Mean of the weights of {', '.join(listed)}.",
     )
+
+
+def _all_cameras(cards: Sequence[ModelCard]) -> TrainedCameras | None:
+    known = [card.cameras for card in cards if card.cameras is not None]
+    return reduce(TrainedCameras.joined, known) if len(known) == len(cards) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,11 +13,10 @@ import torch
 
 from fsmde_ros import images
 from fsmde_ros.backends import build_backend
-from fsmde_ros.benchmark.networks import run
 from fsmde_ros.benchmark.stages import CLOUD
 from fsmde_ros.benchmark.timing import interleave
 from fsmde_ros.benchmark.workload import CAMERA_SIZE, make_picture, prepared_sweep
-from fsmde_ros.estimator import Estimator
+from fsmde_ros.estimator import Estimator, run_network
 from fsmde_ros.fusion import fuse
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
@@ -65,7 +64,7 @@ def check(rounds: int) -> list[Check]:
     jpeg = images.encode_jpeg(make_picture(CAMERA_SIZE, 0))
     subjects: dict[str, Callable[[], object]] = {
         "reference": reference(),
-        "network, eager": lambda: run(estimator.backend, sweep),
+        "network, eager": lambda: run_network(estimator.backend, sweep),
         "fuse the cloud": lambda: fuse(depth, colours, CLOUD),
         "decode a JPEG of 1600x900": lambda: images.decode(jpeg),
     }

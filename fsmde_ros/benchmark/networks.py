@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fsmde_ros.backends import Backend, Prediction, build_backend
+from fsmde_ros.backends import Backend, build_backend
 from fsmde_ros.backends.folding import freeze, place
 from fsmde_ros.backends.memory_guard import is_out_of_memory
 from fsmde_ros.backends.padded import empty_feed
@@ -27,7 +27,7 @@ from fsmde_ros.benchmark.timing import Timing, interleave
 from fsmde_ros.benchmark.workload import prepared_sweep
 from fsmde_ros.checkpoint import load_checkpoint
 from fsmde_ros.errors import BackendError, one_line
-from fsmde_ros.estimator import PreparedSweep
+from fsmde_ros.estimator import PreparedSweep, run_network
 from fsmde_ros.network.student import Student
 
 PEERS = "training.benchmark_peers"
@@ -64,7 +64,7 @@ class Loaded:
     def run(self) -> float:
         """One sweep; the seconds it took."""
         start = time.perf_counter()
-        run(self.backend, self.sweep)
+        run_network(self.backend, self.sweep)
         return time.perf_counter() - start
 
     def gpu_memory_mb(self) -> float | None:
@@ -75,7 +75,7 @@ class Loaded:
 
     def depth(self) -> NDArray[np.float32]:
         """Depth of the sweep [V, H, W], m."""
-        return run(self.backend, self.sweep).depth
+        return run_network(self.backend, self.sweep).depth
 
 
 def load(checkpoint: Path, backend: str, device: str, views: int, size: tuple[int, int]) -> Loaded:
@@ -121,13 +121,6 @@ def precision_of(backend: str, device: str) -> str:
     if backend in ("cuda_graph", "torch_compile"):
         return str(dtype_of(torch.device(device))).removeprefix("torch.")
     return "bfloat16" if backend == "openvino_bf16" else "float32"
-
-
-def run(backend: Backend, sweep: PreparedSweep) -> Prediction:
-    """One call of a backend."""
-    rig = sweep.network_rig
-    present = np.ones(len(rig), dtype=np.bool_)
-    return backend(sweep.images, rig.intrinsics(), rig.camera_to_vehicle(), rig.ground_z, present)
 
 
 @contextmanager
@@ -237,7 +230,7 @@ def scaling(
     left_out: dict[str, str] = {}
     for views, size in shapes:
         built, sweep = build_backend(backend, student, device, size, folders), prepared_sweep(views, size)
-        call = partial(run, built, sweep)
+        call = partial(run_network, built, sweep)
         try:
             call()  # here it is compiled
         except BackendError as error:  # as where int8 was calibrated for fewer views

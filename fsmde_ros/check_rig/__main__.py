@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from fsmde_ros.adjacency import overlap_shares
 from fsmde_ros.check_rig.coverage import Coverage, coverage
 from fsmde_ros.check_rig.drawing import draw_rig
-from fsmde_ros.check_rig.findings import Finding, examine, examine_road
-from fsmde_ros.check_rig.mounting import mountings
+from fsmde_ros.check_rig.findings import Finding, examine, examine_road, examine_training
 from fsmde_ros.check_rig.scan_overlay import choose_sweep, decoded, overlay, road_height
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, read_card
 from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.mounting import mountings
 from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources import bag
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         frame = options.vehicle_frame
-        return check(options.rig, options.bag, options.output, options.sweep, options.lidar_topic, frame)
+        return check(
+            options.rig, options.bag, options.output, options.sweep, options.lidar_topic, frame, options.checkpoint
+        )
     except FsmdeError as error:
         print(f"check_rig: {error}", file=sys.stderr)
     except OSError as error:
@@ -53,18 +56,21 @@ def check(
     first: int = 0,
     lidar_topic: str = "",
     vehicle_frame: str | None = None,
+    checkpoint: Path | None = None,
 ) -> int:
     """Print the table and the findings, write the pictures into ``output``; returns the exit status.
 
-    ``vehicle_frame``: of the rig of a bag, by default "base_link"; a rig file has its own.
+    ``vehicle_frame``: of the rig of a bag, by default "base_link"; a rig file has its own. ``checkpoint``: of the
+    student that is to be used with the rig, by default that of the node.
     """
     if first < 0:
         raise ConfigError(f"--sweep must be at least 0, got {first}")
     if bag_path is None and (first or lidar_topic):
         raise ConfigError("--sweep and --lidar-topic are for the scan of a bag; give --bag, or leave them out")
+    card = read_card(checkpoint or default_checkpoint())
     rig, lidars = _read(rig_file, bag_path, vehicle_frame)
     output.mkdir(parents=True, exist_ok=True)
-    findings, pictures = list(examine(rig)), [output / "rig.png"]
+    findings, pictures = [*examine(rig), *examine_training(rig, card)], [output / "rig.png"]
     if bag_path is not None:
         sweeps = bag.sweeps(bag_path, rig, lidars, rig.vehicle_frame, lidar_topic)
         sweep = choose_sweep(sweeps, first)
@@ -137,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bag", type=Path, help="bag with images and, where there is one, a LiDAR")
     parser.add_argument("--vehicle-frame", help=f"frame of the vehicle in the bag, without --rig ({VEHICLE_FRAME})")
     parser.add_argument("--output", type=Path, default=Path("rig_check"), help="folder of the pictures (rig_check)")
+    parser.add_argument("--checkpoint", type=find_checkpoint, help="of the student to use it with (small)")
     parser.add_argument("--sweep", type=int, default=0, help="first of the sweeps to look at (0)")
     parser.add_argument("--lidar-topic", default="", help="topic of the LiDAR, where the bag has several clouds")
     return parser

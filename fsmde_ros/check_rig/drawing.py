@@ -17,7 +17,7 @@ from matplotlib.patches import Patch, Polygon
 from fsmde_ros.adjacency import adjacent_pairs
 from fsmde_ros.check_rig.coverage import Coverage, road_counts
 from fsmde_ros.check_rig.findings import Finding
-from fsmde_ros.check_rig.mounting import Mounting, mountings
+from fsmde_ros.mounting import Mounting, mountings
 from fsmde_ros.rig import Rig
 
 RADIUS = 30.0  # metres, half the side of the picture of the road

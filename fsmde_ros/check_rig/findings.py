@@ -10,16 +10,20 @@ from typing import Literal
 import numpy as np
 
 from fsmde_ros.check_rig.coverage import coverage
-from fsmde_ros.check_rig.mounting import Mounting, mounting, mountings
+from fsmde_ros.checkpoint import checkpoints_for
 from fsmde_ros.geometry import invert
+from fsmde_ros.model_card import ModelCard
+from fsmde_ros.mounting import Mounting, mounting, mountings
+from fsmde_ros.network_view import quarter_turns
 from fsmde_ros.rectify import undistortion_maps
 from fsmde_ros.rig import Camera, Rig
+from fsmde_ros.trained_cameras import advice
 
 FAR = 20.0  # metres, where the ring is looked at for gaps
 HIGHEST = 5.0  # metres above the road; a lorry with cameras on its roof is about 4 m high
 FAR_OFF = 30.0  # metres from the origin of the vehicle frame: longer than any vehicle
 STEEP, UPRIGHT = 30.0, 60.0  # degrees of pitch: worth a word; not a camera's optical frame any more
-TILTED, TURNED = 12.0, 45.0  # degrees of roll: worth a word; the image lies on its side
+TILTED = 12.0  # degrees of roll: worth a word
 NARROWEST, WIDEST = 10.0, 150.0  # degrees that a pinhole camera can have in the field
 OFF_CENTRE = 0.15  # of the image's side, between its middle and the principal point
 SQUARE = 1.25  # ratio of the focal lengths; pixels are square in nearly all cameras
@@ -49,7 +53,7 @@ def examine(rig: Rig) -> tuple[Finding, ...]:
     lonely = not found
     for camera in rig.cameras:
         at = mounting(camera, rig.ground_z)
-        texts = [*_position(camera, at, lonely), *_direction(at), *_lens(camera, at), *_name(at)]
+        texts = [*_position(camera, at, lonely), *_direction(at, quarter_turns(camera)), *_lens(camera, at), *_name(at)]
         found += [Finding("warning", camera.name, text) for text in texts]
     return (*found, *_twins(rig), *_gaps(rig))
 
@@ -64,6 +68,15 @@ def examine_road(rig: Rig, road_z: float) -> tuple[Finding, ...]:
         f"{rig.ground_z:.2f} m; metric scale depends on it: set ground_z: {road_z:.2f}, or correct the LiDAR's place"
     )
     return (Finding("warning", "", text),)
+
+
+def examine_training(rig: Rig, card: ModelCard) -> tuple[Finding, ...]:
+    """Which cameras are beyond what the student of ``card`` was trained on; nothing is wrong with the rig then."""
+    beyond = {} if card.cameras is None else card.cameras.beyond(rig, card.input_size)
+    if not beyond:
+        return ()
+    found = [Finding("note", name, f"model {card.name} knows no such camera: {text}") for name, text in beyond.items()]
+    return (*found, Finding("note", "", f"its depth may be far off there: {advice(checkpoints_for(rig))}"))
 
 
 def _vehicle_frame(rig: Rig) -> Iterator[Finding]:
@@ -96,7 +109,8 @@ def _position(camera: Camera, at: Mounting, lonely: bool) -> Iterator[str]:
             yield f"is {-at.height:.2f} m below the road; check z of its translation, and ground_z"
 
 
-def _direction(at: Mounting) -> Iterator[str]:
+def _direction(at: Mounting, turns: int) -> Iterator[str]:
+    """``turns``: quarter turns by which the network gets the images (``NetworkView``)."""
     if abs(at.pitch) > UPRIGHT:
         yield (
             f"looks {'up' if at.pitch > 0 else 'down'} (pitch {at.pitch:.0f} degrees): its frame is probably not the "
@@ -106,15 +120,14 @@ def _direction(at: Mounting) -> Iterator[str]:
         return
     if abs(at.pitch) > STEEP:
         yield f"looks steeply {'up' if at.pitch > 0 else 'down'} (pitch {at.pitch:.0f} degrees)"
-    if abs(at.roll) > 180 - TURNED:
+    if turns == 2:
         yield (
             f"hangs upside down (roll {at.roll:.0f} degrees); its images are turned for the network, but if they are "
             "upright as they come, the rotation is wrong by half a turn"
         )
-    elif abs(at.roll) > TURNED:
-        quarters = round(at.roll / 90) * 90
+    elif turns:
         yield (
-            f"lies on its side (roll {at.roll:.0f} degrees, about {quarters}); its images are turned for the network, "
+            f"lies on its side (roll {at.roll:.0f} degrees); its images are turned for the network, "
             "but if they are upright as they come, the rotation is wrong by a quarter turn"
         )
     elif abs(at.roll) > TILTED:

@@ -35,6 +35,7 @@ from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.node import parameters
+from fsmde_ros.node.beyond_training import BeyondTraining
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
 from fsmde_ros.node.diagnostics import Monitor
 from fsmde_ros.node.ego_motion import EgoMotion, NoMotion, OdometryMotion, TfMotion
@@ -88,6 +89,7 @@ class SurroundDepthNode(LifecycleNode):
         self._tf: TfBuffer | None = None
         self._motion: EgoMotion = NoMotion()
         self._live_rig: LiveRig | None = None
+        self._beyond: BeyondTraining | None = None
         self._depths: dict[str, BitDepth] = {}
         self._elsewhere: Elsewhere | None = None
         self._estimator: Estimator | None = None
@@ -217,6 +219,7 @@ class SurroundDepthNode(LifecycleNode):
         with warnings_to(self._log.warning):
             self._estimator = self._build_estimator(settings)
             seconds = warm_up(self._estimator, len(self._cameras))
+        self._beyond = BeyondTraining(self._estimator.card, self._log.warning)
         self._motion = self._build_motion(extrinsics.vehicle_frame)
         self._outputs = Outputs(self, self._cameras, extrinsics.vehicle_frame)
         card, backend = self._estimator.card, self._estimator.backend
@@ -339,6 +342,8 @@ class SurroundDepthNode(LifecycleNode):
         if estimator is not None:
             facts |= {"model": estimator.card.name, "backend": estimator.backend.name}
         facts["motion"] = self._motion.describe()
+        if live_rig is not None and self._beyond is not None:
+            facts["beyond_training"] = self._beyond.look(live_rig.rig())
         synchroniser, worker = self._synchroniser, self._worker
         counters = synchroniser.counters if synchroniser else Counters()
         facts["silent"] = ",".join(synchroniser.silent()) if synchroniser else ""
@@ -383,7 +388,7 @@ class SurroundDepthNode(LifecycleNode):
         if self._estimator is not None:
             self._estimator.close()
         self._motion = NoMotion()
-        self._outputs = self._tf = self._live_rig = self._estimator = None
+        self._outputs = self._tf = self._live_rig = self._beyond = self._estimator = None
         gc.collect()  # the caches of an estimator hold it in a circle, and with it the memory of its device
 
 

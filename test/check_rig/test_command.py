@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fsmde_ros.check_rig.__main__ import main
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.geometry import rigid
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.rig import Rig
@@ -58,6 +59,25 @@ def test_a_good_rig(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[st
         picture = cv2.imread(str(out / name))
         assert picture.shape[1] > 600
         assert len(np.unique(picture)) > 20
+
+
+def test_the_student_that_is_named_decides_what_it_knows(
+    small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not an error of the rig: the status stays 0."""
+    student, card = load_checkpoint(find_checkpoint("nano"))
+    assert card.cameras is not None
+    wide = replace(card, name="wide", cameras=replace(card.cameras, horizontal_fov=(85.0, 95.0)))
+    save_checkpoint(tmp_path / "wide.safetensors", student, wide)
+    write_rig(small, tmp_path / "rig.yaml")
+    arguments = ["--rig", str(tmp_path / "rig.yaml"), "--output", str(tmp_path)]
+    assert main([*arguments, "--checkpoint", str(tmp_path / "wide.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert "note: cam_front: model wide knows no such camera: field of view 65 degrees (trained on 85 to 95)" in said
+    assert "cam_back: model wide" not in said  # 90 degrees
+    assert "set checkpoint to base or" in said
+    assert main([*arguments, "--checkpoint", "nano"]) == 0
+    assert "nothing looks wrong" in capsys.readouterr().out
 
 
 def test_the_rig_of_a_bag_alone(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fsmde_ros.check_rig.findings import direction_of_name, examine, examine_road
+from fsmde_ros.check_rig.findings import direction_of_name, examine, examine_road, examine_training
+from fsmde_ros.checkpoint import default_checkpoint, read_card
 from fsmde_ros.geometry import invert, rigid
 from fsmde_ros.rig import Camera, Rig
 
@@ -69,7 +70,7 @@ def test_names_that_say_nothing_still_leave_the_blind_spot(ring: Rig, index: int
     ("edit", "expected"),
     [
         (body_frame, "not the optical one"),
-        (lambda c: turned(c, "roll", 90), "lies on its side (roll 90 degrees, about 90)"),
+        (lambda c: turned(c, "roll", 90), "lies on its side (roll 90 degrees)"),
         (lambda c: turned(c, "roll", 180), "hangs upside down (roll 180 degrees)"),
         (lambda c: turned(c, "roll", 20), "is tilted (roll 20 degrees)"),
         (lambda c: moved(c, z=-1.5), "is 1.50 m below the road"),
@@ -156,3 +157,13 @@ def test_the_road_of_the_scan(ring: Rig) -> None:
 )
 def test_directions_that_names_tell(name: str, degrees: float | None) -> None:
     assert direction_of_name(name) == degrees
+
+
+def test_a_camera_that_the_student_does_not_know_is_noted(ring: Rig) -> None:
+    card = read_card(default_checkpoint())
+    assert examine_training(ring, card) == ()
+    low = change(ring, "cam_back", lambda c: moved(c, z=0.25))
+    camera, whole = examine_training(low, card)
+    assert str(camera).startswith("note: cam_back: model small knows no such camera: height 0.25 m")
+    assert (whole.level, whole.camera) == ("note", "")
+    assert examine_training(low, replace(card, cameras=None)) == ()  # of an older checkpoint nobody knows

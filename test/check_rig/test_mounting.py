@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fsmde_ros.check_rig.mounting import mounting, mountings
 from fsmde_ros.geometry import rigid
+from fsmde_ros.mounting import mounting, mountings
 from fsmde_ros.rig import Rig
 
 

@@ -33,6 +33,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64, Header
 
+from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
 from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.geometry import scale_intrinsics
 from fsmde_ros.images import decode, encode_jpeg, resize
@@ -40,6 +41,7 @@ from fsmde_ros.network_view import network_view
 from fsmde_ros.node.messages import camera_to_info, image_to_depth, image_to_rgb, stamp_message, stamp_ns
 from fsmde_ros.replay_settings import free_domain, lossless
 from fsmde_ros.rig_file import write_rig
+from fsmde_ros.trained_cameras import TrainedCameras
 
 pytestmark = pytest.mark.ros
 
@@ -861,6 +863,20 @@ def test_a_managed_node_stays_with_the_reason_in_its_diagnostics(start, tmp_path
     assert not future.result().success
     status = client.status("pipeline", lambda s: s.level == DiagnosticStatus.ERROR)
     assert "absent.safetensors" in status.message
+
+
+def test_cameras_that_the_model_does_not_know_are_told(start, tiny_checkpoint, tmp_path):
+    """Once in the log, and in every diagnostics."""
+    student, card = load_checkpoint(tiny_checkpoint)
+    cameras = TrainedCameras((0.2, 0.5), (-5.0, 5.0), (-5.0, 5.0), (40.0, 110.0))
+    save_checkpoint(tmp_path / "low.safetensors", student, replace(card, name="low", cameras=cameras))
+    node, client = start(THREE, checkpoint=tmp_path / "low.safetensors")
+    client.send_and_wait(0)
+    told = values(client.status("pipeline", lambda s: values(s)["beyond_training"]))["beyond_training"]
+    assert told.split("; ") == [f"{name}: height 1.50 m (trained on 0.20 to 0.50)" for name in THREE]
+    log = node.output
+    assert log.count("model low was not trained on such cameras, and its depth may be far off: ") == 1
+    assert "set checkpoint to base or " in log
 
 
 def test_deadlines_hold_with_a_clock_that_stands_still(start):

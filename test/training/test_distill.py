@@ -32,6 +32,7 @@ from fsmde_ros.network.student import Student
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep
+from fsmde_ros.trained_cameras import TrainedCameras
 from training.batch import Sample
 from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
 from training.datasets import TownData
@@ -619,6 +620,7 @@ def test_rigs_as_no_car_has_them_are_rendered_and_trained_on(tmp_path: Path) -> 
     np.testing.assert_allclose(load_sample(file).rig.camera_to_vehicle(), drive.rig.camera_to_vehicle())
     _, card = load_checkpoint(tmp_path / "tiny.safetensors")
     assert card.input_size == (64, 96)
+    assert card.cameras == TrainedCameras.of([drive.rig])
 
 
 @pytest.mark.parametrize(

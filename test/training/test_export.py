@@ -14,10 +14,9 @@ from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.backends.onnx_graph import OUTPUTS
 from fsmde_ros.backends.padded import empty_feed
 from fsmde_ros.backends.torch_eager import choose_device
-from fsmde_ros.benchmark.networks import run
 from fsmde_ros.benchmark.workload import prepared_sweep
 from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
-from fsmde_ros.estimator import Estimator
+from fsmde_ros.estimator import Estimator, run_network
 from fsmde_ros.model_card import ModelCard
 from training.export import FORMATS, main
 from training.town.drive import nuscenes_drive
@@ -70,7 +69,7 @@ def test_another_program_gets_the_same_depth(exported: Path) -> None:
     feed["present"][:] = True
     depth = runtime.InferenceSession(str(exported), providers=["CPUExecutionProvider"]).run(["depth"], feed)[0][0]
     student, _ = load_checkpoint(default_checkpoint())
-    np.testing.assert_allclose(depth, run(build_backend("torch", student, "cpu"), sweep).depth, rtol=1e-3)
+    np.testing.assert_allclose(depth, run_network(build_backend("torch", student, "cpu"), sweep).depth, rtol=1e-3)
 
 
 def test_auto_finds_what_lies_beside_the_checkpoint(exported: Path) -> None:
@@ -89,7 +88,7 @@ def test_int8_is_calibrated_on_the_town_and_close(tmp_path: Path) -> None:
     int8 = build_backend("openvino_int8", student, "cpu", card.input_size, [tmp_path])
     drive = nuscenes_drive(3, (180, 320), TownSettings.held_out(), duration_s=1.0, camera_rate_hz=1.0)
     sweep = Estimator(plain, card).prepare(next(iter(drive)))
-    change = np.median(np.abs(run(int8, sweep).depth / run(plain, sweep).depth - 1))
+    change = np.median(np.abs(run_network(int8, sweep).depth / run_network(plain, sweep).depth - 1))
     assert 0 < change < 0.03
 
 

@@ -12,6 +12,7 @@ from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student, StudentConfig
+from fsmde_ros.trained_cameras import TrainedCameras
 from training.soup import main, make_soup
 
 CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
@@ -57,6 +58,16 @@ def test_the_command_writes_a_student_whose_card_names_the_parts(
     for path in parts:
         assert f"{path.stem} {load_checkpoint(path)[1].weights_sha256[:8]} (0.50)" in card.notes
     assert student.config == CONFIG
+    assert card.cameras is None  # nobody knows them of the parts
+
+
+def test_the_mean_has_seen_the_cameras_of_its_parts(parts: list[Path], tmp_path: Path) -> None:
+    heights = [(0.5, 1.5), (1.0, 3.0)]
+    for path, height in zip(parts, heights, strict=True):
+        student, card = load_checkpoint(path)
+        cameras = TrainedCameras(height, (-3.0, 3.0), (0.0, 0.0), (60.0, 90.0))
+        save_checkpoint(path, student, replace(card, cameras=cameras), torch.float32)
+    assert make_soup(parts, (1.0, 1.0), "soup")[1].cameras == replace(cameras, height=(0.5, 3.0))
 
 
 def test_what_is_chosen_after_training_is_that_of_the_first(parts: list[Path], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ publish, rounded to what is typical of a car of the fleet; no table of a dataset
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -107,26 +107,19 @@ def random_rig(rng: np.random.Generator, size: tuple[int, int]) -> Rig:
     """
     count = int(rng.integers(3, 9))
     height = rng.uniform(0.7, 2.4)
-    length, width = rng.uniform(0.4, 2.0), rng.uniform(0.3, 1.1)
-    focal = _focal(rng.uniform(60, 100), size[1])
-    first_yaw = rng.uniform(-20, 20)
-    cameras = []
-    for i in range(count):
-        yaw = first_yaw + 360.0 * i / count + rng.uniform(-8, 8)
-        own_focal = focal if rng.random() < 0.7 else _focal(rng.uniform(45, 110), size[1])
-        centre = (np.array([size[1], size[0]]) - 1) / 2 + rng.normal(0, 0.01, 2) * size[1]
-        mount = _Mount(
-            name=f"camera_{i}",
-            x=0.8 + length * np.cos(np.radians(yaw)),
-            y=width * np.sin(np.radians(yaw)),
-            z=float(np.clip(height + rng.uniform(-0.1, 0.2), 0.6, 2.6)),
-            yaw=yaw,
-            focal=own_focal,
-            centre=(centre[0], centre[1]),
-        )
-        pitch = np.radians(rng.uniform(-3, 8) if height > 1.2 else rng.uniform(-2, 2))
-        cameras.append(_mounted(mount, size, pitch_down=pitch))
-    return Rig(tuple(cameras))
+    radii = rng.uniform(0.4, 2.0), rng.uniform(0.3, 1.1)
+    field = rng.uniform(60, 100)
+    return _ring(
+        rng,
+        size,
+        count,
+        radii,
+        first_yaw=rng.uniform(-20, 20),
+        field=lambda: field if rng.random() < 0.7 else rng.uniform(45, 110),
+        height=lambda: np.clip(height + rng.uniform(-0.1, 0.2), 0.6, 2.6),
+        down=lambda: rng.uniform(-3, 8) if height > 1.2 else rng.uniform(-2, 2),
+        roll=lambda: 0.0,
+    )
 
 
 def unusual_rig(rng: np.random.Generator, size: tuple[int, int]) -> Rig:
@@ -137,28 +130,57 @@ def unusual_rig(rng: np.random.Generator, size: tuple[int, int]) -> Rig:
     """
     count = int(rng.integers(1, 9))
     height = np.exp(rng.uniform(np.log(0.2), np.log(4.0)))
-    length, width = rng.uniform(0.2, 2.0), rng.uniform(0.15, 1.1)
+    radii = rng.uniform(0.2, 2.0), rng.uniform(0.15, 1.1)
     field = np.exp(rng.uniform(np.log(30), np.log(130)))
     down = rng.uniform(8, 40) if rng.random() < 0.5 else rng.uniform(-8, 8)
     rolled = 15.0 if rng.random() < 0.33 else 1.5
-    first_yaw = rng.uniform(-30, 30)
+    return _ring(
+        rng,
+        size,
+        count,
+        radii,
+        first_yaw=rng.uniform(-30, 30),
+        field=lambda: field if rng.random() < 0.8 else np.exp(rng.uniform(np.log(30), np.log(130))),
+        height=lambda: np.clip(height * np.exp(rng.uniform(-0.15, 0.15)), 0.2, 4.0),
+        down=lambda: down + rng.uniform(-3, 3),
+        roll=lambda: rng.uniform(-rolled, rolled),
+    )
+
+
+def _ring(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    count: int,
+    radii: tuple[float, float],
+    *,
+    first_yaw: float,
+    field: Callable[[], float],
+    height: Callable[[], float],
+    down: Callable[[], float],
+    roll: Callable[[], float],
+) -> Rig:
+    """``count`` cameras that look outwards, about evenly spread, on an ellipse about the middle of the vehicle.
+
+    ``radii`` (m) of the ellipse, along the vehicle and across. Asked of every camera, in this order: its horizontal
+    ``field`` of view, ``height`` (m), pitch ``down`` and ``roll``; angles in degrees.
+    """
     cameras = []
     for i in range(count):
         yaw = first_yaw + 360.0 * i / count + rng.uniform(-8, 8)
-        own_field = field if rng.random() < 0.8 else np.exp(rng.uniform(np.log(30), np.log(130)))
+        focal = _focal(field(), size[1])
         centre = (np.array([size[1], size[0]]) - 1) / 2 + rng.normal(0, 0.01, 2) * size[1]
         mount = _Mount(
             name=f"camera_{i}",
-            x=0.8 + length * np.cos(np.radians(yaw)),
-            y=width * np.sin(np.radians(yaw)),
-            z=float(np.clip(height * np.exp(rng.uniform(-0.15, 0.15)), 0.2, 4.0)),
+            x=0.8 + radii[0] * np.cos(np.radians(yaw)),
+            y=radii[1] * np.sin(np.radians(yaw)),
+            z=float(height()),
             yaw=yaw,
-            focal=_focal(own_field, size[1]),
+            focal=focal,
             centre=(centre[0], centre[1]),
         )
-        camera = _mounted(mount, size, pitch_down=np.radians(down + rng.uniform(-3, 3)))
+        camera = _mounted(mount, size, pitch_down=np.radians(down()))
         matrix = np.array(camera.camera_to_vehicle)
-        matrix[:3, :3] = matrix[:3, :3] @ _about("z", np.radians(rng.uniform(-rolled, rolled)))
+        matrix[:3, :3] = matrix[:3, :3] @ _about("z", np.radians(roll()))
         cameras.append(replace(camera, camera_to_vehicle=matrix))
     return Rig(tuple(cameras))
 
