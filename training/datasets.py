@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 import training.town
 from fsmde_ros.errors import ConfigError
+from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import Sweep, View
 from training.augment import AugmentSettings, augment
 from training.batch import Sample, sample_from_sweep, with_moments
@@ -80,30 +81,32 @@ class TownData:
         town = TownSettings.held_out() if self.held_out else TownSettings()
         return replace(town, rays_per_pixel=self.rays_per_pixel)
 
+    def fleet(self, index: int) -> tuple[Rig, bool]:
+        """The rig that the seed of drive ``index`` draws, and whether the car is of DDAD's kind; renders nothing."""
+        rng = np.random.default_rng([self.first_seed + index, 7])
+        kind, nominal = rng.random(), rng.random() < 0.5
+        cars = self.nuscenes_share + self.ddad_share
+        if kind >= cars + self.unusual_share:
+            return random_rig(rng, self.size), False
+        if kind >= cars:
+            return unusual_rig(rng, self.size), False
+        is_ddad = kind >= self.nuscenes_share
+        rig = ddad_rig(self.size) if is_ddad else nuscenes_rig(self.size)
+        return rig if nominal else jittered(rig, rng), is_ddad
+
     def drive(self, index: int) -> TownDrive:
         """Drive ``index``, with the rig and LiDAR that its seed draws."""
-        seed = self.first_seed + index
-        rng = np.random.default_rng([seed, 7])
-        kind, nominal = rng.random(), rng.random() < 0.5
-        lidar, firing = HDL32E, "spinning"
-        if kind < self.nuscenes_share:
-            rig = nuscenes_rig(self.size)
-        elif kind < self.nuscenes_share + self.ddad_share:
-            rig, lidar, firing = ddad_rig(self.size), DDAD_LIDAR, "simultaneous"
-        elif kind < self.nuscenes_share + self.ddad_share + self.unusual_share:
-            rig, nominal = unusual_rig(rng, self.size), True
-        else:
-            rig, nominal = random_rig(rng, self.size), True
+        rig, is_ddad = self.fleet(index)
         return TownDrive(
-            seed,
+            self.first_seed + index,
             self.settings,
-            rig if nominal else jittered(rig, rng),
+            rig,
             # two more turns than the last sweep needs, at 10 or 20 Hz
             duration_s=(self.sweeps_per_drive - 1) * self.spacing_s + 0.25,
             camera_rate_hz=1 / self.spacing_s,
-            lidar_rate_hz=10.0 if lidar is DDAD_LIDAR else 20.0,
-            lidar=lidar,
-            firing="simultaneous" if firing == "simultaneous" else "spinning",
+            lidar_rate_hz=10.0 if is_ddad else 20.0,
+            lidar=DDAD_LIDAR if is_ddad else HDL32E,
+            firing="simultaneous" if is_ddad else "spinning",
         )
 
     def cache_folder(self, root: Path, consecutive: bool = False) -> Path:
