@@ -41,7 +41,9 @@ ARGUMENTS = [
         description="Parameters of the node.",
     ),
     DeclareLaunchArgument(
-        "checkpoint", default_value="", description="Checkpoint (.safetensors), or base, small or nano; empty: small."
+        "checkpoint",
+        default_value="",
+        description="Checkpoint (.safetensors), or one of the package, such as nano; empty: small.",
     ),
     DeclareLaunchArgument(
         "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: what the parameters say."

@@ -45,7 +45,9 @@ ARGUMENTS = [
         "rig_file", default_value="", description="Rig file (YAML) with the extrinsics; empty: they come from TF."
     ),
     DeclareLaunchArgument(
-        "checkpoint", default_value="", description="Checkpoint (.safetensors), or base, small or nano; empty: small."
+        "checkpoint",
+        default_value="",
+        description="Checkpoint (.safetensors), or one of the package, such as nano; empty: small.",
     ),
     DeclareLaunchArgument(
         "device", default_value="", description="auto, cpu, cuda or cuda:N; empty: what the parameters say."

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, shipped_checkpoints
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.geometry import transform, unproject
 from fsmde_ros.metrics import DepthScore, score_depth
@@ -140,7 +140,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--checkpoint", nargs="+", required=True, help="files, or names of the package: base, small, nano"
+        "--checkpoint",
+        nargs="+",
+        required=True,
+        help=f"files, or names of the package: {', '.join(shipped_checkpoints())}",
     )
     parser.add_argument("--drives", type=int, default=16, help="held-out town drives, a sweep of each (16)")
     given = parser.parse_args(arguments)

@@ -1,12 +1,16 @@
-"""A model soup: the mean of the weights of several checkpoints.
+"""A model soup: the mean of the weights of several checkpoints, or one with what another has learnt.
 
     python -m training.soup --checkpoints a.safetensors b.safetensors --shares 0.6 0.4 --output soup.safetensors
+    python -m training.soup --checkpoints nano new.safetensors small --shares 1 0.7 -0.7 --output n.safetensors
 
 Trainings that set out from the same weights, each on data or with settings of its own, end near each other, and the
 mean of their weights is a student as fast as any of them and often better than the best (Wortsman et al., Model soups,
-arXiv 2203.05482). So two machines can train without a word between them. The rest is that of the first: the input size,
-how the bins are averaged and what makes sigma of their spread; ``training.calibrate --power best`` fits the last two
-anew.
+arXiv 2203.05482). So two machines can train without a word between them. And what a training changed in one student can
+be added to another that has not seen it: new - small above, with shares of either sign (Ilharco et al., Editing models
+with task arithmetic, arXiv 2212.04089).
+
+The rest is that of the first: the input size, what the encoder sees of it, the cameras that it is said to know, how the
+bins are averaged and what makes sigma of their spread; ``training.calibrate --power best`` fits the last two anew.
 """
 
 from __future__ import annotations
@@ -15,36 +19,35 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_checkpoints
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
-from fsmde_ros.trained_cameras import TrainedCameras
 
 # Cosine between the matrices outside the encoder: above 0.9 for trainings with a common beginning, 0 for others.
 RELATED = 0.5
 
 
 def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -> tuple[Student, ModelCard]:
-    """The student whose weights are the mean of those of ``checkpoints``, and its card.
+    """The student whose weights are the weighted mean of those of ``checkpoints``, and its card.
 
     Args:
         checkpoints: at least two files of the same network.
-        shares: of each in the mean, above 0; they are divided by their sum.
+        shares: of each in the mean; they are divided by their sum, which must be above 0.
         name: of the student.
 
     Raises CheckpointError for a file that is none, ConfigError for checkpoints that cannot be averaged.
     """
-    if len(checkpoints) < 2 or len(shares) != len(checkpoints) or not all(0 < share < torch.inf for share in shares):
+    is_mean = all(0 < abs(share) < torch.inf for share in shares) and sum(shares) > 0
+    if len(checkpoints) < 2 or len(shares) != len(checkpoints) or not is_mean:
         raise ConfigError(
-            f"a soup takes at least two checkpoints and a share above 0 for each, got {len(checkpoints)} checkpoints "
-            f"and the shares {list(shares)}"
+            f"a soup takes at least two checkpoints and a share for each, none 0 and with a sum above 0, got "
+            f"{len(checkpoints)} checkpoints and the shares {list(shares)}"
         )
     parts = [load_checkpoint(path) for path in checkpoints]
     first = parts[0][0]
@@ -60,7 +63,8 @@ def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -
 
 def _refuse_strangers(path: Path, other_path: Path, student: Student, other: Student) -> None:
     config = student.config
-    if replace(other.config, expectation_power=config.expectation_power, stddev_power=config.stddev_power) != config:
+    free = ("input_reduction", "expectation_power", "stddev_power")  # the weights do not depend on these
+    if replace(other.config, **{name: getattr(config, name) for name in free}) != config:
         raise ConfigError(f"{other_path} holds another network than {path}; only students of one shape can be averaged")
     cosine = float(torch.cosine_similarity(_learned(student), _learned(other), dim=0))
     if cosine < RELATED:
@@ -95,14 +99,8 @@ def _card(cards: Sequence[ModelCard], shares: Sequence[float], name: str) -> Mod
         training_command=" ".join(["python -m training.soup", *sys.argv[1:]]),
         config_sha256="",
         metrics={},  # those of the parts are not those of the soup
-        cameras=_all_cameras(cards),
         notes=f"Mean of the weights of {', '.join(listed)}.",
     )
-
-
-def _all_cameras(cards: Sequence[ModelCard]) -> TrainedCameras | None:
-    known = [card.cameras for card in cards if card.cameras is not None]
-    return reduce(TrainedCameras.joined, known) if len(known) == len(cards) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,9 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=find_checkpoint,
         nargs="+",
         required=True,
-        help="files, or names of the package: base, small, nano; the first decides what is not averaged",
+        help=f"files, or names of the package: {', '.join(shipped_checkpoints())}; the first decides the rest",
     )
-    parser.add_argument("--shares", type=float, nargs="+", help="of each in the mean (equal)")
+    parser.add_argument("--shares", type=float, nargs="+", help="of each in the mean, of either sign (equal)")
     parser.add_argument("--output", type=Path, required=True, help="write the soup here (.safetensors)")
     given = parser.parse_args(arguments)
     shares = given.shares or [1.0] * len(given.checkpoints)

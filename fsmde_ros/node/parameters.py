@@ -19,6 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from fsmde_ros.backends import BUILDERS
+from fsmde_ros.checkpoint import shipped_checkpoints
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.fusion import FusionConfig
 from fsmde_ros.topics import InputForm
@@ -80,7 +81,9 @@ class Settings:
         "Frame of the cloud, on the ground, x forward. Empty: that of the rig file, with TF base_link.",
     )
     checkpoint: str = parameter(
-        "checkpoint", "", "Checkpoint (.safetensors), or one of the package: base, small, nano. Empty: small."
+        "checkpoint",
+        "",
+        f"Checkpoint (.safetensors), or one of the package: {', '.join(shipped_checkpoints())}. Empty: small.",
     )
     device: str = parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N.")
     backend: str = parameter(

@@ -58,22 +58,21 @@ def test_the_command_writes_a_student_whose_card_names_the_parts(
     for path in parts:
         assert f"{path.stem} {load_checkpoint(path)[1].weights_sha256[:8]} (0.50)" in card.notes
     assert student.config == CONFIG
-    assert card.cameras is None  # nobody knows them of the parts
-
-
-def test_the_mean_has_seen_the_cameras_of_its_parts(parts: list[Path], tmp_path: Path) -> None:
-    heights = [(0.5, 1.5), (1.0, 3.0)]
-    for path, height in zip(parts, heights, strict=True):
-        student, card = load_checkpoint(path)
-        cameras = TrainedCameras(height, (-3.0, 3.0), (0.0, 0.0), (60.0, 90.0))
-        save_checkpoint(path, student, replace(card, cameras=cameras), torch.float32)
-    assert make_soup(parts, (1.0, 1.0), "soup")[1].cameras == replace(cameras, height=(0.5, 3.0))
 
 
 def test_what_is_chosen_after_training_is_that_of_the_first(parts: list[Path], tmp_path: Path) -> None:
     other = write(tmp_path / "c.safetensors", 0, config=replace(CONFIG, expectation_power=0.5, stddev_power=(0.2, 1.5)))
     assert make_soup([parts[0], other], (1, 1), "soup")[0].config == CONFIG
     assert make_soup([other, parts[0]], (1, 1), "soup")[0].config.stddev_power == (0.2, 1.5)
+
+
+def test_the_cameras_are_those_that_the_first_knows(parts: list[Path]) -> None:
+    """One warning too many is better than one too few: a part of a training is not the training."""
+    student, card = load_checkpoint(parts[0])
+    cameras = TrainedCameras((0.5, 1.5), (-3.0, 3.0), (0.0, 0.0), (60.0, 90.0))
+    save_checkpoint(parts[0], student, replace(card, cameras=cameras), torch.float32)
+    assert make_soup(parts, (1.0, 1.0), "soup")[1].cameras == cameras
+    assert make_soup(parts[::-1], (1.0, 1.0), "soup")[1].cameras is None
 
 
 def test_strangers_are_refused(parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,9 +92,25 @@ def test_another_network_is_refused(parts: list[Path], tmp_path: Path) -> None:
         make_soup([parts[0], other], (1, 1), "soup")
 
 
-@pytest.mark.parametrize("shares", [(1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, float("nan")), (1.0, float("inf"))])
+def test_what_a_training_brought_is_added_to_a_student_that_sees_less(parts: list[Path], tmp_path: Path) -> None:
+    other = write(tmp_path / "c.safetensors", 0, 0.002, config=replace(CONFIG, input_reduction=2))
+    files = [other, parts[1], parts[0]]
+    soup, _ = make_soup(files, (1.0, 0.5, -0.5), "soup")
+    before = load_checkpoint(other)[0]
+    assert soup.config == before.config
+    for old, new in zip(before.parameters(), soup.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), old.detach() + 0.002, atol=1e-6, rtol=1e-5)
+    output = tmp_path / "soup.safetensors"  # by the command, to which a share could look like an option
+    command = ["--checkpoints", *map(str, files), "--shares", "1", "0.5", "-0.5", "--output", str(output)]
+    assert main(command) == 0
+    assert "(-0.50)" in load_checkpoint(output)[1].notes
+
+
+@pytest.mark.parametrize(
+    "shares", [(1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, -2.0), (1.0, float("nan")), (1.0, float("inf"))]
+)
 def test_shares_that_make_no_mean_are_refused(parts: list[Path], shares: tuple[float, ...]) -> None:
-    with pytest.raises(ConfigError, match="a share above 0 for each"):
+    with pytest.raises(ConfigError, match="a share for each, none 0"):
         make_soup(parts, shares, "soup")
 
 
