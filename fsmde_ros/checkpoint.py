@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,13 +134,17 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def checkpoints_for(rig: Rig) -> tuple[str, ...]:
-    """Names of the checkpoints of the package that were trained on cameras like all of ``rig``."""
-    cards = {name: read_card(MODELS / f"{name}.safetensors") for name in shipped_checkpoints()}
-    return tuple(
-        name
-        for name, card in cards.items()
-        if card.cameras is not None and not card.cameras.beyond(rig, card.input_size)
-    )
+    """Names of the checkpoints of the package that were trained on cameras like all of ``rig``.
+
+    One that cannot be read is none: who asks for advice has another one in use.
+    """
+    fitting = []
+    for name in shipped_checkpoints():
+        with suppress(CheckpointError):
+            card = read_card(MODELS / f"{name}.safetensors")
+            if card.cameras is not None and not card.cameras.beyond(rig, card.input_size):
+                fitting.append(name)
+    return tuple(fitting)
 
 
 @contextmanager

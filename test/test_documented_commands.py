@@ -28,6 +28,9 @@ RUN_BY = {
     "-m training.distill --config training/configs/town_more.yaml": (
         f"{LEARN}/test_distill.py::test_rigs_as_no_car_has_them_are_rendered_and_trained_on"
     ),
+    "-m training.distill --config training/configs/town_any_rig.yaml": (
+        f"{LEARN}/test_distill.py::test_rigs_as_no_car_has_them_are_rendered_and_trained_on"
+    ),
     "-m training.ablate --config": f"{LEARN}/test_ablate.py::test_a_small_ablation_trains_scores_and_is_not_repeated",
     "-m training.evaluate --checkpoint fsmde_ros/models/small.safetensors --data town": (
         f"{LEARN}/test_evaluate.py::test_the_shipped_student_beats_the_ground_plane_on_a_held_out_sweep"

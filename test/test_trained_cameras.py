@@ -87,7 +87,18 @@ def test_the_shipped_students_know_the_rigs_of_cars(name: str, rig: str) -> None
 
 def test_checkpoints_for_a_rig() -> None:
     assert set(checkpoints_for(Rig((looking(),)))) == set(shipped_checkpoints())
+    assert checkpoints_for(Rig((looking(height=0.3, down=35, fov=120),))) == ("small_any_rig",)
     assert checkpoints_for(Rig((looking(height=40.0),))) == ()
+
+
+def test_a_file_of_the_package_that_is_damaged_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = find_checkpoint("nano").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
+    (tmp_path / "whole.safetensors").write_bytes(whole)
+    monkeypatch.setattr("fsmde_ros.checkpoint.MODELS", tmp_path)
+    assert checkpoints_for(Rig((looking(),))) == ("whole",)
 
 
 def test_advice_names_what_there_is() -> None:

@@ -11,7 +11,7 @@ from fsmde_ros.trained_cameras import advice
 
 
 class BeyondTraining:
-    """What of the rig is beyond the training of the model, told whenever it changes.
+    """What of the rig is beyond the training of the model, told whenever that concerns other cameras.
 
     The rig is looked at once: it is the same object until something of it changes (``LiveRig``).
     """
@@ -28,7 +28,7 @@ class BeyondTraining:
         if rig is not self._rig:
             self._rig, before = rig, self._found
             self._found = self._card.cameras.beyond(rig, self._card.input_size)
-            if self._found and self._found != before:
+            if self._found and self._found.keys() != before.keys():  # a camera that sways would fill the log
                 self._tell(
                     f"model {self._card.name} was not trained on such cameras, and its depth may be far off: "
                     f"{self._text}; {advice(checkpoints_for(rig))}"

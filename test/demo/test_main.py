@@ -23,7 +23,7 @@ def no_town(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_checkpoint_that_is_not_there_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--out", str(tmp_path / "out"), "--checkpoint", "smal"]) == 1
     said = capsys.readouterr().err
-    assert "demo: checkpoint 'smal': no such file; the package has base, nano, small" in said
+    assert "demo: checkpoint 'smal': no such file; the package has base, nano, small, small_any_rig" in said
 
 
 @pytest.mark.parametrize("option", ["--rate=0", "--rate=nan", "--duration=-1", "--duration=nan", "--duration=inf"])

@@ -594,7 +594,10 @@ def test_what_is_chosen_after_training_is_chosen_on_the_device_of_the_training(
     assert seen == ["meta", "meta"]
 
 
-@pytest.mark.parametrize(("recipe", "shipped"), [("town_more", "small"), ("town_base", "small"), ("town_nano", "nano")])
+@pytest.mark.parametrize(
+    ("recipe", "shipped"),
+    [("town_more", "small"), ("town_any_rig", "small"), ("town_base", "small"), ("town_nano", "nano")],
+)
 def test_training_goes_on_from_a_shipped_student(recipe: str, shipped: str) -> None:
     config, _ = read_command_line(["--config", str(CONFIGS / f"{recipe}.yaml")])
     begun = make_module(config).student.state_dict()

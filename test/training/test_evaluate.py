@@ -66,6 +66,19 @@ def test_the_shipped_students_on_whole_drives_that_they_have_never_seen(
         assert mean("metric", "d1", view) > mean("ground_plane", "d1", view), view
 
 
+@pytest.mark.slow
+def test_the_student_for_any_rig_knows_rigs_as_no_car_has_them() -> None:
+    """The towns of four seeds, a moment each; what it is worth beside ``small``: docs/evaluation.md."""
+    drives = [open_data(f"town:{seed},rate=0.3,size=192x320,rig=unusual,samples=:1") for seed in range(1, 5)]
+    drives = [replace(drive, sweeps=list(drive.sweeps)) for drive in drives]
+
+    def abs_rel(name: str) -> float:
+        reports = [evaluate(find_checkpoint(name), drive, device="cpu").report["rows"] for drive in drives]
+        return float(np.mean([rows["metric"]["overall"]["abs_rel"] for rows in reports]))
+
+    assert abs_rel("small_any_rig") < min(0.2, 0.6 * abs_rel("small"))
+
+
 def test_another_backend_by_name(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
 
