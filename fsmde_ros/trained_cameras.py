@@ -15,8 +15,8 @@ from fsmde_ros.mounting import Mounting, mounting
 from fsmde_ros.network_view import network_views
 from fsmde_ros.rig import Rig
 
-# How far beyond the training nobody need be told: a tenth of a height, a few degrees.
-_HEIGHT_SLACK = 1.1
+# How far beyond the training nobody need be told: a tenth of a height and 2 cm, a few degrees.
+_HEIGHT_SLACK, _LEAST_HEIGHT_SLACK = 0.1, 0.02
 _ANGLE_SLACK = 4.0
 
 
@@ -54,6 +54,12 @@ class TrainedCameras:
         ours, theirs = asdict(self), asdict(other)
         return TrainedCameras(**{name: _extent([*ours[name], *theirs[name]]) for name in ours})
 
+    def shared(self, other: TrainedCameras) -> TrainedCameras | None:
+        """What both have seen; None where that is nothing."""
+        ours, theirs = asdict(self), asdict(other)
+        common = {name: (max(ours[name][0], theirs[name][0]), min(ours[name][1], theirs[name][1])) for name in ours}
+        return TrainedCameras(**common) if all(least <= most for least, most in common.values()) else None
+
     def beyond(self, rig: Rig, size: tuple[int, int]) -> dict[str, str]:
         """What is beyond, by the name of the camera, of those of ``rig`` for an input of ``size`` (H, W); in words."""
         found = {}
@@ -68,10 +74,11 @@ class TrainedCameras:
         for name, (least, most) in asdict(self).items():
             value = getattr(at, name)
             if name == "height":
-                if not least / _HEIGHT_SLACK <= value <= most * _HEIGHT_SLACK:
+                below, above = (_HEIGHT_SLACK * abs(end) + _LEAST_HEIGHT_SLACK for end in (least, most))
+                if not least - below <= value <= most + above:
                     texts.append(f"height {value:.2f} m (trained on {least:.2f} to {most:.2f})")
             elif not least - _ANGLE_SLACK <= value <= most + _ANGLE_SLACK:
-                what = "field of view" if name == "horizontal_fov" else name
+                what = "field of view of the network's input" if name == "horizontal_fov" else name
                 texts.append(f"{what} {value:.0f} degrees (trained on {least:.0f} to {most:.0f})")
         return texts
 

@@ -49,9 +49,9 @@ def looking(
         (looking(roll=200), 0.0, "roll 20 degrees"),  # turned for the network
         (looking(roll=180), 0.0, ""),
         (looking(roll=90, size=(300, 180), fov=60), 0.0, ""),  # 87 degrees wide once it is upright
-        (looking(fov=25), 0.0, "field of view 25 degrees (trained on 42 to 110)"),
-        (looking(fov=140), 0.0, "field of view 140 degrees"),
-        (looking(height=0.3, fov=25), 0.0, "height 0.30 m (trained on 0.60 to 2.60), field of view 25 degrees"),
+        (looking(fov=25), 0.0, "field of view of the network's input 25 degrees (trained on 42 to 110)"),
+        (looking(fov=140), 0.0, "field of view of the network's input 140 degrees"),
+        (looking(height=0.3, fov=25), 0.0, "height 0.30 m (trained on 0.60 to 2.60), field of view of"),
     ],
 )
 def test_what_is_beyond_the_training_is_told_in_words(camera: Camera, ground_z: float, said: str) -> None:
@@ -69,6 +69,23 @@ def test_the_extent_of_rigs_and_of_two_trainings() -> None:
     assert first is not None
     assert second is not None
     assert first.joined(second) == second.joined(first) == found
+
+
+def test_a_training_is_not_beyond_itself() -> None:
+    """Also where the frame of the vehicle is at the sensors, so that heights are 0 or below."""
+    for height in (-0.3, 0.0, 0.004):
+        rig = Rig((looking(height=height),))
+        own = TrainedCameras.of([rig])
+        assert own is not None
+        assert own.beyond(rig, SIZE) == {}
+        assert own.beyond(Rig((looking(height=height + 0.005),)), SIZE) == {}
+        assert list(own.beyond(Rig((looking(height=height + 0.2),)), SIZE)) == ["front"]
+
+
+def test_what_two_have_seen_both() -> None:
+    high = replace(OF_CARS, height=(2.0, 4.0), pitch=(-40.0, 0.0))
+    assert OF_CARS.shared(high) == high.shared(OF_CARS) == replace(OF_CARS, height=(2.0, 2.6), pitch=(-8.0, 0.0))
+    assert OF_CARS.shared(replace(OF_CARS, height=(3.0, 4.0))) is None
 
 
 @pytest.mark.parametrize("change", [{"height": (2.0, 1.0)}, {"pitch": (float("nan"), 1.0)}])

@@ -81,7 +81,7 @@ class TownData:
         town = TownSettings.held_out() if self.held_out else TownSettings()
         return replace(town, rays_per_pixel=self.rays_per_pixel)
 
-    def fleet(self, index: int) -> tuple[Rig, bool]:
+    def drawn_rig(self, index: int) -> tuple[Rig, bool]:
         """The rig that the seed of drive ``index`` draws, and whether the car is of DDAD's kind; renders nothing."""
         rng = np.random.default_rng([self.first_seed + index, 7])
         kind, nominal = rng.random(), rng.random() < 0.5
@@ -96,7 +96,7 @@ class TownData:
 
     def drive(self, index: int) -> TownDrive:
         """Drive ``index``, with the rig and LiDAR that its seed draws."""
-        rig, is_ddad = self.fleet(index)
+        rig, is_ddad = self.drawn_rig(index)
         return TownDrive(
             self.first_seed + index,
             self.settings,

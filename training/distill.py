@@ -100,7 +100,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        card = replace(model_card(config, steps, metrics), cameras=_trained_cameras(config, loaders.training.files))
+        card = replace(model_card(config, steps, metrics), cameras=trained_cameras(config, loaders.training.files))
         save_checkpoint(config.output, student, card)
         print(f"wrote {config.output}")
         if loaders.left_out:
@@ -293,7 +293,7 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
     )
 
 
-def _trained_cameras(config: DistillConfig, files: Sequence[Path]) -> TrainedCameras | None:
+def trained_cameras(config: DistillConfig, files: Sequence[Path]) -> TrainedCameras | None:
     """The cameras of all samples, and of the first weights; None where either is not known, as with --export-only."""
     own = TrainedCameras.of(load_sample(file).rig for file in tqdm(files, desc="cameras", unit="sweep", delay=5))
     if own is None or not config.start_from:

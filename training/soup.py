@@ -9,8 +9,9 @@ arXiv 2203.05482). So two machines can train without a word between them. And wh
 be added to another that has not seen it: new - small above, with shares of either sign (Ilharco et al., Editing models
 with task arithmetic, arXiv 2212.04089).
 
-The rest is that of the first: the input size, what the encoder sees of it, the cameras that it is said to know, how the
-bins are averaged and what makes sigma of their spread; ``training.calibrate --power best`` fits the last two anew.
+The rest is that of the first: the input size, what the encoder sees of it, how the bins are averaged and what makes
+sigma of their spread; ``training.calibrate --power best`` fits the last two anew. It is said to know the cameras that
+all those with a share above 0 know.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoi
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
+from fsmde_ros.trained_cameras import TrainedCameras
 
 # Cosine between the matrices outside the encoder: above 0.9 for trainings with a common beginning, 0 for others.
 RELATED = 0.5
+SMALLEST = 0.1  # sum of the shares, by that of their absolute values
 
 
 def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -> tuple[Student, ModelCard]:
@@ -38,15 +41,17 @@ def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -
 
     Args:
         checkpoints: at least two files of the same network.
-        shares: of each in the mean; they are divided by their sum, which must be above 0.
+        shares: of each in the mean; they are divided by their sum, which must be above ``SMALLEST`` of the sum of their
+            absolute values.
         name: of the student.
 
     Raises CheckpointError for a file that is none, ConfigError for checkpoints that cannot be averaged.
     """
-    is_mean = all(0 < abs(share) < torch.inf for share in shares) and sum(shares) > 0
+    # a small difference of large shares would make weights that no training has seen
+    is_mean = all(0 < abs(share) < torch.inf for share in shares) and sum(shares) / sum(map(abs, shares)) > SMALLEST
     if len(checkpoints) < 2 or len(shares) != len(checkpoints) or not is_mean:
         raise ConfigError(
-            f"a soup takes at least two checkpoints and a share for each, none 0 and with a sum above 0, got "
+            f"a soup takes at least two checkpoints and a share for each, none 0 and few of them negative, got "
             f"{len(checkpoints)} checkpoints and the shares {list(shares)}"
         )
     parts = [load_checkpoint(path) for path in checkpoints]
@@ -55,6 +60,8 @@ def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -
         _refuse_strangers(checkpoints[0], path, first, student)
     exact = [share / sum(shares) for share in shares]
     mean = {key: _mean([s.state_dict()[key] for s, _ in parts], exact) for key in first.state_dict()}
+    if any(key.endswith("running_var") and bool((value <= 0).any()) for key, value in mean.items()):
+        raise ConfigError("the variances of BatchNorm would not be above 0 with these shares; take smaller ones")
     soup = Student(first.config)
     soup.load_state_dict(mean)
     cards = [card for _, card in parts]
@@ -99,8 +106,17 @@ def _card(cards: Sequence[ModelCard], shares: Sequence[float], name: str) -> Mod
         training_command=" ".join(["python -m training.soup", *sys.argv[1:]]),
         config_sha256="",
         metrics={},  # those of the parts are not those of the soup
-        notes=f"Mean of the weights of {', '.join(listed)}.",
+        cameras=_known_to_all([card for card, share in zip(cards, shares, strict=True) if share > 0]),
+        notes=f"Weighted mean of the weights of {', '.join(listed)}.",
     )
+
+
+def _known_to_all(cards: Sequence[ModelCard]) -> TrainedCameras | None:
+    """One warning too many is better than one too few: a part of a training is not the training."""
+    known = cards[0].cameras
+    for card in cards[1:]:
+        known = None if known is None or card.cameras is None else known.shared(card.cameras)
+    return known
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

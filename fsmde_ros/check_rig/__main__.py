@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,7 +24,7 @@ from fsmde_ros.check_rig.drawing import draw_rig
 from fsmde_ros.check_rig.findings import Finding, examine, examine_road, examine_training
 from fsmde_ros.check_rig.scan_overlay import choose_sweep, decoded, overlay, road_height
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, read_card
-from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.errors import CheckpointError, ConfigError, FsmdeError
 from fsmde_ros.mounting import mountings
 from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rig_file import read_lidars, read_rig
@@ -67,10 +68,10 @@ def check(
         raise ConfigError(f"--sweep must be at least 0, got {first}")
     if bag_path is None and (first or lidar_topic):
         raise ConfigError("--sweep and --lidar-topic are for the scan of a bag; give --bag, or leave them out")
-    card = read_card(checkpoint or default_checkpoint())
+    student = _student(checkpoint)
     rig, lidars = _read(rig_file, bag_path, vehicle_frame)
     output.mkdir(parents=True, exist_ok=True)
-    findings, pictures = [*examine(rig), *examine_training(rig, card)], [output / "rig.png"]
+    findings, pictures = [*examine(rig), *student(rig)], [output / "rig.png"]
     if bag_path is not None:
         sweeps = bag.sweeps(bag_path, rig, lidars, rig.vehicle_frame, lidar_topic)
         sweep = choose_sweep(sweeps, first)
@@ -97,6 +98,18 @@ def _read(
     if bag_path is not None:
         return bag.read_rig_of_bag(bag_path, VEHICLE_FRAME if vehicle_frame is None else vehicle_frame)
     raise ConfigError("nothing to check: give --rig FILE (rig_from_bag writes one), --bag BAG, or both")
+
+
+def _student(checkpoint: Path | None) -> Callable[[Rig], tuple[Finding, ...]]:
+    """What the student says of a rig; where nobody asked for one, its card must not keep the rig from being checked."""
+    try:
+        card = read_card(checkpoint or default_checkpoint())
+    except CheckpointError as error:
+        if checkpoint is not None:
+            raise
+        unknown = Finding("note", "", f"nothing is known of what the student was trained on: {error}")
+        return lambda _: (unknown,)
+    return partial(examine_training, card=card)
 
 
 def _look_at(sweep: Sweep, path: Path) -> list[Finding]:

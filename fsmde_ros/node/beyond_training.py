@@ -11,7 +11,7 @@ from fsmde_ros.trained_cameras import advice
 
 
 class BeyondTraining:
-    """What of the rig is beyond the training of the model, told whenever that concerns other cameras.
+    """What of the rig is beyond the training of the model, told once of each camera.
 
     The rig is looked at once: it is the same object until something of it changes (``LiveRig``).
     """
@@ -20,15 +20,17 @@ class BeyondTraining:
         self._card, self._tell = card, tell
         self._rig: Rig | None = None
         self._found: dict[str, str] = {}
+        self._told: set[str] = set()  # a camera that sways about a limit, or comes and goes, would fill the log
 
     def look(self, rig: Rig | None) -> str:
         """Names of the cameras and what is beyond; empty where nothing is, or nothing is known."""
         if rig is None or self._card.cameras is None:
             return ""
         if rig is not self._rig:
-            self._rig, before = rig, self._found
+            self._rig = rig
             self._found = self._card.cameras.beyond(rig, self._card.input_size)
-            if self._found and self._found.keys() != before.keys():  # a camera that sways would fill the log
+            if self._found.keys() - self._told:
+                self._told |= self._found.keys()
                 self._tell(
                     f"model {self._card.name} was not trained on such cameras, and its depth may be far off: "
                     f"{self._text}; {advice(checkpoints_for(rig))}"

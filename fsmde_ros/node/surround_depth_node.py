@@ -343,6 +343,7 @@ class SurroundDepthNode(LifecycleNode):
             facts |= {"model": estimator.card.name, "backend": estimator.backend.name}
         facts["motion"] = self._motion.describe()
         if live_rig is not None and self._beyond is not None:
+            live_rig.refresh()
             facts["beyond_training"] = self._beyond.look(live_rig.rig())
         synchroniser, worker = self._synchroniser, self._worker
         counters = synchroniser.counters if synchroniser else Counters()
@@ -355,7 +356,6 @@ class SurroundDepthNode(LifecycleNode):
             self._monitor.pipeline_status(self._state, self.problem, counters, busy_s, self.settings, facts, degraded)
         ]
         if live_rig is not None:
-            live_rig.refresh()
             of_camera = synchroniser.camera_counters if synchroniser else {}
             elsewhere = self._elsewhere.find(self._monitor.unheard()) if synchroniser and self._elsewhere else {}
             for name in self._cameras:

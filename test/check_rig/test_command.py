@@ -73,11 +73,24 @@ def test_the_student_that_is_named_decides_what_it_knows(
     arguments = ["--rig", str(tmp_path / "rig.yaml"), "--output", str(tmp_path)]
     assert main([*arguments, "--checkpoint", str(tmp_path / "wide.safetensors")]) == 0
     said = capsys.readouterr().out
-    assert "note: cam_front: model wide knows no such camera: field of view 65 degrees (trained on 85 to 95)" in said
+    assert "note: cam_front: model wide knows no such camera: field of view of the network's input 65 degrees " in said
     assert "cam_back: model wide" not in said  # 90 degrees
     assert "set checkpoint to base or" in said
     assert main([*arguments, "--checkpoint", "nano"]) == 0
     assert "nothing looks wrong" in capsys.readouterr().out
+
+
+def test_a_damaged_student_of_the_package_keeps_no_rig_from_being_checked(
+    small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "small.safetensors").write_bytes(b"version https://git-lfs")
+    monkeypatch.setattr("fsmde_ros.checkpoint.MODELS", tmp_path)
+    write_rig(small, tmp_path / "rig.yaml")
+    arguments = ["--rig", str(tmp_path / "rig.yaml"), "--output", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "note: nothing is known of what the student was trained on: " in capsys.readouterr().out
+    assert main([*arguments, "--checkpoint", "small"]) == 2
+    assert "small.safetensors: cannot be read" in capsys.readouterr().err
 
 
 def test_the_rig_of_a_bag_alone(small: Rig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,12 +135,12 @@ def test_a_draw_gives_the_same_sample_again_and_another_draw_another(files: list
 
 
 def test_rigs_are_mixed_as_asked() -> None:
-    names = [replace(DATA, first_seed=0).fleet(index)[0].names[0] for index in range(24)]
+    names = [replace(DATA, first_seed=0).drawn_rig(index)[0].names[0] for index in range(24)]
     assert {"cam_front", "camera_01", "camera_0"} == set(names)
     all_ddad = replace(DATA, nuscenes_share=0.0, ddad_share=1.0)
     assert all_ddad.drive(3).rig.names[0] == "camera_01"
     unusual = replace(DATA, nuscenes_share=0.0, ddad_share=0.0, unusual_share=1.0)
-    assert {len(unusual.fleet(index)[0]) for index in range(24)} >= {1, 2, 3, 8}
+    assert {len(unusual.drawn_rig(index)[0]) for index in range(24)} >= {1, 2, 3, 8}
 
 
 @pytest.mark.parametrize("change", [{"drives": 0}, {"spacing_s": 0.0}, {"ddad_share": 0.9}])

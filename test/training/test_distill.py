@@ -24,7 +24,7 @@ import pytest
 import torch
 import yaml
 
-from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, read_card, save_checkpoint
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.metrics import DepthScore
 from fsmde_ros.network.presets import PRESETS
@@ -36,7 +36,7 @@ from fsmde_ros.trained_cameras import TrainedCameras
 from training.batch import Sample
 from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
 from training.datasets import TownData
-from training.distill import distill, main, make_module, model_card
+from training.distill import distill, main, make_module, model_card, trained_cameras
 from training.loaders import Loaders
 from training.module import DistillModule
 from training.run_state import SETTINGS_KEY, saved_state
@@ -624,6 +624,22 @@ def test_rigs_as_no_car_has_them_are_rendered_and_trained_on(tmp_path: Path) -> 
     _, card = load_checkpoint(tmp_path / "tiny.safetensors")
     assert card.input_size == (64, 96)
     assert card.cameras == TrainedCameras.of([drive.rig])
+
+
+def test_the_card_adds_the_cameras_of_the_first_weights(tmp_path: Path, sample: Sample) -> None:
+    save_sample(tmp_path / "sample.npz", sample)
+    own = TrainedCameras.of([sample.rig])
+    nano = read_card(find_checkpoint("nano")).cameras
+    assert own is not None
+    assert nano is not None
+    files = [tmp_path / "sample.npz"]
+    assert trained_cameras(DistillConfig(imagenet=False), files) == own
+    assert trained_cameras(DistillConfig(imagenet=False, start_from="nano"), files) == nano.joined(own)
+    assert trained_cameras(DistillConfig(imagenet=False), []) is None
+    student, card = load_checkpoint(find_checkpoint("nano"))
+    save_checkpoint(tmp_path / "first.safetensors", student, replace(card, cameras=None))
+    unknown = DistillConfig(imagenet=False, start_from=str(tmp_path / "first.safetensors"))
+    assert trained_cameras(unknown, files) is None
 
 
 @pytest.mark.parametrize(

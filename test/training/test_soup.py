@@ -66,13 +66,36 @@ def test_what_is_chosen_after_training_is_that_of_the_first(parts: list[Path], t
     assert make_soup([other, parts[0]], (1, 1), "soup")[0].config.stddev_power == (0.2, 1.5)
 
 
-def test_the_cameras_are_those_that_the_first_knows(parts: list[Path]) -> None:
-    """One warning too many is better than one too few: a part of a training is not the training."""
-    student, card = load_checkpoint(parts[0])
-    cameras = TrainedCameras((0.5, 1.5), (-3.0, 3.0), (0.0, 0.0), (60.0, 90.0))
-    save_checkpoint(parts[0], student, replace(card, cameras=cameras), torch.float32)
-    assert make_soup(parts, (1.0, 1.0), "soup")[1].cameras == cameras
-    assert make_soup(parts[::-1], (1.0, 1.0), "soup")[1].cameras is None
+def test_the_cameras_are_those_that_all_parts_know(parts: list[Path]) -> None:
+    """In whatever order; what is taken away does not count."""
+
+    def say(path: Path, height: tuple[float, float]) -> None:
+        student, card = load_checkpoint(path)
+        cameras = TrainedCameras(height, (-3.0, 3.0), (0.0, 0.0), (60.0, 90.0))
+        save_checkpoint(path, student, replace(card, cameras=cameras), torch.float32)
+
+    say(parts[0], (0.5, 1.5))
+    assert make_soup(parts, (1.0, 1.0), "soup")[1].cameras is None  # nobody knows them of the other
+    say(parts[1], (1.0, 3.0))
+    for order in (parts, parts[::-1]):
+        cameras = make_soup(order, (1.0, 1.0), "soup")[1].cameras
+        assert cameras is not None
+        assert cameras.height == (1.0, 1.5)
+    own = make_soup([*parts, parts[0]], (1.0, 0.5, -0.5), "soup")[1].cameras
+    assert own == make_soup(parts, (1.0, 1.0), "soup")[1].cameras
+    say(parts[1], (2.0, 3.0))
+    assert make_soup(parts, (1.0, 1.0), "soup")[1].cameras is None  # they have nothing in common
+
+
+def test_variances_stay_above_zero(parts: list[Path], tmp_path: Path) -> None:
+    student, card = load_checkpoint(parts[1])
+    variances = [buffer for name, buffer in student.named_buffers() if name.endswith("running_var")]
+    for buffer in variances:
+        buffer.mul_(10)
+    save_checkpoint(parts[1], student, card, torch.float32)
+    assert variances
+    with pytest.raises(ConfigError, match="variances"):
+        make_soup(parts, (1.0, -0.5), "soup")
 
 
 def test_strangers_are_refused(parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +130,17 @@ def test_what_a_training_brought_is_added_to_a_student_that_sees_less(parts: lis
 
 
 @pytest.mark.parametrize(
-    "shares", [(1.0,), (1.0, 0.0), (1.0, -1.0), (1.0, -2.0), (1.0, float("nan")), (1.0, float("inf"))]
+    "shares",
+    [
+        (1.0,),
+        (1.0, 0.0),
+        (1.0, -1.0),
+        (1.0, -2.0),
+        (1.0, -0.9999),
+        (1e308, 1e308),
+        (1.0, float("nan")),
+        (1.0, float("inf")),
+    ],
 )
 def test_shares_that_make_no_mean_are_refused(parts: list[Path], shares: tuple[float, ...]) -> None:
     with pytest.raises(ConfigError, match="a share for each, none 0"):
