@@ -48,7 +48,7 @@ def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -
     Raises CheckpointError for a file that is none, ConfigError for checkpoints that cannot be averaged.
     """
     # a small difference of large shares would make weights that no training has seen
-    is_mean = all(0 < abs(share) < torch.inf for share in shares) and sum(shares) / sum(map(abs, shares)) > SMALLEST
+    is_mean = all(0 < abs(share) < torch.inf for share in shares) and sum(shares) > SMALLEST * sum(map(abs, shares))
     if len(checkpoints) < 2 or len(shares) != len(checkpoints) or not is_mean:
         raise ConfigError(
             f"a soup takes at least two checkpoints and a share for each, none 0 and few of them negative, got "

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -68,10 +67,9 @@ def check(
         raise ConfigError(f"--sweep must be at least 0, got {first}")
     if bag_path is None and (first or lidar_topic):
         raise ConfigError("--sweep and --lidar-topic are for the scan of a bag; give --bag, or leave them out")
-    student = _student(checkpoint)
     rig, lidars = _read(rig_file, bag_path, vehicle_frame)
+    findings, pictures = [*examine(rig), *_training(rig, checkpoint)], [output / "rig.png"]
     output.mkdir(parents=True, exist_ok=True)
-    findings, pictures = [*examine(rig), *student(rig)], [output / "rig.png"]
     if bag_path is not None:
         sweeps = bag.sweeps(bag_path, rig, lidars, rig.vehicle_frame, lidar_topic)
         sweep = choose_sweep(sweeps, first)
@@ -100,16 +98,15 @@ def _read(
     raise ConfigError("nothing to check: give --rig FILE (rig_from_bag writes one), --bag BAG, or both")
 
 
-def _student(checkpoint: Path | None) -> Callable[[Rig], tuple[Finding, ...]]:
-    """What the student says of a rig; where nobody asked for one, its card must not keep the rig from being checked."""
+def _training(rig: Rig, checkpoint: Path | None) -> tuple[Finding, ...]:
+    """What the student does not know; where none was named, its card must not keep the rig from being checked."""
     try:
         card = read_card(checkpoint or default_checkpoint())
     except CheckpointError as error:
         if checkpoint is not None:
             raise
-        unknown = Finding("note", "", f"nothing is known of what the student was trained on: {error}")
-        return lambda _: (unknown,)
-    return partial(examine_training, card=card)
+        return (Finding("note", "", f"nothing is known of what the student was trained on: {error}"),)
+    return examine_training(rig, card)
 
 
 def _look_at(sweep: Sweep, path: Path) -> list[Finding]:

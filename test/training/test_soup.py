@@ -132,6 +132,7 @@ def test_what_a_training_brought_is_added_to_a_student_that_sees_less(parts: lis
 @pytest.mark.parametrize(
     "shares",
     [
+        (),
         (1.0,),
         (1.0, 0.0),
         (1.0, -1.0),
