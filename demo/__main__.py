@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from demo.drives import DriveName, TownSize, prepare
 from demo.replay import RunOptions, run
-from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, shipped_checkpoints
+from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, shipped_names
 from fsmde_ros.errors import CheckpointError, FsmdeError
 from fsmde_ros.interruption import INTERRUPTED, end_on_signals
 from fsmde_ros.option_types import above_0, image_size
@@ -52,8 +52,7 @@ def _demo(options: argparse.Namespace) -> None:
     name = DriveName.parse(options.drive)
     checkpoint = options.checkpoint or default_checkpoint()
     if not checkpoint.is_file():  # the node would say so too, minutes later
-        shipped = ", ".join(shipped_checkpoints())
-        raise CheckpointError(f"checkpoint '{checkpoint}': no such file; the package has {shipped}")
+        raise CheckpointError(f"checkpoint '{checkpoint}': no such file; the package has {shipped_names()}")
     out.mkdir(parents=True, exist_ok=True)
     town = TownSize(options.size, options.duration, options.workers)
     drive = _stage(f"drive {options.drive}", lambda: prepare(name, town, options.cache, out, options.scene))

@@ -35,6 +35,7 @@ __all__ = [
     "read_card",
     "save_checkpoint",
     "shipped_checkpoints",
+    "shipped_names",
 ]
 
 CARD_KEY = "card"
@@ -52,6 +53,11 @@ def default_checkpoint() -> Path:
 def shipped_checkpoints() -> tuple[str, ...]:
     """Names of the checkpoints that come with the package."""
     return tuple(sorted(path.stem for path in MODELS.glob("*.safetensors")))
+
+
+def shipped_names() -> str:
+    """``shipped_checkpoints`` in words, for help and messages."""
+    return ", ".join(shipped_checkpoints())
 
 
 def find_checkpoint(name: str | Path) -> Path:
@@ -188,7 +194,7 @@ def _refuse_pickle(path: Path) -> None:
     except OSError as error:
         raise CheckpointError(
             f"{path}: cannot be opened ({error.strerror}); expected a file, or one of the package: "
-            f"{', '.join(shipped_checkpoints())}; check the parameter 'checkpoint'"
+            f"{shipped_names()}; check the parameter 'checkpoint'"
         ) from error
     # The length of a safetensors header may begin like a pickle; behind its eight bytes the header opens a brace.
     if path.suffix in _PICKLE_SUFFIXES or (start.startswith(_PICKLE_STARTS) and start[8:] != b"{"):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fsmde_ros.backends import build_backend
-from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_checkpoints
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.network.student import Student
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--checkpoint",
         type=find_checkpoint,
         required=True,
-        help=f"file, or one of the package: {', '.join(shipped_checkpoints())}",
+        help=f"file, or one of the package: {shipped_names()}",
     )
     parser.add_argument("--fit", nargs="+", required=True, help="drives to fit on, such as town:101 town:102")
     parser.add_argument("--check", default="town:7", help="another drive, to check the fit on")

@@ -33,7 +33,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from tqdm import tqdm
 
 from fsmde_ros.backends.heap import keep_freed_memory
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint, read_card, save_checkpoint
@@ -56,7 +55,6 @@ from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
 from training.run_state import KeepState, SavedState, make_loggers, saved_state
-from training.sample_file import load_sample
 from training.stddev_fit import with_fitted_stddev
 from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
 
@@ -100,7 +98,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        card = replace(model_card(config, steps, metrics), cameras=trained_cameras(config, loaders.training.files))
+        card = replace(model_card(config, steps, metrics), cameras=trained_cameras(config, loaders.cameras))
         save_checkpoint(config.output, student, card)
         print(f"wrote {config.output}")
         if loaders.left_out:
@@ -293,9 +291,8 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
     )
 
 
-def trained_cameras(config: DistillConfig, files: Sequence[Path]) -> TrainedCameras | None:
-    """The cameras of all samples, and of the first weights; None where either is not known, as with --export-only."""
-    own = TrainedCameras.of(load_sample(file).rig for file in tqdm(files, desc="cameras", unit="sweep", delay=5))
+def trained_cameras(config: DistillConfig, own: TrainedCameras | None) -> TrainedCameras | None:
+    """``own``, the cameras of the samples, and those of the first weights; None where either is not known."""
     if own is None or not config.start_from:
         return own
     before = read_card(_start(config)).cameras

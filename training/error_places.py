@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, shipped_checkpoints
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.geometry import transform, unproject
 from fsmde_ros.metrics import DepthScore, score_depth
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--checkpoint",
         nargs="+",
         required=True,
-        help=f"files, or names of the package: {', '.join(shipped_checkpoints())}",
+        help=f"files, or names of the package: {shipped_names()}",
     )
     parser.add_argument("--drives", type=int, default=16, help="held-out town drives, a sweep of each (16)")
     given = parser.parse_args(arguments)

@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fsmde_ros.checkpoint import find_checkpoint, shipped_checkpoints
+from fsmde_ros.checkpoint import find_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
 from fsmde_ros.estimator import Estimator, PreparedSweep
 from fsmde_ros.network_view import take_all
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--checkpoint",
         type=find_checkpoint,
         required=True,
-        help=f"file, or one of the package: {', '.join(shipped_checkpoints())}",
+        help=f"file, or one of the package: {shipped_names()}",
     )
     parser.add_argument("--data", required=True, help="nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED, with options")
     parser.add_argument("--teacher", help="transformers depth model, directory or hub name, to be scored as well")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.trained_cameras import TrainedCameras
 from training.batch import collate
 from training.configuration import DistillConfig, Method
 from training.datasets import CachedSweeps
 from training.draws import Draws, Shard
 from training.mixture import SampleFiles, gather
-from training.sample_file import load_sample, stores_dense_depth
+from training.sample_file import load_rig, load_sample, stores_dense_depth
 from training.teachers.cache import CachedTeacher, fill_teacher_cache
 from training.teachers.checkpoint import names_checkpoint
 from training.teachers.teacher import TeacherSettings
@@ -28,7 +30,8 @@ from training.terms import LossWeights
 class Loaders(lightning.LightningDataModule):
     """Training draws, continued at the step the trainer is at, and the validation sweeps, never augmented.
 
-    Each of several processes has its own share of both.
+    Each of several processes has its own share of both. Which cameras the training saw is told before it, and kept
+    with its state: whoever exports that later has no samples at hand.
     """
 
     def __init__(self, config: DistillConfig, with_training: bool = True) -> None:
@@ -38,6 +41,7 @@ class Loaders(lightning.LightningDataModule):
         self.training = SampleFiles((), ())
         self.validation = SampleFiles((), ())
         self.teacher: CachedTeacher | None = None
+        self.cameras: TrainedCameras | None = None
         self._is_filled = False
         self._failure: FsmdeError | None = None
 
@@ -74,6 +78,8 @@ class Loaders(lightning.LightningDataModule):
         if self.with_training:
             consecutive = config.losses.photometric_consecutive > 0
             self.training = gather(train, config.train, config.cache, config.render_workers, tell, consecutive)
+            sweeps = tqdm(self.training.files, desc="cameras", unit="sweep", delay=5, disable=not tell)
+            self.cameras = TrainedCameras.of(map(load_rig, sweeps))
             known = len(self.training.origins & self.validation.origins)
             if known and tell:
                 print(
@@ -97,6 +103,15 @@ class Loaders(lightning.LightningDataModule):
                     file=sys.stderr,
                 )
         self._is_filled = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Kept by the trainer in the state of a run."""
+        return {"cameras": None if self.cameras is None else asdict(self.cameras)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The opposite."""
+        cameras = state_dict["cameras"]
+        self.cameras = None if cameras is None else TrainedCameras(**cameras)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """From the first draw that the saved state has not seen."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -49,25 +51,15 @@ def save_sample(path: Path, sample: Sample) -> None:
 
 def load_sample(path: Path) -> Sample:
     """Read a sample of ``save_sample``; raises SourceError where the file cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            data = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise SourceError(f"cached sweep {path} cannot be read ({error}); delete its folder to remake it") from error
-    size = data["images"].shape[1:3]
-    cameras = tuple(
-        Camera(str(name), size, intrinsics, camera_to_vehicle)
-        for name, intrinsics, camera_to_vehicle in zip(
-            data["names"], data["intrinsics"], data["camera_to_vehicle"], strict=True
-        )
-    )
+    with _opened(path) as file:
+        data = {name: file[name] for name in file.files}
     moments = None
     if "motion" in data:
         both = np.stack([data["images"], data["other_images"]], axis=1)
         moments = Moments(both, data["motion"], data["has_moments"])
     nothing = np.full(data["images"].shape[:3], np.nan, dtype=np.float32)
     return Sample(
-        rig=Rig(cameras, ground_z=float(data["ground_z"])),
+        rig=_rig(data, data["images"].shape[1:3]),
         images=data["images"],
         present=data["present"],
         lidar=data["lidar"],
@@ -77,6 +69,15 @@ def load_sample(path: Path) -> Sample:
         vehicle_to_common=data["vehicle_to_common"],
         moments=moments,
     )
+
+
+def load_rig(path: Path) -> Rig:
+    """The rig of a file of ``save_sample``, without reading its images; raises SourceError as ``load_sample`` does."""
+    with _opened(path) as file:
+        with file.zip.open("images.npy") as images:
+            np.lib.format.read_magic(images)  # type: ignore[no-untyped-call]  # the stubs of numpy 1.26 lack both
+            shape, _, _ = np.lib.format.read_array_header_1_0(images)  # type: ignore[no-untyped-call]
+        return _rig(file, shape[1:3])
 
 
 def has_moments(path: Path) -> bool:
@@ -90,11 +91,27 @@ def stores_dense_depth(path: Path) -> bool:
 
 
 def _arrays(path: Path) -> list[str]:
+    with _opened(path) as file:
+        return list(file.files)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return list(file.files)
+            yield file
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise SourceError(f"cached sweep {path} cannot be read ({error}); delete its folder to remake it") from error
+
+
+def _rig(data: Mapping[str, Any], size: tuple[int, int]) -> Rig:
+    cameras = tuple(
+        Camera(str(name), size, intrinsics, camera_to_vehicle)
+        for name, intrinsics, camera_to_vehicle in zip(
+            data["names"], data["intrinsics"], data["camera_to_vehicle"], strict=True
+        )
+    )
+    return Rig(cameras, ground_z=float(data["ground_z"]))
 
 
 def has_dense_depth(sample: Sample) -> bool:

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_checkpoints
+from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=find_checkpoint,
         nargs="+",
         required=True,
-        help=f"files, or names of the package: {', '.join(shipped_checkpoints())}; the first decides the rest",
+        help=f"files, or names of the package: {shipped_names()}; the first decides the rest",
     )
     parser.add_argument("--shares", type=float, nargs="+", help="of each in the mean, of either sign (equal)")
     parser.add_argument("--output", type=Path, required=True, help="write the soup here (.safetensors)")

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from fsmde_ros.backends import BUILDERS
-from fsmde_ros.checkpoint import shipped_checkpoints
+from fsmde_ros.checkpoint import shipped_names
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.fusion import FusionConfig
 from fsmde_ros.topics import InputForm
@@ -83,7 +83,7 @@ class Settings:
     checkpoint: str = parameter(
         "checkpoint",
         "",
-        f"Checkpoint (.safetensors), or one of the package: {', '.join(shipped_checkpoints())}. Empty: small.",
+        f"Checkpoint (.safetensors), or one of the package: {shipped_names()}. Empty: small.",
     )
     device: str = parameter("device", "auto", "auto (CUDA where there is one), cpu, cuda or cuda:N.")
     backend: str = parameter(

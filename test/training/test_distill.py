@@ -7,6 +7,7 @@ import csv
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -616,7 +617,8 @@ def test_rigs_as_no_car_has_them_are_rendered_and_trained_on(tmp_path: Path) -> 
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({**SETTINGS, **places, **changes}))
     shares = ["--train.nuscenes_share", "0", "--train.ddad_share", "0", "--train.unusual_share", "1"]
-    assert main(["--config", str(path), *shares, "--augment.rim", "1", "--augment.smallest_crop", "0.5"]) == 0
+    command = ["--config", str(path), *shares, "--augment.rim", "1", "--augment.smallest_crop", "0.5"]
+    assert main(command) == 0
     config, _ = read_command_line(["--config", str(path), *shares])
     drive = config.train.drive(0)
     [file] = config.train.cache_folder(tmp_path / "c").rglob("*.npz")
@@ -624,22 +626,23 @@ def test_rigs_as_no_car_has_them_are_rendered_and_trained_on(tmp_path: Path) -> 
     _, card = load_checkpoint(tmp_path / "tiny.safetensors")
     assert card.input_size == (64, 96)
     assert card.cameras == TrainedCameras.of([drive.rig])
+    shutil.rmtree(tmp_path / "c")  # whoever exports a state elsewhere has no samples of the training
+    assert main([*command, "--export-only"]) == 0
+    assert read_card(tmp_path / "tiny.safetensors").cameras == card.cameras
 
 
 def test_the_card_adds_the_cameras_of_the_first_weights(tmp_path: Path, sample: Sample) -> None:
-    save_sample(tmp_path / "sample.npz", sample)
     own = TrainedCameras.of([sample.rig])
     nano = read_card(find_checkpoint("nano")).cameras
     assert own is not None
     assert nano is not None
-    files = [tmp_path / "sample.npz"]
-    assert trained_cameras(DistillConfig(imagenet=False), files) == own
-    assert trained_cameras(DistillConfig(imagenet=False, start_from="nano"), files) == nano.joined(own)
-    assert trained_cameras(DistillConfig(imagenet=False), []) is None
+    assert trained_cameras(DistillConfig(imagenet=False), own) == own
+    assert trained_cameras(DistillConfig(imagenet=False, start_from="nano"), own) == nano.joined(own)
+    assert trained_cameras(DistillConfig(imagenet=False, start_from="nano"), None) is None
     student, card = load_checkpoint(find_checkpoint("nano"))
     save_checkpoint(tmp_path / "first.safetensors", student, replace(card, cameras=None))
     unknown = DistillConfig(imagenet=False, start_from=str(tmp_path / "first.safetensors"))
-    assert trained_cameras(unknown, files) is None
+    assert trained_cameras(unknown, own) is None
 
 
 @pytest.mark.parametrize(

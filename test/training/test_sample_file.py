@@ -8,7 +8,7 @@ import pytest
 
 from fsmde_ros.errors import SourceError
 from training.batch import Sample
-from training.sample_file import has_dense_depth, load_sample, save_sample, stores_dense_depth
+from training.sample_file import has_dense_depth, load_rig, load_sample, save_sample, stores_dense_depth
 
 
 def test_samples_survive_the_cache(tmp_path: Path, sample: Sample) -> None:
@@ -17,12 +17,15 @@ def test_samples_survive_the_cache(tmp_path: Path, sample: Sample) -> None:
     np.testing.assert_array_equal(back.images, sample.images)
     np.testing.assert_array_equal(back.lidar, sample.lidar)
     np.testing.assert_allclose(back.dense_depth, sample.dense_depth, rtol=1e-3)
-    assert back.rig.names == sample.rig.names
     assert back.usable.all()
     usable = np.random.default_rng(0).random(sample.usable.shape) < 0.5
     save_sample(tmp_path / "a.npz", replace(sample, usable=usable))
     np.testing.assert_array_equal(load_sample(tmp_path / "a.npz").usable, usable)
-    np.testing.assert_array_equal(back.rig.intrinsics(), sample.rig.intrinsics())
+    for rig in (back.rig, load_rig(tmp_path / "a.npz")):
+        assert (rig.names, rig.ground_z) == (sample.rig.names, sample.rig.ground_z)
+        assert [camera.size for camera in rig.cameras] == [camera.size for camera in sample.rig.cameras]
+        np.testing.assert_array_equal(rig.intrinsics(), sample.rig.intrinsics())
+        np.testing.assert_array_equal(rig.camera_to_vehicle(), sample.rig.camera_to_vehicle())
     assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
 
 
@@ -44,3 +47,5 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         load_sample(tmp_path / "0.npz")
     with pytest.raises(SourceError, match=r"0\.npz"):
         stores_dense_depth(tmp_path / "0.npz")
+    with pytest.raises(SourceError, match=r"0\.npz"):
+        load_rig(tmp_path / "0.npz")
