@@ -30,7 +30,7 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.sources.bag_file import open_bag
 from fsmde_ros.sources.recorded_depth import image_topics, middle_of_fullest, snapshots
-from fsmde_ros.topics import POINTS, InputForm
+from fsmde_ros.topics import POINTS, InputForm, full_name
 
 SUFFIXES = (".mp4", ".avi", ".png", ".rrd")
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
@@ -66,25 +66,25 @@ def make(options: argparse.Namespace) -> int:
         raise ConfigError(f"{out}: the name must end in {', '.join(SUFFIXES)}")
     rig = read_rig(options.rig)
     images = options.images or options.bag
-    _look_for_images(images, rig, is_wanted=options.images is not None)
+    _look_for_images(images, rig, options.namespace, is_wanted=options.images is not None)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".png":
-        snapshot = next(snapshots(options.bag, images, rig, middle_of_fullest, options.points))
+        snapshot = next(snapshots(options.bag, images, rig, middle_of_fullest, options.points, options.namespace))
         draw(snapshot, out, [title(snapshot, snapshot.stamp_ns)])
         return 1
-    drive = snapshots(options.bag, images, rig, points=options.points)
+    drive = snapshots(options.bag, images, rig, points=options.points, namespace=options.namespace)
     return write_recording(drive, out) if out.suffix == ".rrd" else write_video(drive, out, options.fps, options.width)
 
 
-def _look_for_images(path: Path, rig: Rig, is_wanted: bool) -> None:
+def _look_for_images(path: Path, rig: Rig, namespace: str, is_wanted: bool) -> None:
     """Say that a bag has no images of the rig, which then shows depth alone; SourceError where they are wanted."""
     with open_bag(path) as bag:
-        if image_topics(bag, rig):
+        if image_topics(bag, rig, namespace):
             return
         if is_wanted:
             raise SourceError(
                 f"bag {path}: no images of any camera of the rig, expected topics such as "
-                f"/{rig.names[0]}/{InputForm().topic}; it has {bag.listing()}"
+                f"{full_name(f'{rig.names[0]}/{InputForm().topic}', namespace)}; it has {bag.listing()}"
             )
     print(
         f"bag_to_video: no images of any camera of the rig in {path}, the depth is shown alone; where they are in "
@@ -166,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--images", type=Path, help="bag with the images (the same one)")
     parser.add_argument("--points", help=f"topic of the cloud (/{POINTS}, where it was recorded)")
+    parser.add_argument("--namespace", default="", help="that the node was started in (none)")
     parser.add_argument("--fps", type=above_0(MAX_FPS), help="frames a second (as the drive)")
     parser.add_argument(
         "--width", type=whole(MIN_WIDTH, MAX_WIDTH), default=WIDTH, help=f"of the video, pixels ({WIDTH})"

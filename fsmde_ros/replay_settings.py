@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from fsmde_ros.sources.bag_file import open_bag
-from fsmde_ros.topics import DEPTH, DEPTH_INFO, INPUT_FORMS, POINTS
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, INPUT_FORMS, POINTS, full_name
 
 KEPT = 100  # messages that wait for a listener which is late
 PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
@@ -91,15 +91,14 @@ def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:
 
     ``cameras``: names; ``namespace``: of the node. QoS overrides name topics in full.
     """
-    root = f"/{namespace.strip('/')}".rstrip("/")
     overrides: dict[str, object] = {}
     for name in cameras:
         for topic in IMAGES:  # the node takes one of them; what it does not subscribe to has no effect
-            overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.reliability"] = "reliable"
-            overrides[f"qos_overrides.{root}/{name}/{topic}.subscription.depth"] = KEPT
+            subscription = f"qos_overrides.{full_name(f'{name}/{topic}', namespace)}.subscription"
+            overrides |= {f"{subscription}.reliability": "reliable", f"{subscription}.depth": KEPT}
         for what in (DEPTH, DEPTH_INFO):
-            overrides[f"qos_overrides.{root}/{name}/{what}.publisher.depth"] = KEPT
-    return overrides | {f"qos_overrides.{root}/{POINTS}.publisher.depth": KEPT}
+            overrides[f"qos_overrides.{full_name(f'{name}/{what}', namespace)}.publisher.depth"] = KEPT
+    return overrides | {f"qos_overrides.{full_name(POINTS, namespace)}.publisher.depth": KEPT}
 
 
 def patience(pace: str) -> dict[str, object]:
@@ -117,7 +116,7 @@ def heard_topics(bag: Path, cameras: Iterable[str], lidars: Iterable[str]) -> li
     ``lidars``: topics without the first slash, or frames that name them. Raises SourceError where there is none or it
     is damaged.
     """
-    wanted = [f"/{name}/{what}" for name in cameras for what in (*IMAGES, "camera_info")]
-    wanted += [*(f"/{frame}" for frame in lidars), "/odom"]
+    wanted = [full_name(f"{name}/{what}") for name in cameras for what in (*IMAGES, "camera_info")]
+    wanted += [*map(full_name, lidars), "/odom"]
     with open_bag(bag) as opened:
         return [topic for topic in wanted if topic in opened.types]

@@ -18,7 +18,7 @@ import yaml
 from fsmde_ros.color import rows_of_rig
 from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rviz_docks import dock_state
-from fsmde_ros.topics import DEPTH, POINTS, InputForm
+from fsmde_ros.topics import DEPTH, POINTS, InputForm, full_name
 
 NUSCENES = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
 FAR = 80.0  # metres, the white end of the depth images
@@ -50,8 +50,8 @@ class RvizView:
     errors: bool = False
 
     def topic(self, name: str) -> str:
-        """Full name of a topic that is relative to the namespace."""
-        return "/".join(["", *filter(None, [self.namespace.strip("/"), name.strip("/")])])
+        """Full name of a topic, in the namespace unless it begins with a slash."""
+        return full_name(name, self.namespace)
 
 
 SHIPPED = {

@@ -13,6 +13,11 @@ DEPTH, DEPTH_INFO, STDDEV, COLOR = "depth/image_rect", "depth/camera_info", "dep
 POINTS, PREVIEW, SWEEP = "surround_depth/points", "surround_depth/preview", "surround_depth/sweep"
 
 
+def full_name(topic: str, namespace: str = "") -> str:
+    """The topic as the graph and a bag have it, as ROS resolves names: one that begins with a slash is whole."""
+    return topic if topic.startswith("/") else "/".join(["", *filter(None, [namespace.strip("/"), topic])])
+
+
 class InputForm(NamedTuple):
     """How the images of a camera come; without arguments, what the node takes unless its parameters say otherwise."""
 

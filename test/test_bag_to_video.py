@@ -198,6 +198,29 @@ def test_a_cloud_between_two_sweeps_is_that_of_both(rig: Rig, bags: tuple[Path, 
     assert [len(snapshot.points) for snapshot in found] == [1, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("name", "namespace", "camera"), [("front", "/robot", "/robot/front"), ("/front", "robot", "/front")]
+)
+def test_the_topics_of_a_node_in_a_namespace(
+    tmp_path: Path, name: str, namespace: str, camera: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names that begin with a slash stand outside of it, for the node too."""
+    rig = Rig((Camera(name, (8, 12), np.diag([10.0, 10.0, 1.0]), np.eye(4)),))
+    write_rig(rig, tmp_path / "rig.yaml")
+    pixels = np.frombuffer(encode_jpeg(np.full((8, 12, 3), 90, np.uint8)).data, np.uint8)
+    jpeg = STORE.types["sensor_msgs/msg/CompressedImage"](header(START, name), "jpeg", pixels)
+    depth = depth_message(START, np.full((8, 12), 5.0), "32FC1")
+    named = [(f"{camera}/image_rect/compressed", START, jpeg), (f"{camera}/depth/image_rect", START, depth)]
+    bag = write_messages(tmp_path / "bag", [*named, ("/robot/surround_depth/points", START, cloud_message(START))])
+    [snapshot] = snapshots(bag, bag, rig, namespace=namespace)
+    assert (list(snapshot.images), list(snapshot.depths), len(snapshot.points)) == ([name], [name], 1)
+    where = [str(bag), str(tmp_path / "out.png"), "--rig", str(tmp_path / "rig.yaml")]
+    assert main([*where, "--namespace", namespace]) == 0
+    if not name.startswith("/"):
+        assert main(where) == 2
+        assert "--namespace" in capsys.readouterr().err
+
+
 def test_depth_of_the_other_byte_order(rig: Rig, bags: tuple[Path, Path], tmp_path: Path) -> None:
     metres = depth_message(START, np.full((8, 12), 5.0), "32FC1", ">")
     millimetres = depth_message(START, np.full((8, 12), 5000), "16UC1", ">")

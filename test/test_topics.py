@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fsmde_ros.topics import InputForm
+from fsmde_ros.topics import InputForm, full_name
 
 ROOT = Path(__file__).parent.parent
 MODULES = [p for room in ("fsmde_ros", "demo", "launch") for p in sorted((ROOT / room).rglob("*.py"))]
@@ -31,6 +31,19 @@ def test_no_other_module_spells_a_topic_or_the_vehicle_frame(path: Path) -> None
 def test_the_images_of_a_camera() -> None:
     assert InputForm().topic == "image_rect/compressed"
     assert InputForm(is_rectified=False, is_compressed=False).topic == "image_raw"
+
+
+@pytest.mark.parametrize(
+    ("topic", "namespace", "expected"),
+    [
+        ("front/image_rect", "", "/front/image_rect"),
+        ("front/image_rect", "/", "/front/image_rect"),
+        ("front/image_rect", "/fleet/robot/", "/fleet/robot/front/image_rect"),
+        ("/front/image_rect", "robot", "/front/image_rect"),
+    ],
+)
+def test_the_full_name_of_a_topic(topic: str, namespace: str, expected: str) -> None:
+    assert full_name(topic, namespace) == expected
 
 
 def test_what_to_change_in_a_node_for_images_of_another_form() -> None:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fsmde_ros.backends import build_backend
+from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
 from fsmde_ros.estimator import Estimator
@@ -127,7 +128,7 @@ def calibrate(
     student, card = load_checkpoint(checkpoint)
     report: dict[str, Any] = {"weights_sha256": card.weights_sha256}
     if power == "best":
-        scores = score_powers(student, batches_of(fit, card.input_size))
+        scores = score_powers(student.to(choose_device(device)), batches_of(fit, card.input_size))
         report["powers"] = {f"{tried:g}": asdict(score) for tried, score in scores.items()}
         power = best_power(scores)
     if power is not None and power != student.config.expectation_power:

@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import torch
 
-from fsmde_ros.network.student import Student
+from fsmde_ros.network.student import OUT_OF_RANGE, Student
 from training.batch import SweepBatch
 from training.calibrate import MIN_POINTS, SigmaPower, fit_power, with_power
 from training.expectation import MAX_BATCHES
@@ -31,7 +31,9 @@ def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Stude
         batch = SweepBatch(*(part.to(device) for part in batch))
         output = run_student(plain, batch)
         truth = batch.lidar_depth
-        known = batch.present[:, :, None, None] & (truth >= student.config.d_min) & (truth <= student.config.d_max)
+        # What is taken for sky has no depth when it is published, and no error.
+        has_depth = batch.present[:, :, None, None] & (output.out_of_range <= OUT_OF_RANGE)
+        known = has_depth & (truth >= student.config.d_min) & (truth <= student.config.d_max)
         errors.append((output.depth - truth)[known].cpu().double().numpy())
         spreads.append(output.stddev[known].cpu().double().numpy())
     found = (np.concatenate(errors), np.concatenate(spreads))

@@ -17,7 +17,7 @@ from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.node.outputs import STAGES
 from fsmde_ros.node.parameters import Settings, check_camera_name
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.topics import COLOR, DEPTH, DEPTH_INFO, STDDEV
+from fsmde_ros.topics import COLOR, DEPTH, DEPTH_INFO, STDDEV, full_name
 
 NAME = "surround_depth"
 ENCLAVE = "/surround_depth"
@@ -52,13 +52,9 @@ def grants(settings: Settings, namespace: str = "/", tf: bool = False, sim_time:
     """
     if not settings.cameras:
         raise ConfigError("the policy needs the cameras: give --rig FILE, or --cameras NAME...")
-    root = "/" + namespace.strip("/")
 
     def full(name: str) -> str:
-        if name.startswith("/"):
-            return name
-        own = f"{NAME}/{name[2:]}" if name.startswith("~/") else name
-        return f"{root.rstrip('/')}/{own}"
+        return full_name(f"{NAME}/{name[2:]}" if name.startswith("~/") else name, namespace)
 
     publish = ["/diagnostics", "/parameter_events", "/rosout", "~/transition_event", "~/points", "~/preview", "~/sweep"]
     publish += [f"~/latency/{stage}" for stage in STAGES]

@@ -39,7 +39,7 @@ from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sources.transform_tree import TransformTree
 from fsmde_ros.stamps import NS, stamp_problem
 from fsmde_ros.sweep import LidarScan, Sweep, View
-from fsmde_ros.topics import InputForm
+from fsmde_ros.topics import InputForm, full_name
 
 Array = NDArray[np.float64]
 LIDAR_LIMIT_NS = 100_000_000  # a scan further off than two turns of a usual LiDAR shows another moment
@@ -180,7 +180,7 @@ def _plan(
     if not images:
         raise SourceError(
             f"bag {bag.path}: no images of any camera of the rig ({', '.join(rig.names)}), expected topics such as "
-            f"/{rig.names[0]}/{InputForm().topic}; it has {bag.listing()}"
+            f"{full_name(f'{rig.names[0]}/{InputForm().topic}')}; it has {bag.listing()}"
         )
     if anchor and anchor not in rig:
         raise SourceError(f"bag {bag.path}: the anchor '{anchor}' is no camera of the rig: {', '.join(rig.names)}")

@@ -17,7 +17,7 @@ from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig, check_info, distortion_of_
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
 from fsmde_ros.sources.transform_tree import TransformTree
-from fsmde_ros.topics import COLOR, INPUT_FORMS, RECTIFIED, UNRECTIFIED, InputForm
+from fsmde_ros.topics import COLOR, INPUT_FORMS, RECTIFIED, UNRECTIFIED, InputForm, full_name
 
 TF, ODOMETRY = "tf2_msgs/msg/TFMessage", "nav_msgs/msg/Odometry"
 STATIC = "tf_static"
@@ -172,7 +172,8 @@ def node_topics(bag: BagFile, cameras: Sequence[str]) -> NodeTopics:
     def in_form(form: InputForm) -> NodeTopics:
         renamed, left = {}, []
         for name in cameras:
-            expected, image = f"/{name}/{form.topic}", found[name].image if name in found else ""
+            expected = full_name(f"{name}/{form.topic}")
+            image = found[name].image if name in found else ""
             kind = COMPRESSED if form.is_compressed else RAW
             if bag.types.get(expected) == kind and _is_photograph(bag, expected):
                 continue

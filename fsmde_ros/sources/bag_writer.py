@@ -34,7 +34,7 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.sources import bag_messages
 from fsmde_ros.sources.bag_messages import TYPESTORE
 from fsmde_ros.sweep import LidarScan, Sweep
-from fsmde_ros.topics import InputForm
+from fsmde_ros.topics import InputForm, full_name
 
 # Stamps of neighbouring sweeps interleave by milliseconds; messages wait this long for theirs.
 HOLD_NS = 1_000_000_000
@@ -161,16 +161,17 @@ class _SweepWriter:
         for name in sweep.present:
             view, camera = sweep.views[name], rig[name]
             # CameraInfo first: who takes both in order then knows the camera when its image comes
-            self._add(f"/{name}/camera_info", view.stamp_ns, bag_messages.camera_info(camera, view.stamp_ns))
+            self._add(full_name(f"{name}/camera_info"), view.stamp_ns, bag_messages.camera_info(camera, view.stamp_ns))
             image = bag_messages.compressed_image(view.image, camera.frame, view.stamp_ns)
-            self._counts["images"] += self._add(f"/{name}/{InputForm(camera.is_rectified).topic}", view.stamp_ns, image)
+            topic = full_name(f"{name}/{InputForm(camera.is_rectified).topic}")
+            self._counts["images"] += self._add(topic, view.stamp_ns, image)
         for stamp_ns, vehicle_to_map in _poses(sweep):
             if vehicle_to_map is not None:
                 self._add("/tf", stamp_ns, bag_messages.pose_transform(rig.vehicle_frame, vehicle_to_map, stamp_ns))
                 odometry = bag_messages.odometry(rig.vehicle_frame, vehicle_to_map, stamp_ns)
                 self._counts["poses"] += self._add("/odom", stamp_ns, odometry)
         if scan is not None:
-            self._counts["scans"] += self._add(f"/{scan.name}", scan.stamp_ns, self._cloud(scan, rig))
+            self._counts["scans"] += self._add(full_name(scan.name), scan.stamp_ns, self._cloud(scan, rig))
 
     def _cloud(self, scan: LidarScan, rig: Rig) -> Any:
         return bag_messages.point_cloud(scan, rig.vehicle_frame if scan.sensor_to_vehicle is None else scan.name)

@@ -25,7 +25,7 @@ from fsmde_ros.sources.bag_messages import CLOUD, image_of
 from fsmde_ros.sources.bag_rig import find_cameras
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sweep import EncodedImage
-from fsmde_ros.topics import DEPTH, POINTS
+from fsmde_ros.topics import DEPTH, POINTS, full_name
 
 CLOUD_LIMIT_NS = 60_000_000  # a cloud further off than this is that of another sweep
 IMAGE_LIMIT_NS = 1_000_000_000  # an image that comes this much after its neighbours in time is taken as lost
@@ -58,6 +58,7 @@ def snapshots(
     rig: Rig,
     choose: Callable[[Sequence[Moment]], Sequence[Moment]] = tuple,
     points: str | None = None,
+    namespace: str = "",
 ) -> Iterator[Snapshot]:
     """Depth, cloud and images of the sweeps of a recording, in the order of time.
 
@@ -67,16 +68,17 @@ def snapshots(
         rig: the rig whose cameras are looked for.
         choose: which of the sweeps; all by default.
         points: topic of the cloud; by default that of the node, where it was recorded.
+        namespace: that the node was started in.
 
     Raises:
         SourceError: a bag cannot be read, has no depth of any camera of the rig, or no cloud on ``points``; while
             iterating, a message that cannot be decoded, by its topic and stamp.
     """
     with open_bag(output_bag) as output, open_bag(input_bag) as source:
-        topics = {name: f"/{name}/{DEPTH}" for name in rig.names}
-        points = _cloud_topic(output, points)
+        topics = {name: full_name(f"{name}/{DEPTH}", namespace) for name in rig.names}
+        points = _cloud_topic(output, points, full_name(POINTS, namespace))
         moments = choose(_moments(output, topics, points))
-        images = image_topics(source, rig)
+        images = image_topics(source, rig, namespace)
         pictured = {(images[n], stamp) for moment in moments for n, stamp in moment.depths.items() if n in images}
         wanted = [(topics[name], stamp) for moment in moments for name, stamp in moment.depths.items()]
         wanted += [(points, moment.cloud) for moment in moments if moment.cloud is not None]
@@ -97,15 +99,16 @@ def snapshots(
             )
 
 
-def image_topics(bag: BagFile, rig: Rig) -> dict[str, str]:
-    """Topics of the images of the rig that a bag has, by camera."""
+def image_topics(bag: BagFile, rig: Rig, namespace: str = "") -> dict[str, str]:
+    """Topics of the images of the rig that a bag has, by camera; ``namespace``: of the node that took them."""
     cameras = find_cameras(bag)
-    return {name: cameras[name].image for name in rig.names if name in cameras and cameras[name].image}
+    found = {name: cameras.get(full_name(name, namespace).strip("/")) for name in rig.names}
+    return {name: topics.image for name, topics in found.items() if topics is not None and topics.image}
 
 
-def _cloud_topic(bag: BagFile, wanted: str | None) -> str:
+def _cloud_topic(bag: BagFile, wanted: str | None, usual: str) -> str:
     """Topic of the cloud. Raises SourceError where the one that is ``wanted`` is none."""
-    topic, clouds = wanted or f"/{POINTS}", bag.topics(CLOUD)
+    topic, clouds = wanted or usual, bag.topics(CLOUD)
     if topic not in clouds and (wanted or topic in bag.types):
         raise SourceError(f"bag {bag.path}: no PointCloud2 on {topic}; it has {', '.join(clouds) or 'none'}")
     return topic
@@ -119,7 +122,8 @@ def _moments(bag: BagFile, topics: Mapping[str, str], points: str) -> list[Momen
     if not groups:
         raise SourceError(
             f"bag {bag.path}: no depth of any camera of the rig, expected topics such as "
-            f"{next(iter(topics.values()))}; it has {bag.listing()}"
+            f"{next(iter(topics.values()))}; where the node had a namespace, give it with --namespace; it has "
+            f"{bag.listing()}"
         )
     clouds = sorted(stamps[points])
     moments = []

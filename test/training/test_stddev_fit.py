@@ -20,11 +20,21 @@ def test_as_many_errors_lie_inside_one_sigma_as_of_a_normal_distribution(sample:
     batch = collate([sample])
     fitted = with_fitted_stddev(student, [batch])
     output = run_student(fitted, batch)
-    known = (batch.lidar_depth > CONFIG.d_min) & batch.present[:, :, None, None]
+    known = (batch.lidar_depth > CONFIG.d_min) & batch.present[:, :, None, None] & (output.out_of_range <= 0.5)
     assert known.sum() > 1000
     inside = ((output.depth - batch.lidar_depth).abs() <= output.stddev)[known].double().mean()
     np.testing.assert_allclose(inside, 0.683, atol=0.02)  # fitted at full size, applied at stride 4
     torch.testing.assert_close(output.depth, run_student(student, batch).depth)
+
+
+def test_what_is_taken_for_sky_has_no_error(sample: Sample) -> None:
+    torch.manual_seed(0)
+    student, batch = Student(CONFIG).eval(), collate([sample])
+    with torch.no_grad():
+        bias = student.bin_logits.to_logits.bias
+        assert bias is not None
+        bias[-1] = 100.0
+    assert with_fitted_stddev(student, [batch]).config.stddev_power == (1.0, 1.0)
 
 
 def test_too_few_points_leave_the_spread_of_the_bins(sample: Sample) -> None:
