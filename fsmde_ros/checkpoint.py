@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fsmde_ros.errors import CheckpointError
 from fsmde_ros.model_card import ModelCard
@@ -204,10 +205,20 @@ def _refuse_pickle(path: Path) -> None:
         )
 
 
+class _NoDraws(TorchFunctionMode):
+    """Weights on the meta device need no first values; to draw them torch imports its compiler, 2 s of a start."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _check_shapes(path: Path, state: Mapping[str, Tensor], card: ModelCard) -> None:
     # On the meta device a wild card costs no memory: the real network is built once its shapes are
     # known to be those of the file.
-    with torch.device("meta"):
+    with torch.device("meta"), _NoDraws():
         expected = {name: tuple(tensor.shape) for name, tensor in Student(card.student).state_dict().items()}
     problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in state]
     problems += [f"unexpected {name} {tuple(t.shape)}" for name, t in state.items() if name not in expected]

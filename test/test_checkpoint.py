@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.encoder import EncoderConfig, StageConfig
 from fsmde_ros.network.student import Student, StudentConfig
 
+ROOT = Path(__file__).parent.parent
 TINY = StudentConfig(
     encoder=EncoderConfig(
         stem_channels=8,
@@ -246,6 +249,17 @@ def test_a_wild_network_is_refused(path: Path, field: str, value: Any, message: 
     rewrite(path, student={**network, field: value})
     with pytest.raises(CheckpointError, match=message):
         load_checkpoint(path)
+
+
+def test_loading_does_not_take_the_time_to_import_the_compiler_of_torch() -> None:
+    """Which is as long as torch itself takes: what is computed on the meta device asks for it."""
+    program = (
+        "import sys\n"
+        "from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint\n"
+        "load_checkpoint(find_checkpoint('nano'))\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120).returncode == 0
 
 
 def test_a_card_from_before_a_field_was_added_still_loads(path: Path) -> None:

@@ -118,5 +118,6 @@ def double(coarse: Tensor) -> Tensor:
 def bilinear_weights(factor: int) -> Tensor:
     """Weights [9, factor^2] of bilinear interpolation by the half-pixel rule."""
     offsets = [(i + 0.5) / factor - 0.5 for i in range(factor)]  # in coarse cells, from the cell's centre
-    line = torch.tensor([[max(0.0, -o), 1 - abs(o), max(0.0, o)] for o in offsets])  # [factor, 3]
+    rows = [[max(0.0, -o), 1 - abs(o), max(0.0, o)] for o in offsets]
+    line = torch.tensor(rows, device="cpu")  # [factor, 3]; also where the network is built on the meta device
     return torch.einsum("ya,xb->abyx", line, line).reshape(NEIGHBOURS, factor**2)
