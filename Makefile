@@ -41,10 +41,9 @@ lint: $(TEST)
 types: $(TEST)
 	$(VENV)/bin/mypy fsmde_ros training demo
 
-# Side by side: tests without DDS with a thread of torch each, those with DDS in a domain of their own each.
+# Files side by side, each process with one thread of torch and in a domain of DDS of its own.
 unit: $(TEST)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -m 'not ros' -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
-	$(VENV)/bin/python -m pytest -m ros -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 coverage: $(TEST)
 	$(VENV)/bin/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
