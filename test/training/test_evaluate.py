@@ -76,7 +76,7 @@ def test_the_student_for_any_rig_knows_rigs_as_no_car_has_them() -> None:
         reports = [evaluate(find_checkpoint(name), drive, device="cpu").report["rows"] for drive in drives]
         return float(np.mean([rows["metric"]["overall"]["abs_rel"] for rows in reports]))
 
-    assert abs_rel("small_any_rig") < min(0.2, 0.6 * abs_rel("small"))
+    assert abs_rel("small_any_rig") < min(0.15, 0.85 * abs_rel("small"))
 
 
 def test_another_backend_by_name(tmp_path: Path) -> None:
