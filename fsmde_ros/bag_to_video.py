@@ -165,8 +165,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("out", type=Path, help="video (.mp4, .avi), picture (.png) or Rerun recording (.rrd) to write")
     parser.add_argument("--rig", type=Path, required=True, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--images", type=Path, help="bag with the images (the same one)")
-    parser.add_argument("--points", help=f"topic of the cloud (/{POINTS}, where it was recorded)")
-    parser.add_argument("--namespace", default="", help="that the node was started in (none)")
+    parser.add_argument("--points", help=f"topic of the cloud ({POINTS}, where it was recorded)")
+    parser.add_argument(
+        "--namespace", default="", help="that the node was started in, for all names without a slash in front (none)"
+    )
     parser.add_argument("--fps", type=above_0(MAX_FPS), help="frames a second (as the drive)")
     parser.add_argument(
         "--width", type=whole(MIN_WIDTH, MAX_WIDTH), default=WIDTH, help=f"of the video, pixels ({WIDTH})"

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fsmde_ros.errors import SourceError
 
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "onnx", "onnxruntime", "openvino", "tensorrt", "transformers")
@@ -51,8 +53,6 @@ def describe_run(inputs: Mapping[str, Path]) -> dict[str, Any]:
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores this process may use, memory and GPUs."""
-    import torch  # takes seconds, and programs that measure without a network come here at their end alone
-
     gpus = (
         [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )

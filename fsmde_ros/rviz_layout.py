@@ -38,7 +38,7 @@ class RvizView:
         namespace: of the node; empty for none.
         vehicle_frame: fixed frame.
         image: topic of the images, after the name of the camera.
-        lidars: topics of LiDARs, relative to the namespace.
+        lidars: topics of LiDARs, in the namespace unless they begin with a slash.
         errors: whether to show the errors that ``evaluate_replay`` publishes.
     """
 

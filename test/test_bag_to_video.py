@@ -214,8 +214,11 @@ def test_the_topics_of_a_node_in_a_namespace(
     bag = write_messages(tmp_path / "bag", [*named, ("/robot/surround_depth/points", START, cloud_message(START))])
     [snapshot] = snapshots(bag, bag, rig, namespace=namespace)
     assert (list(snapshot.images), list(snapshot.depths), len(snapshot.points)) == ([name], [name], 1)
+    drive = write_messages(tmp_path / "drive", [("/front/image_rect/compressed", START, jpeg)])  # played by remapping
+    [snapshot] = snapshots(bag, drive, rig, namespace=namespace)
+    assert list(snapshot.images) == [name]
     where = [str(bag), str(tmp_path / "out.png"), "--rig", str(tmp_path / "rig.yaml")]
-    assert main([*where, "--namespace", namespace]) == 0
+    assert main([*where, "--namespace", namespace, "--points", "surround_depth/points"]) == 0
     if not name.startswith("/"):
         assert main(where) == 2
         assert "--namespace" in capsys.readouterr().err

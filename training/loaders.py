@@ -109,9 +109,10 @@ class Loaders(lightning.LightningDataModule):
         return {"cameras": None if self.cameras is None else asdict(self.cameras)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The opposite."""
-        cameras = state_dict["cameras"]
-        self.cameras = None if cameras is None else TrainedCameras(**cameras)
+        """The opposite; a run that goes on has seen the cameras of before and those of its samples now."""
+        if state_dict["cameras"] is not None:
+            before = TrainedCameras(**state_dict["cameras"])
+            self.cameras = before if self.cameras is None else before.joined(self.cameras)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """From the first draw that the saved state has not seen."""

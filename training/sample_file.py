@@ -52,7 +52,10 @@ def save_sample(path: Path, sample: Sample) -> None:
 def load_sample(path: Path) -> Sample:
     """Read a sample of ``save_sample``; raises SourceError where the file cannot be read."""
     with _opened(path) as file:
-        data = {name: file[name] for name in file.files}
+        return _sample({name: file[name] for name in file.files})
+
+
+def _sample(data: Mapping[str, Any]) -> Sample:
     moments = None
     if "motion" in data:
         both = np.stack([data["images"], data["other_images"]], axis=1)
@@ -100,7 +103,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             yield file
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
         raise SourceError(f"cached sweep {path} cannot be read ({error}); delete its folder to remake it") from error
 
 

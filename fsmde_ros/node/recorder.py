@@ -45,7 +45,7 @@ class Recorder:
 
     def __init__(self, node: Node, writer: Writer, topics: Sequence[str]) -> None:
         self._node, self._writer = node, writer
-        self._topics = tuple(full_name(node, topic) for topic in topics)
+        self._topics = tuple(resolved(node, topic) for topic in topics)
         self._typestore = get_typestore(Stores.ROS2_JAZZY)
         self._seen: set[str] = set()
         self._connections = Connections(
@@ -87,7 +87,7 @@ class Recorder:
         self.counts[connection.topic] += 1
 
 
-def full_name(node: Node, topic: str) -> str:
+def resolved(node: Node, topic: str) -> str:
     """A topic as the graph has it, with its namespace. Raises ConfigError where ROS takes no such name."""
     try:
         name: str = expand_topic_name(topic, node.get_name(), node.get_namespace())

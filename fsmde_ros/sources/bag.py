@@ -27,7 +27,7 @@ from fsmde_ros.sources.bag_file import BagFile, open_bag
 from fsmde_ros.sources.bag_messages import CLOUD, image_of
 from fsmde_ros.sources.bag_poses import poses
 from fsmde_ros.sources.bag_rig import (
-    find_cameras,
+    cameras_of,
     is_rectified_topic,
     lidars_of_bag,
     not_fixed,
@@ -172,7 +172,7 @@ class BagDrive:
 def _plan(
     bag: BagFile, tree: TransformTree, rig: Rig, lidars: Mapping[str, Array], lidar_topic: str, anchor: str
 ) -> _Plan:
-    cameras = find_cameras(bag)
+    cameras = cameras_of(bag, rig.names)
     images = {cameras[name].image: name for name in rig.names if name in cameras and cameras[name].image}
     problems = [cameras[name].problem for name in rig.names if name in cameras and cameras[name].problem]
     if problems:

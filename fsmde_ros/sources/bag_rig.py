@@ -64,6 +64,13 @@ def find_cameras(bag: BagFile) -> dict[str, CameraTopics]:
     }
 
 
+def cameras_of(bag: BagFile, names: Iterable[str], namespace: str = "") -> dict[str, CameraTopics]:
+    """Those of ``find_cameras`` that ``names`` mean to a node in ``namespace``, by these names."""
+    found = find_cameras(bag)
+    keys = {name: full_name(name, namespace).strip("/") for name in names}
+    return {name: found[key] for name, key in keys.items() if key in found}
+
+
 def camera_of(topic: str, msgtype: str) -> str:
     """Name of the camera of an image topic: ``/cam/image_rect/compressed`` is of ``cam``."""
     base = topic.removesuffix("/compressed") if msgtype == COMPRESSED else topic
@@ -167,7 +174,7 @@ def node_topics(bag: BagFile, cameras: Sequence[str]) -> NodeTopics:
 
     Unrectified images are never another name of rectified ones: the node would take them for these.
     """
-    found = find_cameras(bag)
+    found = cameras_of(bag, cameras)
 
     def in_form(form: InputForm) -> NodeTopics:
         renamed, left = {}, []

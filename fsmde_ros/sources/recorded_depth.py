@@ -22,7 +22,7 @@ from fsmde_ros.picture import Snapshot
 from fsmde_ros.rig import Rig
 from fsmde_ros.sources.bag_file import BagFile, open_bag
 from fsmde_ros.sources.bag_messages import CLOUD, image_of
-from fsmde_ros.sources.bag_rig import find_cameras
+from fsmde_ros.sources.bag_rig import cameras_of
 from fsmde_ros.sources.grouping import group_frames, nearest
 from fsmde_ros.sweep import EncodedImage
 from fsmde_ros.topics import DEPTH, POINTS, full_name
@@ -76,7 +76,7 @@ def snapshots(
     """
     with open_bag(output_bag) as output, open_bag(input_bag) as source:
         topics = {name: full_name(f"{name}/{DEPTH}", namespace) for name in rig.names}
-        points = _cloud_topic(output, points, full_name(POINTS, namespace))
+        points = _cloud_topic(output, points, namespace)
         moments = choose(_moments(output, topics, points))
         images = image_topics(source, rig, namespace)
         pictured = {(images[n], stamp) for moment in moments for n, stamp in moment.depths.items() if n in images}
@@ -100,15 +100,17 @@ def snapshots(
 
 
 def image_topics(bag: BagFile, rig: Rig, namespace: str = "") -> dict[str, str]:
-    """Topics of the images of the rig that a bag has, by camera; ``namespace``: of the node that took them."""
-    cameras = find_cameras(bag)
-    found = {name: cameras.get(full_name(name, namespace).strip("/")) for name in rig.names}
-    return {name: topics.image for name, topics in found.items() if topics is not None and topics.image}
+    """Topics of the images of the rig that a bag has, by camera; ``namespace``: of the node that took them.
+
+    Where there are none in it, those outside count: a drive that was recorded before is played to a node by remapping.
+    """
+    places = [cameras_of(bag, rig.names, place) for place in ("", namespace)]
+    return {name: topics.image for cameras in places for name, topics in cameras.items() if topics.image}
 
 
-def _cloud_topic(bag: BagFile, wanted: str | None, usual: str) -> str:
+def _cloud_topic(bag: BagFile, wanted: str | None, namespace: str) -> str:
     """Topic of the cloud. Raises SourceError where the one that is ``wanted`` is none."""
-    topic, clouds = wanted or usual, bag.topics(CLOUD)
+    topic, clouds = full_name(wanted or POINTS, namespace), bag.topics(CLOUD)
     if topic not in clouds and (wanted or topic in bag.types):
         raise SourceError(f"bag {bag.path}: no PointCloud2 on {topic}; it has {', '.join(clouds) or 'none'}")
     return topic

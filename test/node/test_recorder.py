@@ -21,7 +21,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.node.recorder import full_name
+from fsmde_ros.node.recorder import resolved
 from fsmde_ros.replay_settings import own_domain
 
 pytestmark = pytest.mark.ros
@@ -109,9 +109,9 @@ def test_topics_are_of_the_namespace_where_they_do_not_begin_with_a_slash() -> N
     context = Context()
     rclpy.init(context=context, domain_id=own_domain())
     node = Node("record", context=context, namespace="/car")
-    assert [full_name(node, topic) for topic in ("front/depth", "/odom")] == ["/car/front/depth", "/odom"]
+    assert [resolved(node, topic) for topic in ("front/depth", "/odom")] == ["/car/front/depth", "/odom"]
     with pytest.raises(ConfigError, match=r"--topics: topic name 'front depth' is invalid: .* alphanumerics.*}'$"):
-        full_name(node, "front depth")
+        resolved(node, "front depth")
     node.destroy_node()
     rclpy.shutdown(context=context)
 

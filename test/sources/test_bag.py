@@ -665,6 +665,16 @@ def test_the_parameters_that_the_node_needs(tmp_path: Path, images: Sequence[str
     assert (topics.form.changes(), topics.renamed, topics.left) == (mixed, renamed, ())
 
 
+def test_a_camera_may_be_named_by_its_whole_name(tmp_path: Path) -> None:
+    """With a slash in front, as the node takes it too."""
+    path = bag(tmp_path / "bag", foreign("/sensors/cam/image_color"))
+    plain, _ = read_rig_of_bag(path)
+    whole = Rig((replace(plain.cameras[0], name="/sensors/cam"),))
+    assert [list(sweep.views) for sweep in sweeps(path, whole)] == [["/sensors/cam"]] * 2
+    with open_bag(path) as opened:
+        assert node_topics(opened, whole.names) == node_topics(opened, plain.names)
+
+
 def test_a_rectified_topic_takes_the_projection(tmp_path: Path) -> None:
     found, _ = read_rig_of_bag(bag(tmp_path / "bag", foreign("/sensors/cam/image_rect")))
     camera = found.cameras[0]

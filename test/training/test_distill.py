@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -629,6 +629,19 @@ def test_rigs_as_no_car_has_them_are_rendered_and_trained_on(tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "c")  # whoever exports a state elsewhere has no samples of the training
     assert main([*command, "--export-only"]) == 0
     assert read_card(tmp_path / "tiny.safetensors").cameras == card.cameras
+
+
+def test_a_run_that_goes_on_has_seen_the_cameras_of_before_too() -> None:
+    before = TrainedCameras((1.2, 1.6), (-2.0, 2.0), (0.0, 0.0), (60.0, 90.0))
+    now = replace(before, height=(1.4, 2.0))
+    went_on, exported = Loaders(DistillConfig()), Loaders(DistillConfig())
+    went_on.cameras = now
+    for loaders in (went_on, exported):
+        loaders.load_state_dict({"cameras": asdict(before)})
+        loaders.load_state_dict({"cameras": None})  # of a run without samples
+    assert went_on.cameras == replace(before, height=(1.2, 2.0))
+    assert exported.cameras == before
+    assert exported.state_dict() == {"cameras": asdict(before)}
 
 
 def test_the_card_adds_the_cameras_of_the_first_weights(tmp_path: Path, sample: Sample) -> None:

@@ -41,6 +41,13 @@ def test_depth_that_is_not_known_takes_no_room(tmp_path: Path, sample: Sample) -
     assert saved >= 2 * sample.dense_depth.size
 
 
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "0.npz", depth=np.zeros(3))
+    for read in (load_sample, load_rig):
+        with pytest.raises(SourceError, match=r"0\.npz"):
+            read(tmp_path / "0.npz")
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "0.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(SourceError, match=r"0\.npz"):
