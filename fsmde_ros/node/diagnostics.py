@@ -342,6 +342,9 @@ def _judge(
                 "synchronise the clocks"
             ),
         )
+    out_of_order = counters.out_of_order - record.told.out_of_order
+    if out_of_order and 2 * out_of_order >= late:  # most of those that were late came behind newer ones
+        return warn, "out of order", "out of order: images came after newer ones; look at the driver and its network"
     if late:
         return (
             warn,
@@ -351,10 +354,12 @@ def _judge(
                 "network and its clock, or raise sync.deadline_s"
             ),
         )
-    if counters.out_of_order > record.told.out_of_order:
-        return warn, "out of order", "out of order: images came after newer ones; look at the driver and its network"
     if not has_info:
-        return warn, "no CameraInfo", "no CameraInfo, or an uncalibrated one: the intrinsics of the rig file are used"
+        return (
+            warn,
+            "no CameraInfo",
+            "no CameraInfo, or an uncalibrated one: the intrinsics of the one before are used, or of the rig file",
+        )
     return DiagnosticStatus.OK, "OK", f"OK, {rate:.1f} Hz"
 
 

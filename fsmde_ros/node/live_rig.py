@@ -17,8 +17,8 @@ from fsmde_ros.rig import Camera, Rig
 class LiveRig:
     """The cameras that can be used now, and why the others cannot.
 
-    A camera of the rig file is used with the intrinsics given there until its CameraInfo arrives, and beside one
-    that says that the driver knows none (``K[0] == 0``). Another CameraInfo that cannot be used makes the camera
+    A camera of the rig file is used with the intrinsics given there until its CameraInfo arrives. One that says that
+    the driver knows none (``K[0] == 0``) changes nothing. Another CameraInfo that cannot be used makes the camera
     unusable, because the driver says so.
     """
 
@@ -26,6 +26,7 @@ class LiveRig:
         self._names, self._extrinsics, self._rectified = names, extrinsics, rectified
         self._seen: dict[str, tuple[object, ...]] = {}
         self._infos: dict[str, CameraInfo] = {}
+        self._uncalibrated: set[str] = set()  # cameras of the rig file, by their last CameraInfo
         self._problems = dict.fromkeys(names, "no CameraInfo")
         self._mountings: dict[str, NDArray[np.float64] | None] = {}
         self._cameras: dict[str, Camera] = {}
@@ -41,7 +42,9 @@ class LiveRig:
     def take(self, name: str, message: CameraInfo) -> None:
         """Use a CameraInfo, if it says something new."""
         if message.k[0] == 0 and name in self._in_file:
+            self._uncalibrated.add(name)
             return
+        self._uncalibrated.discard(name)
         key = (
             message.header.frame_id,
             message.height,
@@ -78,8 +81,8 @@ class LiveRig:
         return self._problems.get(name, "")
 
     def has_info(self, name: str) -> bool:
-        """Whether a CameraInfo of the camera has arrived that does not leave the intrinsics to the rig file."""
-        return name in self._infos
+        """Whether a CameraInfo of the camera has arrived, and the last one does not say that the driver knows none."""
+        return name in self._infos and name not in self._uncalibrated
 
     def _build(self, name: str, message: CameraInfo, only_mounting: bool = False) -> None:
         self._rig = None

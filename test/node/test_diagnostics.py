@@ -124,7 +124,8 @@ def test_a_machine_that_is_too_slow_is_told():
     [
         (CameraCounters(messages=12, late=3), WARN, "late"),
         (CameraCounters(messages=12, out_of_order=2), WARN, "out of order"),
-        (CameraCounters(messages=12, out_of_order=2, late=1), WARN, "late"),
+        (CameraCounters(messages=12, out_of_order=2, late=4), WARN, "out of order"),  # what comes behind is late, too
+        (CameraCounters(messages=12, out_of_order=2, late=5), WARN, "late"),
         (CameraCounters(messages=12, strayed=12, late=1), ERROR, "bad stamp"),
         (CameraCounters(messages=12, duplicate=11), ERROR, "bad stamp"),
         (CameraCounters(messages=12, duplicate=7, late=5), ERROR, "bad stamp"),

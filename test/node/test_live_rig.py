@@ -80,6 +80,9 @@ def test_an_uncalibrated_camera_info_leaves_the_rig_file_in_force(live, file_rig
     assert live.has_info("a")
     live.take("a", CameraInfo(height=90, width=160))
     assert live.rig()["a"].size == (45, 64)
+    assert not live.has_info("a"), "that the driver has lost its calibration is told"
+    live.take("a", camera_to_info(file_rig["a"].resized((45, 64)), Header()))
+    assert live.has_info("a")
 
 
 def test_an_uncalibrated_camera_leaves_the_rig_and_returns(file_rig):
