@@ -104,7 +104,7 @@ def image_topics(bag: BagFile, rig: Rig, namespace: str = "") -> dict[str, str]:
 
     Where there are none in it, those outside count: a drive that was recorded before is played to a node by remapping.
     """
-    places = [cameras_of(bag, rig.names, place) for place in ("", namespace)]
+    places = [cameras_of(bag, rig.names, place) for place in dict.fromkeys(("", namespace))]
     return {name: topics.image for cameras in places for name, topics in cameras.items() if topics.image}
 
 
