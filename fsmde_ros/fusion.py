@@ -100,21 +100,25 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
     index_in_rig = np.array([depth.cameras.index(name) for name in depth.rig.names], dtype=np.uint8)  # [V]
     first, step = config.stride // 2, config.stride
     sample = (slice(None), slice(first, None, step), slice(first, None, step))
-    depths, stddevs = depth.depth[sample], depth.stddev[sample]  # [V, h, w]
-    keep = _usable(depths, stddevs, config)
+    views, height, width = depth.depth[sample].shape
+    depths, stddevs = (values[sample].reshape(views, -1) for values in (depth.depth, depth.stddev))  # [V, h * w]
     mounting = depth.rig.camera_to_vehicle().astype(np.float32)  # [V, 4, 4]
-    rays = _rays(depth.rig.intrinsics().tobytes(), depth.depth.shape, step)
-    directions = rays @ mounting[:, :3, :3].transpose(0, 2, 1)  # [V, h * w, 3], of optical depth 1
-    chosen = np.flatnonzero(keep)
-    view = (chosen // (depths.shape[1] * depths.shape[2])).astype(np.uint8)
-    points = directions.reshape(-1, 3)[chosen] * depths.reshape(-1)[chosen, None] + mounting[view, :3, 3]
-    near = np.einsum("ni,ni->n", points, points) <= config.max_range_m**2
-    cloud = Cloud(points[near], images[sample][keep][near], stddevs[keep][near], index_in_rig[view[near]])
-    return _thin(cloud, config.voxel_m) if config.voxel_m > 0 else cloud
+    points = mounting[:, :3, :3] @ _rays(depth.rig.intrinsics().tobytes(), depth.depth.shape, step)  # [V, 3, h * w]
+    points *= depths[:, None]
+    points += mounting[:, :3, 3:]
+    keep = _usable(depths, stddevs, config) & (np.einsum("vin,vin->vn", points, points) <= config.max_range_m**2)
+    chosen = np.flatnonzero(keep)  # of all V * h * w
+    kept, spread = points.transpose(1, 0, 2).reshape(3, -1).take(chosen, axis=1), stddevs.reshape(-1).take(chosen)
+    if config.voxel_m > 0:
+        surest = _surest(kept, spread, config.voxel_m)
+        kept, spread, chosen = kept.take(surest, axis=1), spread.take(surest), chosen.take(surest)
+    view, row, column = np.unravel_index(chosen, (views, height, width))
+    colors = images[view, first + step * row, first + step * column]
+    return Cloud(kept.T, colors, spread, index_in_rig[view])
 
 
 def _usable(depth: NDArray[np.float32], stddev: NDArray[np.float32], config: FusionConfig) -> NDArray[np.bool_]:
-    """Which pixels [V, h, w] have a depth, sure enough."""
+    """Which pixels, of any shape, have a depth, sure enough."""
     keep: NDArray[np.bool_] = np.isfinite(depth) & (depth > 0)
     if config.max_relative_stddev > 0:
         keep &= stddev <= config.max_relative_stddev * depth
@@ -125,31 +129,36 @@ def _usable(depth: NDArray[np.float32], stddev: NDArray[np.float32], config: Fus
 
 @lru_cache(maxsize=8)  # a node has one rig; with a camera silent now and then, a few
 def _rays(intrinsics: bytes, shape: tuple[int, int, int], step: int) -> NDArray[np.float32]:
-    """Every ``step``-th pixel of V views [V, H, W] on the plane z = 1 of its optical frame, [V, h * w, 3]."""
+    """Every ``step``-th pixel of V views [V, H, W] on the plane z = 1 of its optical frame, [V, 3, h * w]."""
     pixels = pixel_grid(shape[1:])[step // 2 :: step, step // 2 :: step].reshape(-1, 2)
     matrices = np.frombuffer(intrinsics).reshape(-1, 3, 3)
-    rays = np.stack([unproject(matrix, pixels, np.ones(len(pixels))) for matrix in matrices]).astype(np.float32)
+    rays = np.stack([unproject(matrix, pixels, np.ones(len(pixels))).T for matrix in matrices]).astype(np.float32)
+    rays = np.ascontiguousarray(rays)
     rays.flags.writeable = False
     return rays
 
 
-def _thin(cloud: Cloud, voxel_m: float) -> Cloud:
-    """The surest point of each voxel of the vehicle frame.
+def _surest(points: NDArray[np.float32], stddev: NDArray[np.float32], voxel_m: float) -> NDArray[np.intp]:
+    """Indices of the surest point of each voxel, of points [3, N] with standard deviations [N].
 
-    Voxel and standard deviation go into one number, so that one sort of whole numbers does: the bits of a float32
+    Neighbouring pixels often fall into one voxel: of each run of points in one voxel the surest is found first. Then
+    voxel and standard deviation go into one number, so that one sort of whole numbers does: the bits of a float32
     that is not negative are in its order, NaN comes last.
     """
-    if not len(cloud):
-        return cloud
-    cells = np.floor(np.ascontiguousarray(cloud.points_vehicle.T) * np.float32(1 / voxel_m)).astype(np.int64)
+    if not len(stddev):
+        return np.zeros(0, dtype=np.intp)
+    cells = np.floor(points * np.float32(1 / voxel_m)).astype(np.int32)
     cells -= cells.min(axis=1, keepdims=True)
     bits = [int(top).bit_length() for top in cells.max(axis=1)]
-    voxel = (cells[0] << bits[1] | cells[1]) << bits[2] | cells[2]
+    x, y, z = cells.astype(np.uint64)
+    voxel = (x << np.uint64(bits[1]) | y) << np.uint64(bits[2]) | z
+    spread = (stddev.view(np.uint32) & np.uint32(0x7FFFFFFF)).astype(np.uint64)
+    starts = np.flatnonzero(np.concatenate([[True], voxel[1:] != voxel[:-1]]))
+    numbered = spread << np.uint64(32) | np.arange(len(spread), dtype=np.uint64)
+    best = (np.minimum.reduceat(numbered, starts) & np.uint64(0xFFFFFFFF)).astype(np.intp)
     # With voxels so small that the number overflows, the last binary digits of the standard deviation go.
     room = min(_STDDEV_BITS, 64 - sum(bits))
-    spread = (cloud.stddev.view(np.uint32) & 0x7FFFFFFF) >> np.uint32(_STDDEV_BITS - room)
-    key = voxel.astype(np.uint64) << np.uint64(room) | spread
+    key = voxel[best] << np.uint64(room) | spread[best] >> np.uint64(_STDDEV_BITS - room)
     order = np.argsort(key)
-    voxel = key[order] >> np.uint64(room)
-    best = order[np.concatenate([[True], voxel[1:] != voxel[:-1]])]
-    return Cloud(cloud.points_vehicle[best], cloud.rgb[best], cloud.stddev[best], cloud.view[best])
+    ordered = key[order] >> np.uint64(room)
+    return best[order[np.concatenate([[True], ordered[1:] != ordered[:-1]])]]

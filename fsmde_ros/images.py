@@ -208,11 +208,12 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
         if marker == _START_OF_SCAN:
             if size is None:
                 break
-            if data.find(_JPEG_END, at) < 0:
+            if data.rfind(_JPEG_END, at) < 0:  # it is at the end: to look from there saves a pass over all bytes
                 raise ImageError(
                     f"the JPEG is truncated: its {len(data)} bytes have no end marker; check the transport"
                 )
-            scans = 1 + data.count(bytes((0xFF, _START_OF_SCAN)), at)
+            scan = np.frombuffer(data, dtype=np.uint8, offset=at)
+            scans = 1 + int(np.count_nonzero((scan[:-1] == 0xFF) & (scan[1:] == _START_OF_SCAN)))
             if scans > MAX_SCANS:
                 raise ImageError(
                     f"the JPEG has {scans} scans, at most {MAX_SCANS} are accepted; publish baseline or plain "
