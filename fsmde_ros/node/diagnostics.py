@@ -237,7 +237,7 @@ class Monitor:
         facts: Mapping[str, str],
         degraded: str = "",
     ) -> DiagnosticStatus:
-        """State of the pipeline.
+        """State of the pipeline; in the value ``judged`` what is wrong in a word or two, or OK.
 
         ``state`` is that of the life cycle, ``problem`` why a transition failed, ``busy_s`` the age
         of the sweep in work, ``degraded`` what had to be given up; ``facts`` go in as they are.
@@ -247,13 +247,14 @@ class Monitor:
             latencies = np.array(record.total_ms) if record.total_ms else np.full(1, np.nan)
             p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
             silent_s = record.silent_s(time.monotonic())
-            level, message = _judge_pipeline(record, busy_s, silent_s, float(p95), settings, degraded)
+            level, judged, message = _judge_pipeline(record, busy_s, silent_s, float(p95), settings, degraded)
             if problem:
-                level, message = DiagnosticStatus.ERROR, problem
+                level, judged, message = DiagnosticStatus.ERROR, "cannot start", problem
             elif state != "active":
-                level, message = DiagnosticStatus.WARN, f"the node is {state}"
+                level, judged, message = DiagnosticStatus.WARN, state, f"the node is {state}"
             values = {
                 "state": state,
+                "judged": judged,
                 "complete": record.complete,
                 "partial": record.partial,
                 **{f"dropped ({cause})": count for cause, count in sorted(record.dropped.items())},
@@ -270,27 +271,33 @@ class Monitor:
 
 def _judge_pipeline(
     record: PipelineRecord, busy_s: float, silent_s: float, p95_ms: float, settings: Settings, degraded: str
-) -> tuple[bytes, str]:
-    """Level and message of an active pipeline."""
+) -> tuple[bytes, str, str]:
+    """Level, what is wrong in a word or two, and message of an active pipeline."""
     error, warn = DiagnosticStatus.ERROR, DiagnosticStatus.WARN
     if busy_s > settings.stuck_after_s:
-        return error, f"stuck: one sweep has been in work for {busy_s:.1f} s; look at the backend and its device"
+        message = f"stuck: one sweep has been in work for {busy_s:.1f} s; look at the backend and its device"
+        return error, "stuck", message
     if record.failing:
-        return error, f"the last {record.failing} sweeps were not published: {record.last_error}"
+        return error, "failing", f"the last {record.failing} sweeps were not published: {record.last_error}"
     if not record.total_ms:
-        return warn, record.last_error or "no sweep was published yet"
+        return warn, "nothing yet", record.last_error or "no sweep was published yet"
     if silent_s:
-        return warn, f"no sweep was published for {silent_s:.1f} s; see the cameras"
+        return warn, "silent", f"no sweep was published for {silent_s:.1f} s; see the cameras"
     if degraded:
-        return warn, degraded
+        return warn, "degraded", degraded
     if record.replaced_share() > MANY_REPLACED:
-        return warn, (
-            f"{100 * record.replaced_share():.0f} % of the last sweeps were replaced by newer ones: the machine is "
-            "slower than the cameras"
+        return (
+            warn,
+            "too slow",
+            (
+                f"{100 * record.replaced_share():.0f} % of the last sweeps were replaced by newer ones: the machine is "
+                "slower than the cameras"
+            ),
         )
     if p95_ms > settings.latency_budget_ms:
-        return warn, f"latency p95 {p95_ms:.0f} ms is above the budget of {settings.latency_budget_ms:.0f} ms"
-    return DiagnosticStatus.OK, "sweeps are published"
+        late = f"latency p95 {p95_ms:.0f} ms is above the budget of {settings.latency_budget_ms:.0f} ms"
+        return warn, "above the budget", late
+    return DiagnosticStatus.OK, "OK", "sweeps are published"
 
 
 def _judge(

@@ -153,10 +153,12 @@ class Pipeline:
         motion: EgoMotion,
         settings: Callable[[], Settings],
         cameras: tuple[str, ...],
+        tell: Callable[[str], None],
     ) -> None:
-        """``cameras``: all of the node, also those that cannot be used now."""
+        """``cameras``: all of the node, also those that cannot be used now. ``tell``: that the first sweep is out."""
         self._estimator, self._outputs, self._monitor = estimator, outputs, monitor
-        self._motion, self._settings, self._cameras = motion, settings, cameras
+        self._motion, self._settings, self._cameras, self._tell = motion, settings, cameras, tell
+        self._is_first = True
 
     def work(self, job: Job) -> None:
         """Publish the depth of a sweep and its report."""
@@ -230,6 +232,12 @@ class Pipeline:
         )
         self._monitor.published(not problems, times_ms["total"])
         self._outputs.publish_report(report)
+        if self._is_first:
+            self._tell(
+                f"the first sweep is published: {len(views)} of {len(self._cameras)} views, "
+                f"{times_ms['total']:.0f} ms after the arrival of its first image"
+            )
+        self._is_first = False
 
     def _drop(self, job: Job, cause: str, reason: str) -> None:
         self._monitor.dropped(cause, reason)

@@ -12,11 +12,11 @@ import gc
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.srv import ChangeState
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
@@ -52,6 +52,7 @@ from fsmde_ros.node.messages import (
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, begin, make_job, receive, size_problem, warm_up
+from fsmde_ros.node.status_log import Seen, StatusLog
 from fsmde_ros.node.synchronisation import Synchroniser, build_synchroniser
 from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
 from fsmde_ros.node.worker import LatestOnlyWorker
@@ -92,6 +93,7 @@ class SurroundDepthNode(LifecycleNode):
         self._beyond: BeyondTraining | None = None
         self._depths: dict[str, BitDepth] = {}
         self._elsewhere: Elsewhere | None = None
+        self._status_log = StatusLog()
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
         self._synchroniser: Synchroniser[ReceivedImage] | None = None
@@ -121,9 +123,15 @@ class SurroundDepthNode(LifecycleNode):
         try:
             self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
             self._monitor.restart()
-            self._elsewhere = Elsewhere(self, self.settings)
+            self._elsewhere, self._status_log = Elsewhere(self, self.settings), StatusLog()
             pipeline = Pipeline(
-                self._estimator, self._outputs, self._monitor, self._motion, lambda: self.settings, self._cameras
+                self._estimator,
+                self._outputs,
+                self._monitor,
+                self._motion,
+                lambda: self.settings,
+                self._cameras,
+                self._log.info,
             )
             failed = partial(self._sweep_failed, pipeline)
             self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, pipeline.stopped, failed)
@@ -349,12 +357,11 @@ class SurroundDepthNode(LifecycleNode):
         counters = synchroniser.counters if synchroniser else Counters()
         facts["silent"] = ",".join(synchroniser.silent()) if synchroniser else ""
         busy_s = worker.busy_s() if worker else 0.0
-        if busy_s > self.settings.stuck_after_s:
-            self._log.error(f"stuck: one sweep has been in work for {busy_s:.1f} s", throttle_duration_sec=10.0)
         degraded = ("" if estimator is None else degradation(estimator)) or self._motion.problem()
         statuses = [
             self._monitor.pipeline_status(self._state, self.problem, counters, busy_s, self.settings, facts, degraded)
         ]
+        seen = {"pipeline": _seen(statuses[0], "judged")}
         if live_rig is not None:
             of_camera = synchroniser.camera_counters if synchroniser else {}
             elsewhere = self._elsewhere.find(self._monitor.unheard()) if synchroniser and self._elsewhere else {}
@@ -365,8 +372,20 @@ class SurroundDepthNode(LifecycleNode):
                 statuses.append(
                     self._monitor.camera_status(name, now, topic, problem, has_info, counts, self._state, hint)
                 )
+                if not hint:  # else the log has it from where it was found
+                    seen[name] = _seen(statuses[-1], "state")
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=statuses))
+        if self._state == "active":
+            self._tell_changes(seen)
+
+    def _tell_changes(self, seen: Mapping[str, Seen]) -> None:
+        """In the log, for those who do not read /diagnostics."""
+        for is_warning, text in self._status_log.look(seen):
+            if is_warning:
+                self._log.warning(text)
+            else:
+                self._log.info(text)
 
     def _stop(self) -> None:
         for subscription in self._subscriptions_in:
@@ -390,6 +409,11 @@ class SurroundDepthNode(LifecycleNode):
         self._motion = NoMotion()
         self._outputs = self._tf = self._live_rig = self._beyond = self._estimator = None
         gc.collect()  # the caches of an estimator hold it in a circle, and with it the memory of its device
+
+
+def _seen(status: DiagnosticStatus, judged: str) -> Seen:
+    """A status for the log; ``judged``: which of its values says what is wrong."""
+    return Seen(next(pair.value for pair in status.values if pair.key == judged), status.message)
 
 
 def start(node: SurroundDepthNode) -> None:

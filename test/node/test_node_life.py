@@ -24,7 +24,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity, set_logger_level
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 
 from fsmde_ros.backends.memory_guard import MemoryGuard
@@ -32,7 +32,7 @@ from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.images import encode_jpeg
 from fsmde_ros.node.estimation import build_estimator
-from fsmde_ros.node.messages import stamp_message, stamp_ns
+from fsmde_ros.node.messages import camera_to_info, stamp_message, stamp_ns
 from fsmde_ros.node.surround_depth_node import SurroundDepthNode
 from fsmde_ros.replay_settings import free_domain
 from fsmde_ros.rig_file import write_rig
@@ -86,11 +86,12 @@ class Bench:
         assert self.node.trigger_deactivate() == DONE
         self.spin_until(lambda: not any(p.get_subscription_count() for p in self.images.values()))
 
-    def send(self, index):
+    def send(self, index, bad=()):
+        """A sweep; the images of the cameras ``bad`` have no data."""
         for i, name in enumerate(NAMES):
             stamp = stamp_message(START + index * PERIOD_NS + i * STEP_NS)
             noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-            data = array.array("B", encode_jpeg(noise).data)
+            data = array.array("B", b"" if name in bad else encode_jpeg(noise).data)
             self.images[name].publish(CompressedImage(header=Header(stamp=stamp), format="jpeg", data=data))
 
     def send_and_wait(self, index):
@@ -244,6 +245,56 @@ def test_a_transition_that_does_not_fit_the_state_is_refused(bench):
     ]
     it.start()
     assert values(it.send_and_wait(0))["state"] == "published"
+
+
+def test_the_log_tells_once_why_nothing_comes_out_and_when_it_does(bench, capfd):
+    log = ""
+
+    def lines(text):
+        nonlocal log
+        log += capfd.readouterr().err
+        return [line for line in log.splitlines() if text in line]
+
+    it = bench()
+    it.start()
+    it.spin_until(lambda: lines("no messages on"))
+    [line] = lines("no messages on")
+    assert "[WARN]" in line
+    assert "left (middle, right likewise): no messages on /left/image_rect/compressed; check the driver" in line
+    for activation in range(2):
+        assert len(lines("the first sweep is published: 3 of 3 views, ")) == activation
+        for index in range(3):
+            assert values(it.send_and_wait(3 * activation + index))["state"] == "published"
+        assert len(lines("the first sweep is published: 3 of 3 views, ")) == activation + 1
+        it.deactivate()
+        it.activate()
+
+
+def test_the_log_tells_a_camera_that_fails_and_that_it_is_well_again(bench, ring, capfd):
+    it = bench()
+    infos = {name: it.client.create_publisher(CameraInfo, f"{name}/camera_info", 10) for name in NAMES}
+    it.start()
+    it.spin_until(lambda: all(publisher.get_subscription_count() for publisher in infos.values()))
+    for name, publisher in infos.items():
+        publisher.publish(camera_to_info(ring(NAMES, SIZE)[name], Header()))
+    log, index = "", 0
+
+    def drive_until(text, names=NAMES):
+        nonlocal log, index
+        for _ in range(200):
+            index += 1
+            it.send(index, bad=set(NAMES) - set(names))
+            it.pipeline()
+            log += capfd.readouterr().err
+            if text in log:
+                return
+        raise AssertionError(log)
+
+    drive_until("left: the image has no data", names=NAMES[1:])
+    drive_until("left: OK again")
+    assert log.count("left: the image has no data") == 1
+    assert log.count("left: OK again") == 1
+    assert "middle" not in log.partition("the first sweep is published")[2]
 
 
 def test_topics_are_told_as_they_are_heard(bench):
