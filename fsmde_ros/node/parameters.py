@@ -22,7 +22,8 @@ from fsmde_ros.backends import BUILDERS
 from fsmde_ros.checkpoint import shipped_names
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.fusion import FusionConfig
-from fsmde_ros.topics import InputForm
+from fsmde_ros.node.messages import INPUT_POLICIES
+from fsmde_ros.topics import INPUT_FORMS, InputForm
 
 MAX_MILLIMETRES_M = 65.535  # the largest depth that 16UC1 can say
 MAX_NAME = 100
@@ -310,16 +311,21 @@ def declare(node: Node) -> Settings:
     return Settings().changed({name: given[name] for name in names() if given.get(name) is not None})
 
 
-def untaken(node: Node, of_qos: bool = False) -> list[str]:
+def untaken(node: Node, of_qos: bool = False, cameras: Sequence[str] = ()) -> list[str]:
     """What to say of parameters that were set for the node and that it does not have: rcl passes over them.
 
-    ``of_qos``: of the overrides of the QoS, which are taken when a topic is made, instead of all others.
+    ``of_qos``: of the overrides of the QoS, which are taken when a topic is made, instead of all others. Those of the
+    images of ``cameras`` in a form that the node does not take now are no mistake, as of ``lossless``.
     """
+    topics = [node.resolve_topic_name(f"{camera}/{form.topic}") for camera in cameras for form in INPUT_FORMS]
+    possible = {
+        f"{QOS_OVERRIDES}{topic}.subscription.{policy.name.lower()}" for topic in topics for policy in INPUT_POLICIES
+    }
     given = node._parameter_overrides  # rclpy has no public way
     known = [name for name in node.get_parameters_by_prefix("") if name.startswith(QOS_OVERRIDES) == of_qos]
     said = []
     for name in given:
-        if node.has_parameter(name) or name.startswith(QOS_OVERRIDES) != of_qos:
+        if node.has_parameter(name) or name in possible or name.startswith(QOS_OVERRIDES) != of_qos:
             continue
         hint = "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, n=1))
         said.append(f"parameter {name}: the node has none of that name{hint}")

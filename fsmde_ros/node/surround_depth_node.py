@@ -145,7 +145,7 @@ class SurroundDepthNode(LifecycleNode):
             return Failure
         super().on_activate(state)
         self.problem, self._state = "", "active"
-        self._warn_of(parameters.untaken(self, of_qos=True))
+        self._warn_of(parameters.untaken(self, of_qos=True, cameras=self._cameras))
         self._log.info(f"listening to {', '.join(map(self._heard_topic, self._cameras))}")
         return Success
 

@@ -332,6 +332,16 @@ def check_cloud(client, names, stddevs):
             np.testing.assert_allclose(stddevs[index][y, x], columns["stddev"][columns["view"] == index], rtol=1e-3)
 
 
+def test_overrides_for_a_replay_that_loses_nothing_are_no_misspelt_ones(start):
+    """They are for whatever images the node may take; a misspelt one of the same images is told."""
+    wrong = "qos_overrides./left/image_raw.subscription.reliabilty"
+    node, client = start(THREE, **{wrong: "reliable"})
+    assert values(client.send_and_wait(0))["state"] == "published"
+    client.spin_until(lambda: "has none of that name" in node.output)
+    [line] = [line for line in node.output.splitlines() if "has none of that name" in line]
+    assert f"parameter {wrong}: " in line
+
+
 def test_a_silent_camera_costs_nothing_but_itself(start):
     _, client = start(SIX)
     others = SIX[:3] + SIX[4:]
