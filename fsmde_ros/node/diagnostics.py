@@ -21,6 +21,7 @@ from fsmde_ros.node.parameters import Settings
 from fsmde_ros.sweep_assembler import PAUSE_S, CameraCounters, Counters
 
 REPLACED, STOPPED = "replaced", "deactivated"  # the causes of drops that are no failure
+UNUSABLE = "no usable view"  # a failure only where nothing else is published: one camera may be faster than the others
 STALE_S = 1.0  # at least; five periods for a slow camera
 LATENCIES = 200
 OUTCOMES = 100  # sweeps over which the share of replaced ones is taken
@@ -75,6 +76,7 @@ class PipelineRecord:
         total_ms: the last latencies, milliseconds.
         last_error: why the last dropped sweep was dropped.
         failing: sweeps that could not be published since the last one that was.
+        unusable: of these, had no usable view.
         outcomes: of the last sweeps, whether they were replaced by newer ones.
         published_at: when the last ones were published, seconds of a steady clock.
     """
@@ -85,6 +87,7 @@ class PipelineRecord:
     total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
     last_error: str = ""
     failing: int = 0
+    unusable: int = 0
     outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=OUTCOMES))
     published_at: deque[float] = field(default_factory=lambda: deque(maxlen=20))
 
@@ -95,6 +98,13 @@ class PipelineRecord:
         usual = float(np.median(np.diff(self.published_at))) if len(self.published_at) > 1 else 0.0
         silent = now - self.published_at[-1]
         return silent if silent > max(STALE_S, 5 * usual) else 0.0
+
+    def is_failing(self, silent_s: float) -> bool:
+        """Whether sweeps fail, and not only those of a bad camera between the sweeps of the others.
+
+        ``silent_s``: for how long nothing was published.
+        """
+        return self.failing > self.unusable or (self.failing > 0 and (silent_s > 0 or not self.published_at))
 
     def replaced_share(self) -> float:
         """Share of the last sweeps that were replaced by newer ones."""
@@ -123,7 +133,7 @@ class Monitor:
             pipeline = self._pipeline
             for kept in (pipeline.total_ms, pipeline.outcomes, pipeline.published_at):
                 kept.clear()
-            pipeline.failing, pipeline.last_error = 0, ""
+            pipeline.failing, pipeline.unusable, pipeline.last_error = 0, 0, ""
 
     def took(
         self,
@@ -168,7 +178,7 @@ class Monitor:
             self._pipeline.complete += is_complete
             self._pipeline.partial += not is_complete
             self._pipeline.total_ms.append(total_ms)
-            self._pipeline.failing = 0
+            self._pipeline.failing = self._pipeline.unusable = 0
             self._pipeline.outcomes.append(False)
 
     def dropped(self, cause: str, message: str) -> None:
@@ -177,7 +187,9 @@ class Monitor:
             self._pipeline.dropped[cause] = self._pipeline.dropped.get(cause, 0) + 1
             self._pipeline.last_error = message
             self._pipeline.failing += cause not in (REPLACED, STOPPED)
-            self._pipeline.outcomes.append(cause == REPLACED)
+            self._pipeline.unusable += cause == UNUSABLE
+            if cause != UNUSABLE:  # which takes no turn of the worker
+                self._pipeline.outcomes.append(cause == REPLACED)
 
     def unheard(self) -> tuple[str, ...]:
         """Cameras of which no image has arrived since the node listens."""
@@ -277,7 +289,7 @@ def _judge_pipeline(
     if busy_s > settings.stuck_after_s:
         message = f"stuck: one sweep has been in work for {busy_s:.1f} s; look at the backend and its device"
         return error, "stuck", message
-    if record.failing:
+    if record.is_failing(silent_s):
         return error, "failing", f"the last {record.failing} sweeps were not published: {record.last_error}"
     if not record.total_ms:
         return warn, "nothing yet", record.last_error or "no sweep was published yet"

@@ -18,7 +18,7 @@ from fsmde_ros.ego_motion import largest_move_m, rig_at_reference
 from fsmde_ros.errors import ImageError
 from fsmde_ros.estimator import Estimator, PreparedSweep
 from fsmde_ros.images import MAX_PIXELS, encoded_size
-from fsmde_ros.node.diagnostics import REPLACED, STOPPED, Monitor, SweepReport
+from fsmde_ros.node.diagnostics import REPLACED, STOPPED, UNUSABLE, Monitor, SweepReport
 from fsmde_ros.node.ego_motion import EgoMotion
 from fsmde_ros.node.live_rig import LiveRig
 from fsmde_ros.node.messages import check_image, compressed_to_encoded, image_to_rgb, stamp_message
@@ -161,19 +161,17 @@ class Pipeline:
         self._is_first = True
 
     def work(self, job: Job) -> None:
-        """Publish the depth of a sweep and its report."""
+        """Publish the depth of a sweep that has views, and its report."""
+        assert job.rig is not None, "a view is usable by its camera in the rig"
         start = time.monotonic()
         settings = self._settings()
-        if not job.views or job.rig is None:
-            self._drop(job, "no usable view", "; ".join(f"{n}: {p}" for n, p in job.refused.items()))
-            return
         loading = {name: load(self._estimator, arrival.payload, job.rig[name]) for name, arrival in job.views.items()}
         try:
             prepared = self._estimator.gather(job.rig, job.stamp_ns, loading)
         except ImageError as error:
             for name in job.views:
                 self._monitor.refused(name, str(error))
-            self._drop(job, "no usable view", str(error))
+            self._drop(job, UNUSABLE, str(error))
             return
         failed: dict[str, str] = {}
         for name, failure in prepared.failed.items():
@@ -204,6 +202,10 @@ class Pipeline:
             {name: 1000 * value for name, value in times.items()},
             None if cloud_rig is None else largest_move_m(depth.rig, cloud_rig),
         )
+
+    def unusable(self, job: Job) -> None:
+        """A sweep without views, which would take the place of one that has some."""
+        self._drop(job, UNUSABLE, "; ".join(f"{name}: {problem}" for name, problem in job.refused.items()))
 
     def replaced(self, job: Job) -> None:
         """A sweep that was not worked on, because a newer one came."""

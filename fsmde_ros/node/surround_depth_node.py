@@ -97,6 +97,7 @@ class SurroundDepthNode(LifecycleNode):
         self._estimator: Estimator | None = None
         self._outputs: Outputs | None = None
         self._synchroniser: Synchroniser[ReceivedImage] | None = None
+        self._pipeline: Pipeline | None = None
         self._worker: LatestOnlyWorker[Job] | None = None
         self._deadline: Timer | None = None  # of the sweep that is due next; a wait of rclpy is too dear to poll
         self._subscriptions_in: list[Subscription] = []
@@ -124,7 +125,7 @@ class SurroundDepthNode(LifecycleNode):
             self._synchroniser = build_synchroniser(self.settings.sync_backend, self._assembler_config())
             self._monitor.restart()
             self._elsewhere, self._status_log = Elsewhere(self, self.settings), StatusLog()
-            pipeline = Pipeline(
+            self._pipeline = pipeline = Pipeline(
                 self._estimator,
                 self._outputs,
                 self._monitor,
@@ -330,11 +331,16 @@ class SurroundDepthNode(LifecycleNode):
 
     def _submit(self, sweeps: Sequence[AssembledSweep[ReceivedImage]]) -> None:
         assert self._worker is not None
+        assert self._pipeline is not None
         assert self._live_rig is not None
         if sweeps:
             self._live_rig.refresh()
         for sweep in sweeps:
-            self._worker.submit(make_job(sweep, self._live_rig))
+            job = make_job(sweep, self._live_rig)
+            if job.views:
+                self._worker.submit(job)
+            else:
+                self._pipeline.unusable(job)
 
     def _sweep_failed(self, pipeline: Pipeline, job: Job, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))
@@ -396,7 +402,7 @@ class SurroundDepthNode(LifecycleNode):
         if self._worker is not None and not self._worker.stop():
             self._log.error("the sweep in work does not end; its thread is left behind with its estimator")
             self._estimator = None
-        self._deadline = self._worker = self._synchroniser = None
+        self._deadline = self._worker = self._pipeline = self._synchroniser = None
 
     def _release(self) -> None:
         if self._outputs is not None:

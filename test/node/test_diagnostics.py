@@ -109,6 +109,29 @@ def test_sweeps_that_fail_are_an_error_until_one_is_published():
     assert pipeline(monitor).level == OK
 
 
+def test_sweeps_of_a_bad_camera_alone_are_no_error_while_others_are_published(monkeypatch):
+    """As of one at 30 Hz that is not calibrated, beside others at 10 Hz."""
+    now = [100.0]
+    monkeypatch.setattr(diagnostics.time, "monotonic", lambda: now[0])
+    monitor = Monitor([])
+    for index in range(30):
+        if index % 3 == 0:
+            monitor.published(False, 10.0)
+        else:
+            monitor.dropped("no usable view", "cam: uncalibrated")
+        now[0] += 1 / 30
+        assert pipeline(monitor).level == OK
+    assert values(pipeline(monitor))["dropped (no usable view)"] == "20"
+    monitor.dropped("failed", "RuntimeError: cable")
+    assert pipeline(monitor).level == ERROR
+    monitor.published(False, 10.0)
+    for _ in range(40):
+        monitor.dropped("no usable view", "cam: uncalibrated")
+        now[0] += 1 / 30
+    status = pipeline(monitor)
+    assert (status.level, status.message) == (ERROR, "the last 40 sweeps were not published: cam: uncalibrated")
+
+
 def test_a_machine_that_is_too_slow_is_told():
     monitor = Monitor([])
     for _ in range(10):

@@ -433,6 +433,24 @@ def test_after_a_slow_sweep_comes_the_newest_and_what_lies_between_is_dropped(be
     assert values(it.pipeline(lambda s: values(s)["complete"] == "2"))["dropped (replaced)"] == "5"
 
 
+def test_a_sweep_of_a_bad_camera_alone_does_not_take_the_place_of_one_that_waits(bench, flaky):
+    it = bench(flaky, **{"stuck_after_s": 60.0, "sync.deadline_s": 1.0})
+    it.start()
+    flaky.backend.gate.clear()
+    it.send(0)
+    it.spin_until(lambda: flaky.backend.calls > 1)  # the first was to warm up
+    it.send(1)
+    it.spin_until(lambda: it.node._worker.is_waiting())
+    stamp = stamp_message(START + PERIOD_NS + PERIOD_NS // 2)
+    it.images["left"].publish(CompressedImage(header=Header(stamp=stamp), format="jpeg"))
+    it.spin_until(lambda: it.sweeps)
+    flaky.backend.gate.set()
+    it.spin_until(lambda: len(it.sweeps) >= 3)
+    assert [values(m.status[0])["state"] for m in it.sweeps] == ["dropped", "published", "published"]
+    assert it.sweeps[0].status[0].message.startswith("no usable view: left: the image has no data")
+    assert it.pipeline(lambda s: values(s)["complete"] == "2").level != DiagnosticStatus.ERROR
+
+
 def test_a_sweep_that_a_deactivation_drops_is_no_sign_of_a_slow_machine(bench, flaky):
     it = bench(flaky, stuck_after_s=60.0)
     it.start()
