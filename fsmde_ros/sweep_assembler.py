@@ -11,7 +11,8 @@ is alive has its view; at its deadline with the views it has; or when a later sw
 A camera that is slower than others is not waited for where it sends nothing.
 
 Stamps that jump, back or ahead, wait until half of the cameras have jumped with them: a looping bag
-or a clock that was set moves all cameras, a camera with a wrong clock must not spoil the others.
+or a clock that was set moves all cameras, a camera with a wrong clock must not spoil the others. A jump
+ahead of the only camera that is alive is taken at once.
 
 Convention: stamps are int nanoseconds (of the messages); ``now`` is float seconds of any clock of
 the caller that does not run backwards, best a steady one. No threads, no clock of its own.
@@ -226,10 +227,14 @@ class SweepAssembler(Generic[Payload]):
 
     def _is_jump(self) -> bool:
         """Whether half of the cameras that are alive have jumped, or some have gone on jumping."""
-        alive = sum(bool(recent) and self._missed[name] < SILENT_AFTER for name, recent in self._recent.items())
-        jumped = len({suspect.camera for suspect in self._suspects})
+        assert self._newest is not None  # else they had nothing to jump from
+        alive = {name for name, recent in self._recent.items() if recent and self._missed[name] < SILENT_AFTER}
+        jumped = {suspect.camera for suspect in self._suspects}
+        if alive == jumped and len(alive) == 1 and self._suspects[0].stamp_ns > self._newest.stamp_ns:
+            return True  # no other camera could contradict, and of a slow one that is played fast each image jumps
         # a single message may be a straggler, however few cameras there are
-        return (len(self._suspects) > 1 and 2 * jumped >= alive) or len(self._suspects) > 2 * len(self._missed)
+        is_alone = len(self._suspects) < 2
+        return (not is_alone and 2 * len(jumped) >= len(alive)) or len(self._suspects) > 2 * len(self._missed)
 
     def _has_jumped(self, arrival: Arrival[Payload]) -> bool:
         """Whether the stamp speaks for a jump: far back, far ahead, or repeated after a pause."""

@@ -305,9 +305,35 @@ def test_only_cameras_that_are_alive_can_jump():
         assembler.add("f", newest + 200 * k * MS, k, now + 0.2 * k)
         assembler.tick(now + 0.2 * k + 0.11)
     assert assembler.silent() == tuple("abcde")
-    assert assembler.add("f", newest + 3_600_000 * MS, "x", now + 0.2 * k + 0.2) == []
-    left = assembler.add("f", newest + 3_600_100 * MS, "y", now + 0.2 * k + 0.3)
+    left = assembler.add("f", newest + 3_600_000 * MS, "x", now + 0.2 * k + 0.2)
+    left += assembler.add("f", newest + 3_600_100 * MS, "y", now + 0.2 * k + 0.3)
     assert [sources(sweep) for sweep in left] == [{"x"}, {"y"}]
+    assert assembler.add("f", newest, "back", now + 0.2 * k + 0.4) == [], "a single one may be a straggler"
+    left = assembler.add("f", newest + 100 * MS, "z", now + 0.2 * k + 0.5)
+    left += assembler.tick(now + 0.2 * k + 0.7)
+    assert [sources(sweep) for sweep in left] == [{"back"}, {"z"}]
+
+
+@pytest.mark.parametrize("cameras", [("a",), ("a", "b", "c")])
+def test_a_slow_camera_that_is_played_fast_loses_nothing(cameras):
+    """One camera of a bag at 1 Hz, also of a rig whose others deliver nothing, as fast as the node takes its images."""
+    assembler = SweepAssembler(AssemblerConfig(cameras))
+    out, now = [], 0.0
+    for k in range(20):
+        out += assembler.add("a", 10**12 + k * 1000 * MS, k, now)
+        now += 0.11
+        out += assembler.tick(now)
+        assert [sources(sweep) for sweep in out] == [{k} for k in range(k + 1)], "it waits for each report"
+    assert (assembler.counters.strayed, assembler.counters.resets) == (0, 0)
+
+
+def test_a_first_image_far_ahead_of_the_only_camera_so_far_waits():
+    """It is another camera that jumped."""
+    assembler = SweepAssembler(AssemblerConfig(("a", "b", "c")))
+    assembler.add("a", 10**12, 0, 0.0)
+    assembler.add("b", 10**12 + 3_600_000 * MS, 0, 0.001)
+    assembler.add("c", 10**12 + 2 * MS, 0, 0.002)
+    assert assembler.camera_counters["b"].strayed == 1
 
 
 def test_one_of_six_jumps_alone_only_if_it_goes_on_and_on():
@@ -319,13 +345,15 @@ def test_one_of_six_jumps_alone_only_if_it_goes_on_and_on():
 
 
 def test_far_is_measured_against_the_time_that_has_passed():
-    assembler, newest, now = whole_sweeps(2, "a")
-    assert len(assembler.add("a", newest + 2000 * MS, 2, now + 2)) == 1  # a slow camera
-    assert len(assembler.add("a", newest + 2500 * MS, 3, now + 2)) == 1  # half a second is not far
-    assert len(assembler.add("a", newest + 2800 * MS, 4, now + 2)) == 1
-    assembler.add("a", newest + 2300 * MS, 5, now + 2)  # nor is it back
+    assembler, newest, now = whole_sweeps(2, "ab")
+    assembler.add("a", newest + 2000 * MS, 2, now + 2)  # a slow camera
+    assembler.add("a", newest + 2500 * MS, 3, now + 2)  # half a second is not far
+    assembler.add("a", newest + 2800 * MS, 4, now + 2)
+    assert [sources(sweep) for sweep in assembler.tick(now + 2.2)] == [{2}, {3}, {4}]
+    assembler.add("a", newest + 2300 * MS, 5, now + 2.2)  # nor is it back
     assert assembler.counters.late == 1
-    assert assembler.add("a", newest + 4800 * MS, 6, now + 3) == []  # two seconds within one
+    assembler.add("a", newest + 5000 * MS, 6, now + 3)  # 2.2 seconds within one
+    assert assembler.tick(now + 3.2) == []
 
 
 def test_a_repeated_stamp_beside_a_stray_one_is_a_duplicate():
