@@ -73,6 +73,7 @@ class PipelineRecord:
     Attributes:
         complete, partial: sweeps that were published.
         dropped: sweeps that were not, by cause.
+        skipped: sweeps that were not, because ``max_rate_hz`` wants fewer.
         total_ms: the last latencies, milliseconds.
         last_error: why the last dropped sweep was dropped.
         failing: sweeps that could not be published since the last one that was.
@@ -84,6 +85,7 @@ class PipelineRecord:
     complete: int = 0
     partial: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    skipped: int = 0
     total_ms: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
     last_error: str = ""
     failing: int = 0
@@ -91,13 +93,14 @@ class PipelineRecord:
     outcomes: deque[bool] = field(default_factory=lambda: deque(maxlen=OUTCOMES))
     published_at: deque[float] = field(default_factory=lambda: deque(maxlen=20))
 
-    def silent_s(self, now: float) -> float:
-        """For how long no sweep has been published, seconds; 0 while that is as usual."""
+    def silent_s(self, now: float, max_rate_hz: float) -> float:
+        """For how long no sweep has been published, seconds; 0 while that is as usual, or as ``max_rate_hz`` wants."""
         if not self.published_at:
             return 0.0
         usual = float(np.median(np.diff(self.published_at))) if len(self.published_at) > 1 else 0.0
+        wanted = 1 / max_rate_hz if max_rate_hz > 0 else 0.0
         silent = now - self.published_at[-1]
-        return silent if silent > max(STALE_S, 5 * usual) else 0.0
+        return silent if silent > max(STALE_S, 5 * usual, 5 * wanted) else 0.0
 
     def is_failing(self, silent_s: float) -> bool:
         """Whether sweeps fail, and not only those of a bad camera between the sweeps of the others.
@@ -191,6 +194,11 @@ class Monitor:
             if cause != UNUSABLE:  # which takes no turn of the worker
                 self._pipeline.outcomes.append(cause == REPLACED)
 
+    def skipped(self) -> None:
+        """A sweep did not go out, as was wanted."""
+        with self._lock:
+            self._pipeline.skipped += 1
+
     def unheard(self) -> tuple[str, ...]:
         """Cameras of which no image has arrived since the node listens."""
         with self._lock:
@@ -258,7 +266,7 @@ class Monitor:
             record = self._pipeline
             latencies = np.array(record.total_ms) if record.total_ms else np.full(1, np.nan)
             p50, p95, p99 = np.percentile(latencies, [50, 95, 99])
-            silent_s = record.silent_s(time.monotonic())
+            silent_s = record.silent_s(time.monotonic(), settings.max_rate_hz)
             level, judged, message = _judge_pipeline(record, busy_s, silent_s, float(p95), settings, degraded)
             if problem:
                 level, judged, message = DiagnosticStatus.ERROR, "cannot start", problem
@@ -270,6 +278,7 @@ class Monitor:
                 "complete": record.complete,
                 "partial": record.partial,
                 **{f"dropped ({cause})": count for cause, count in sorted(record.dropped.items())},
+                "skipped": record.skipped,
                 "last_error": record.last_error,
                 **{f"latency_{name}_ms": f"{value:.1f}" for name, value in (("p50", p50), ("p95", p95), ("p99", p99))},
                 "latency_budget_ms": settings.latency_budget_ms,

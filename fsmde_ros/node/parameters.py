@@ -136,6 +136,16 @@ class Settings:
         "",
         "Camera whose stamp is that of the sweep. Empty: the middle one in time; with message_filters the first.",
     )
+    max_rate_hz: float = parameter(
+        "max_rate_hz",
+        0.0,
+        "Sweeps a second at most, by their stamps, so that other work has its share of the machine; the others are "
+        "skipped, but for one with twice the views of the last. Images are then decoded only when their sweep is to be "
+        "worked on, not when they arrive. 0: all.",
+        low=0.0,
+        high=1000.0,
+        at_run_time=True,
+    )
     motion_odometry: str = parameter(
         "motion.odometry",
         "/odom",

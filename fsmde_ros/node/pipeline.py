@@ -207,6 +207,14 @@ class Pipeline:
         """A sweep without views, which would take the place of one that has some."""
         self._drop(job, UNUSABLE, "; ".join(f"{name}: {problem}" for name, problem in job.refused.items()))
 
+    def skipped(self, job: Job) -> None:
+        """A sweep that was not worked on, because it came too soon after the last one."""
+        self._monitor.skipped()
+        rate = self._settings().max_rate_hz
+        self._outputs.publish_report(
+            job.report(f"skipped: max_rate_hz is {rate:g}, and the last sweep was not long ago")
+        )
+
     def replaced(self, job: Job) -> None:
         """A sweep that was not worked on, because a newer one came."""
         self._drop(job, REPLACED, "replaced by a newer sweep: the machine is slower than the cameras")

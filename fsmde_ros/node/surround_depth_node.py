@@ -52,6 +52,7 @@ from fsmde_ros.node.messages import (
 from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, begin, make_job, receive, size_problem, warm_up
+from fsmde_ros.node.rate_limit import RateLimit
 from fsmde_ros.node.status_log import Seen, StatusLog
 from fsmde_ros.node.synchronisation import Synchroniser, build_synchroniser
 from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
@@ -98,6 +99,7 @@ class SurroundDepthNode(LifecycleNode):
         self._outputs: Outputs | None = None
         self._synchroniser: Synchroniser[ReceivedImage] | None = None
         self._pipeline: Pipeline | None = None
+        self._rate_limit = RateLimit()
         self._worker: LatestOnlyWorker[Job] | None = None
         self._deadline: Timer | None = None  # of the sweep that is due next; a wait of rclpy is too dear to poll
         self._subscriptions_in: list[Subscription] = []
@@ -134,6 +136,7 @@ class SurroundDepthNode(LifecycleNode):
                 self._cameras,
                 self._log.info,
             )
+            self._rate_limit = RateLimit()
             failed = partial(self._sweep_failed, pipeline)
             self._worker = LatestOnlyWorker(pipeline.work, pipeline.replaced, pipeline.stopped, failed)
             for name in self._cameras:
@@ -304,8 +307,10 @@ class SurroundDepthNode(LifecycleNode):
         self._monitor.took(name, now, message.header.frame_id, received.size, problem, stamp)
         if stamp is None:
             return
-        # Not where a sweep waits already: this one may take its place, and its pixels would be for nothing.
-        if not problem and rig is not None and name in rig and not self._worker.is_waiting():
+        # Not where a sweep waits already: this one may take its place, and its pixels would be for nothing. Nor where
+        # sweeps may be skipped: which, is known by their stamps.
+        is_sure = not self._worker.is_waiting() and self.settings.max_rate_hz == 0
+        if is_sure and not problem and rig is not None and name in rig:
             received = begin(self._estimator, received, rig[name])
         self._submit(self._synchroniser.add(name, stamp, received, now))
         self._set_deadline()
@@ -337,10 +342,12 @@ class SurroundDepthNode(LifecycleNode):
             self._live_rig.refresh()
         for sweep in sweeps:
             job = make_job(sweep, self._live_rig)
-            if job.views:
+            if not job.views:
+                self._pipeline.unusable(job)
+            elif self._rate_limit.passes(job.stamp_ns, len(job.views), self.settings.max_rate_hz):
                 self._worker.submit(job)
             else:
-                self._pipeline.unusable(job)
+                self._pipeline.skipped(job)
 
     def _sweep_failed(self, pipeline: Pipeline, job: Job, error: Exception) -> None:
         trace = "".join(traceback.format_exception(error))

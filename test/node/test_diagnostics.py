@@ -132,6 +132,21 @@ def test_sweeps_of_a_bad_camera_alone_are_no_error_while_others_are_published(mo
     assert (status.level, status.message) == (ERROR, "the last 40 sweeps were not published: cam: uncalibrated")
 
 
+def test_sweeps_that_are_skipped_are_counted_and_no_more(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(diagnostics.time, "monotonic", lambda: now[0])
+    monitor = Monitor([])
+    monitor.published(True, 10.0)
+    for _ in range(19):
+        monitor.skipped()
+        now[0] += 0.1
+    settings = Settings(max_rate_hz=0.5)
+    status = monitor.pipeline_status("active", "", Counters(), 0.0, settings, {})
+    assert (status.level, values(status)["skipped"], values(status)["last_error"]) == (OK, "19", "")
+    now[0] += 10
+    assert "no sweep was published for" in monitor.pipeline_status("active", "", Counters(), 0, settings, {}).message
+
+
 def test_a_machine_that_is_too_slow_is_told():
     monitor = Monitor([])
     for _ in range(10):

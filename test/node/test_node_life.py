@@ -451,6 +451,30 @@ def test_a_sweep_of_a_bad_camera_alone_does_not_take_the_place_of_one_that_waits
     assert it.pipeline(lambda s: values(s)["complete"] == "2").level != DiagnosticStatus.ERROR
 
 
+def test_sweeps_that_come_too_soon_are_skipped_undecoded(bench):
+    loaded = []
+
+    class Counting(Estimator):
+        def load(self, pixels, camera):
+            loaded.append(camera.name)
+            return super().load(pixels, camera)
+
+    def build(settings):
+        estimator = build_estimator(settings)
+        return Counting(MemoryGuard(estimator.backend), estimator.card)
+
+    it = bench(build, **{"max_rate_hz": 5.0, "latency_budget_ms": 4000.0})
+    it.start()
+    states = [values(it.send_and_wait(index))["state"] for index in range(6)]
+    assert states == ["published", "dropped"] * 3
+    assert it.sweeps[-1].status[0].message == "skipped: max_rate_hz is 5, and the last sweep was not long ago"
+    assert len(loaded) == 3 * len(NAMES)
+    pipeline = it.pipeline(lambda s: values(s)["complete"] == "3")
+    assert (values(pipeline)["skipped"], pipeline.level) == ("3", DiagnosticStatus.OK)
+    assert it.node.set_parameters([Parameter("max_rate_hz", value=0.0)])[0].successful
+    assert [values(it.send_and_wait(index))["state"] for index in range(6, 9)] == ["published"] * 3
+
+
 def test_a_sweep_that_a_deactivation_drops_is_no_sign_of_a_slow_machine(bench, flaky):
     it = bench(flaky, stuck_after_s=60.0)
     it.start()
