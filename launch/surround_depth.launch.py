@@ -71,7 +71,11 @@ ARGUMENTS = [
         default_value="",
         description="Other names of topics: /front/image_raw:=/cam0/image,/front/camera_info:=/cam0/info.",
     ),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, its topics and cameras."),
+    DeclareLaunchArgument(
+        "namespace",
+        default_value="",
+        description="Namespace of the node, its topics and cameras; not of /odom, for which see motion.odometry.",
+    ),
     DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock."),
     DeclareLaunchArgument(
         "bag", default_value="", description="Bag to play, with /clock, under the topics it was recorded with."

@@ -114,7 +114,11 @@ class OdometryMotion:
         """Add the pose of a message; one that is no pose, or of another frame, is left out and told."""
         problem = stamp_problem(message.header.stamp.sec, message.header.stamp.nanosec)
         if message.child_frame_id.lstrip("/") != self._vehicle_frame:
-            problem = f"is of the frame '{message.child_frame_id}', expected '{self._vehicle_frame}'"
+            problem = (
+                f"is of the frame '{message.child_frame_id}', expected '{self._vehicle_frame}'; take the motion from "
+                f"TF (motion.fixed_frame: {message.header.frame_id.lstrip('/') or 'odom'}), or do without it "
+                '(motion.odometry: "")'
+            )
         try:
             pose = odometry_to_pose(message)
         except SourceError as error:

@@ -149,10 +149,14 @@ class Settings:
     motion_odometry: str = parameter(
         "motion.odometry",
         "/odom",
-        "Odometry of the vehicle frame; with it the cloud is of one moment, although cameras fire in turn. Empty: off.",
+        "Odometry of the vehicle frame; with it the cloud is of one moment, although cameras fire in turn. Empty: off. "
+        "/odom is the same topic in any namespace, odom the one within that of the node.",
     )
     motion_fixed_frame: str = parameter(
-        "motion.fixed_frame", "", "The same from TF: a frame that stands still (odom, map). Not both."
+        "motion.fixed_frame",
+        "",
+        "The same from TF: a frame that stands still (odom, map), also where the odometry is of "
+        "another frame than the vehicle's, such as base_footprint. Not both.",
     )
     depth_encoding: str = parameter(
         "depth.encoding",

@@ -67,7 +67,9 @@ def test_odometry_that_lags_is_told(motion):
 def test_odometry_of_another_frame_is_told_with_it(motion):
     motion.take(odometry(START, child="gps"))
     drive(motion, 0, 2500)
-    assert "expected 'base_link'" in motion.problem()
+    assert "is of the frame 'gps', expected 'base_link'; take the motion from TF (motion.fixed_frame: odom), or do" in (
+        motion.problem()
+    )
 
 
 def test_a_vehicle_without_odometry_is_not_warned_of(motion):

@@ -531,6 +531,13 @@ def test_the_cloud_is_of_one_moment_where_odometry_tells_the_motion(bench):
         np.testing.assert_allclose(moved - still, np.tile([shift, 0, 0], (len(still), 1)), atol=2e-3)
 
 
+@pytest.mark.parametrize(("given", "heard"), [("/odom", "/odom"), ("odom", "/car/odom")])
+def test_odometry_within_the_namespace_is_named_without_a_slash(bench, given, heard):
+    it = bench(remap={"__ns": "/car"}, **{"motion.odometry": given})
+    assert it.node.trigger_configure() == DONE, it.node.problem
+    it.spin_until(lambda: it.node.count_subscribers(heard) == 1)
+
+
 def test_odometry_that_stops_is_a_warning(bench):
     it = bench()
     it.start()
