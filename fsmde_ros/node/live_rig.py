@@ -13,6 +13,10 @@ from fsmde_ros.node.messages import camera_from_info
 from fsmde_ros.node.transforms import Extrinsics
 from fsmde_ros.rig import Camera, Rig
 
+# A mounting that moves by less is the same one: a frame of TF that trembles must not have every image decoded anew.
+STILL_M = 0.001
+STILL_RAD = np.deg2rad(0.01)
+
 
 class LiveRig:
     """The cameras that can be used now, and why the others cannot.
@@ -62,10 +66,13 @@ class LiveRig:
         self._build(name, message)
 
     def refresh(self) -> None:
-        """Look the mountings up again, and use what has changed: TF may move a camera, or come late."""
+        """Look the mountings up again, and use what has changed: TF may move a camera, or come late.
+
+        What has changed is measured against the mounting in use, so that a slow drift is followed.
+        """
         for name, message in self._infos.items():
             known, now = self._mountings.get(name), self._mounting(name, message)
-            if known is now or (known is not None and now is not None and np.array_equal(known, now)):
+            if known is now or (known is not None and now is not None and _is_still(known, now)):
                 continue
             self._build(name, message)
 
@@ -106,6 +113,13 @@ class LiveRig:
             return self._extrinsics.camera_to_vehicle(name, message.header.frame_id)
         except RigError:
             return None
+
+
+def _is_still(known: NDArray[np.float64], now: NDArray[np.float64]) -> bool:
+    """Whether two mountings [4, 4] are as good as the same."""
+    moved_m = float(np.linalg.norm(now[:3, 3] - known[:3, 3]))
+    turned_rad = float(np.linalg.norm(now[:3, :3] - known[:3, :3])) / np.sqrt(2)  # of a small angle
+    return bool(moved_m < STILL_M and turned_rad < STILL_RAD)
 
 
 def _without_distortion(camera: Camera) -> Camera:

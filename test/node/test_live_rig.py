@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 
 from fsmde_ros.errors import ConfigError, RigError
+from fsmde_ros.geometry import rigid
 from fsmde_ros.node.live_rig import LiveRig
 from fsmde_ros.node.messages import camera_to_info
 from fsmde_ros.node.synchronisation import build_synchroniser
@@ -140,6 +141,44 @@ def test_a_changed_mounting_is_used_without_a_new_camera_info(file_rig):
     extrinsics.mounting = None
     live.refresh()
     assert live.rig() is None
+
+
+def moved(mounting, metres=0.0, degrees=0.0):
+    """To the left, and about the vertical axis of the vehicle."""
+    half = np.deg2rad(degrees) / 2
+    return rigid([np.cos(half), 0, 0, np.sin(half)], [0, metres, 0]) @ mounting
+
+
+def test_a_mounting_that_trembles_makes_no_new_rig(file_rig):
+    """As below a frame of TF that an IMU moves."""
+    first = file_rig["a"].camera_to_vehicle
+    extrinsics = MovingExtrinsics(first)
+    live = LiveRig(("a",), extrinsics, None, rectified=True)
+    live.take("a", camera_to_info(file_rig["a"], Header()))
+    rig = live.rig()
+    for metres, degrees in ((0.0009, 0.0), (-0.0009, 0.0), (0.0, 0.009), (0.0, -0.009), (0.0005, 0.005)):
+        extrinsics.mounting = moved(first, metres, degrees)
+        live.refresh()
+        assert live.rig() is rig
+    for metres, degrees in ((0.0011, 0.0), (0.0011, 0.011)):
+        extrinsics.mounting = moved(first, metres, degrees)
+        live.refresh()
+        assert live.rig() is not rig
+        rig = live.rig()
+
+
+@pytest.mark.parametrize(("metres", "degrees"), [(0.0004, 0.0), (0.0, 0.004)])
+def test_a_slow_drift_of_a_mounting_is_followed(file_rig, metres, degrees):
+    first = file_rig["a"].camera_to_vehicle
+    extrinsics = MovingExtrinsics(first)
+    live = LiveRig(("a",), extrinsics, None, rectified=True)
+    live.take("a", camera_to_info(file_rig["a"], Header()))
+    for k in range(100):
+        extrinsics.mounting = moved(first, k * metres, k * degrees)
+        live.refresh()
+        in_use = live.rig()["a"].camera_to_vehicle
+        assert np.abs(in_use - extrinsics.mounting).max() < 0.0011
+    assert not np.array_equal(in_use, first)
 
 
 def test_the_own_synchroniser_is_the_assembler():
