@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,10 +72,20 @@ def test_nothing_ahead_is_no_distance(lane_ahead) -> None:
     assert lane_ahead.nearest_m is None
 
 
-def test_the_costmap_hears_the_topic_of_the_cloud() -> None:
+def heard(source: dict[str, Any], z: float) -> bool:
+    """Whether a point is left of a source of Nav2, which drops the others before it marks and before it clears."""
+    return bool(source["min_obstacle_height"] <= z <= source["max_obstacle_height"])
+
+
+def test_the_costmap_marks_what_stands_and_clears_along_rays_to_the_road() -> None:
     layer = yaml.safe_load(block("local_costmap:"))["local_costmap"]["local_costmap"]["ros__parameters"][
         "obstacle_layer"
     ]
-    source = layer[layer["observation_sources"]]
-    assert source["topic"] == "/surround_depth/points"
-    assert source["obstacle_max_range"] < source["raytrace_max_range"]
+    sources = [layer[name] for name in layer["observation_sources"].split()]
+    assert {source["topic"] for source in sources} == {"/surround_depth/points"}
+    [marks], [clears] = ([source for source in sources if source[what]] for what in ("marking", "clearing"))
+    assert (heard(marks, 0.0), heard(clears, 0.0), heard(clears, -0.5)) == (False, True, True)
+    assert heard(marks, 1.0)
+    assert heard(clears, 1.0)
+    assert not heard(clears, 3.0), "a ray that passes above a thing would clear it"
+    assert marks["obstacle_max_range"] < clears["raytrace_max_range"]
