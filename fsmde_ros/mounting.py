@@ -59,6 +59,18 @@ def mountings(rig: Rig) -> tuple[Mounting, ...]:
     return tuple(mounting(camera, rig.ground_z) for camera in rig.cameras)
 
 
+def describe_heights(rig: Rig | None, ground_z: float) -> str:
+    """Where the road is, and how high above it the cameras are, in words; without a rig, as before TF came, the road.
+
+    ``ground_z``: height of the road in the vehicle frame, metres.
+    """
+    road = f"the road at z = {ground_z:.2f} m"
+    if rig is None:
+        return f"{road}, the heights of the cameras from TF"
+    heights = [at.height for at in mountings(rig)]
+    return f"{road}, the cameras {min(heights):.2f} to {max(heights):.2f} m above it"
+
+
 def _roll(right: NDArray[np.float64], axis: NDArray[np.float64]) -> float:
     """Angle of the image's x axis to the horizontal, degrees; 0 for a camera that looks straight up or down."""
     level = np.cross(axis, [0.0, 0.0, 1.0])

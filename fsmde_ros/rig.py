@@ -184,8 +184,9 @@ class Rig:
     Attributes:
         cameras: at least one camera, names unique.
         vehicle_frame: TF frame that ``camera_to_vehicle`` leads to, without the leading slash of ROS 1.
-        ground_z: height of the road under the wheels in the vehicle frame, metres. 0 where the
-            frame follows REP 105; to be set where its origin is at a sensor or at the axle.
+        ground_z: height of the road under the wheels in the vehicle frame, metres: negative where its origin is above
+            the road, as at an axle or a sensor. REP 105 lets base_link be anywhere on the vehicle; 0 is true of a frame
+            on the road, such as base_footprint (REP 120).
     """
 
     cameras: tuple[Camera, ...]

@@ -79,7 +79,15 @@ class Settings:
     vehicle_frame: str = parameter(
         "vehicle_frame",
         "",
-        "Frame of the cloud, on the ground, x forward. Empty: that of the rig file, with TF base_link.",
+        "Frame of the cloud, x forward, z up. Empty: that of the rig file, with TF base_link.",
+    )
+    ground_z: float = parameter(
+        "ground_z",
+        0.0,
+        "Height of the road in the vehicle frame, m: negative where its origin is above the road. Without a rig file "
+        "only: such a file has its own.",
+        low=-20.0,
+        high=20.0,
     )
     checkpoint: str = parameter(
         "checkpoint",

@@ -34,6 +34,7 @@ import fsmde_ros
 from fsmde_ros.bit_depth import BitDepth
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.estimator import Estimator
+from fsmde_ros.mounting import describe_heights
 from fsmde_ros.node import parameters
 from fsmde_ros.node.beyond_training import BeyondTraining
 from fsmde_ros.node.command_line import StopSignal, init_ros, split_ros_arguments
@@ -238,18 +239,24 @@ class SurroundDepthNode(LifecycleNode):
         self._log.info(
             f"configured in the frame {extrinsics.vehicle_frame}: model {card.name} {card.input_size}, weights "
             f"{card.weights_sha256[:12]}, fsmde_ros {fsmde_ros.__version__}, on "
-            f"{backend.name} (first run {seconds:.2f} s), cameras {', '.join(self._cameras)}; {settings.describe()}"
+            f"{backend.name} (first run {seconds:.2f} s), cameras {', '.join(self._cameras)}, "
+            f"{describe_heights(self._live_rig.rig(), extrinsics.ground_z)}; {settings.describe()}"
         )
 
     def _build_extrinsics(self, rig: Rig | None) -> Extrinsics:
         wanted = self.settings.vehicle_frame
         if rig is None:
             assert self._tf is not None
-            return TfExtrinsics(self._tf, wanted or VEHICLE_FRAME)
+            return TfExtrinsics(self._tf, wanted or VEHICLE_FRAME, self.settings.ground_z)
         if wanted not in ("", rig.vehicle_frame):
             raise ConfigError(
                 f"parameter vehicle_frame is '{wanted}', but the rig file {self.settings.rig_file} is in "
                 f"'{rig.vehicle_frame}'; leave the parameter empty, or correct one of them"
+            )
+        if self.settings.ground_z not in (0.0, rig.ground_z):
+            raise ConfigError(
+                f"parameter ground_z is {self.settings.ground_z}, but the rig file {self.settings.rig_file} has "
+                f"{rig.ground_z}; leave the parameter out, or correct one of them"
             )
         return RigFileExtrinsics(rig, self.settings.rig_file)
 

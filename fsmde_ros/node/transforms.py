@@ -98,12 +98,10 @@ class TfBuffer:
 
 
 class TfExtrinsics:
-    """The mounting that TF gives, by frame of the images. The ground is at z = 0 (REP 105)."""
+    """The mounting that TF gives, by frame of the images. No transform says where the road is: ``ground_z`` does."""
 
-    ground_z = 0.0
-
-    def __init__(self, tf: TfBuffer, vehicle_frame: str) -> None:
-        self._tf, self.vehicle_frame = tf, vehicle_frame
+    def __init__(self, tf: TfBuffer, vehicle_frame: str, ground_z: float = 0.0) -> None:
+        self._tf, self.vehicle_frame, self.ground_z = tf, vehicle_frame, ground_z
 
     def camera_to_vehicle(self, camera: str, frame: str) -> Array:
         """See ``Extrinsics``."""

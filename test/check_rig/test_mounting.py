@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fsmde_ros.geometry import rigid
-from fsmde_ros.mounting import mounting, mountings
+from fsmde_ros.mounting import describe_heights, mounting, mountings
 from fsmde_ros.rig import Rig
 
 
@@ -39,3 +39,10 @@ def test_pitch_is_up_and_roll_is_clockwise(ring: Rig, axis: str, angle: float) -
 def test_the_principal_point_moves_the_edges(ring: Rig) -> None:
     camera = replace(ring["cam_front"], intrinsics=np.array([[800, 0, -0.5], [0, 800, 449.5], [0, 0, 1]]))
     assert mounting(camera).horizontal_fov == pytest.approx(np.degrees(np.arctan(2)))
+
+
+def test_heights_are_those_above_the_road(ring: Rig) -> None:
+    lower = replace(ring.cameras[0], camera_to_vehicle=rigid([0.5, -0.5, 0.5, -0.5], [0, 0, 0.75]))
+    rig = replace(ring, cameras=(lower, *ring.cameras[1:]), ground_z=-0.25)
+    assert describe_heights(rig, -0.25) == "the road at z = -0.25 m, the cameras 1.00 to 1.75 m above it"
+    assert describe_heights(None, 0.0) == "the road at z = 0.00 m, the heights of the cameras from TF"

@@ -805,6 +805,7 @@ def test_a_signal_ends_the_process_without_a_trace(start, number):
     assert node.stop(number) == 0
     assert "Traceback" not in node.output
     assert "configured in the frame base_link: model tiny" in node.output
+    assert "cameras left, middle, right, the road at z = 0.00 m, the cameras 1.50 to 1.50 m above it; " in node.output
 
 
 @pytest.mark.parametrize(
@@ -819,6 +820,7 @@ def test_a_signal_ends_the_process_without_a_trace(start, number):
         ({"sync__anchor": "nobody"}, "nobody"),
         ({"sync__backend": "message_filters"}, "message_filters"),
         ({"vehicle_frame": "moon"}, "moon"),
+        ({"ground_z": -0.5}, "ground_z is -0.5, but the rig file"),
         ({"depth__encoding": "16UC1", "depth__max_range_m": 80.0}, "80.0 m does not fit depth.encoding 16UC1"),
         ({"sync__deadline_s": 0.01}, "0.01 s is shorter than sync.window_s, 0.05 s"),
         ({"stuck_after_s": 0.4}, "0.4 s is within latency_budget_ms, 500.0 ms"),

@@ -1,4 +1,4 @@
-"""TF forgets when the clock of the node is set back, and says how far it knows the way."""
+"""TF forgets when the clock of the node is set back, says how far it knows the way, and not where the road is."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import sys
 from types import ModuleType
 
 import pytest
+import rclpy
+from geometry_msgs.msg import TransformStamped
 from rclpy.clock import ROSClock
 from rclpy.clock_type import ClockType
+from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.time import Time
+from std_msgs.msg import Header
 
 from fsmde_ros.errors import RigError
+from fsmde_ros.node.messages import camera_to_info
+from fsmde_ros.node.surround_depth_node import SurroundDepthNode
 from fsmde_ros.node.transforms import TfBuffer
+from fsmde_ros.replay_settings import free_domain
 
 SECOND = 10**9
 
@@ -29,6 +36,11 @@ class FakeBuffer:
         if source != "base_link":
             raise RuntimeError(f'"{source}" passed to lookupTransform argument source_frame does not exist.')
         return Time(nanoseconds=17)
+
+    def lookup_transform(self, target, source, time):
+        found = TransformStamped()
+        found.transform.translation.z = 1.2
+        return found
 
 
 class FakeListener:
@@ -82,3 +94,21 @@ def test_the_newest_stamp_between_two_frames():
     assert tf.last_ns("odom", "base_link") == 17
     with pytest.raises(RigError, match="TF has no transform from 'gps' to 'odom': \"gps\" passed"):
         tf.last_ns("odom", "gps")
+
+
+@pytest.mark.ros
+@pytest.mark.usefixtures("tf2")
+def test_without_a_rig_file_the_parameter_says_where_the_road_is(ring, tiny_checkpoint, capfd):
+    given = {"cameras": "[front]", "ground_z": -0.35, "checkpoint": tiny_checkpoint, "device": "cpu"}
+    arguments = [word for name, value in given.items() for word in ("-p", f"{name}:={value}")]
+    rclpy.init(args=["--ros-args", *arguments], domain_id=free_domain())
+    try:
+        node = SurroundDepthNode()
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS, node.problem
+        camera = ring(("front",), (96, 160))["front"]
+        node._live_rig.take("front", camera_to_info(camera, Header(frame_id="front_optical")))
+        assert node._live_rig.rig().ground_z == -0.35
+        node.close()
+    finally:
+        rclpy.try_shutdown()
+    assert "cameras front, the road at z = -0.35 m, the heights of the cameras from TF; " in capfd.readouterr().err
