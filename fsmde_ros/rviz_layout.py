@@ -18,7 +18,7 @@ import yaml
 from fsmde_ros.color import rows_of_rig
 from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rviz_docks import dock_state
-from fsmde_ros.topics import DEPTH, POINTS, InputForm, full_name
+from fsmde_ros.topics import DEPTH, POINTS, PREVIEW, InputForm, full_name
 
 NUSCENES = ("cam_front_left", "cam_front", "cam_front_right", "cam_back_left", "cam_back", "cam_back_right")
 FAR = 80.0  # metres, the white end of the depth images
@@ -75,6 +75,8 @@ def layout(view: RvizView) -> Mapping:
         displays.append(_image(f"Image {name}", view.topic(f"{name}/{view.image}"), reliable=False))
     for name in view.cameras:
         displays.append(_image(f"Depth {name}", view.topic(f"{name}/{DEPTH}"), reliable=True))
+    # Off: it shows the same once more, and the node makes it only while somebody listens.
+    displays.append(_image("Preview", view.topic(PREVIEW), reliable=True) | {"Enabled": False, "Value": False})
     panels: list[tuple[str, ...]] = [(f"Image {name}", f"Depth {name}") for name in view.cameras]
     if len(panels) == 1:  # beside each other: one above the other they would fill the window, or be as narrow as high
         panels = [(panel,) for panel in panels[0]]

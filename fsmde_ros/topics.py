@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 RECTIFIED, UNRECTIFIED = "image_rect", "image_raw"
 DEPTH, DEPTH_INFO, STDDEV, COLOR = "depth/image_rect", "depth/camera_info", "depth/stddev", "depth/color"
-POINTS, PREVIEW, SWEEP = "surround_depth/points", "surround_depth/preview", "surround_depth/sweep"
+# Compressed images have a topic below the one that is asked for: RViz and others would not find them elsewhere.
+POINTS, PREVIEW, SWEEP = "surround_depth/points", "surround_depth/preview/compressed", "surround_depth/sweep"
 
 
 def full_name(topic: str, namespace: str = "") -> str:

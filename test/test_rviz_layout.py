@@ -19,6 +19,7 @@ from fsmde_ros.replay_settings import own_domain
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.rviz_docks import dock_state
 from fsmde_ros.rviz_layout import HEIGHT, NUSCENES, SHIPPED, WIDTH, RvizView, layout, main, panel_order, write_layout
+from fsmde_ros.topics import PREVIEW
 
 ROOT = Path(__file__).parent.parent
 CLASSES = {  # of rviz2's default plugins
@@ -101,13 +102,14 @@ def test_topics_types_and_qos_are_those_of_the_publishers(
     """Whatever does not come from a bag is published by us, with the type and the QoS that RViz asks for."""
     asked = topics(shipped(name))
     from_bag = {f"/{camera}/image_rect/compressed" for camera in NUSCENES} | {"/lidar_top"}
-    expected = {f"/{camera}/depth/image_rect" for camera in NUSCENES} | {"/surround_depth/points"}
+    expected = {f"/{camera}/depth/image_rect" for camera in NUSCENES} | {"/surround_depth/points", f"/{PREVIEW}"}
     if name == "replay_evaluation":
         expected |= {"/evaluate_replay/errors"}
     assert set(asked) - from_bag == expected
     for topic in expected:
         kind, reliability = publishers[topic]
-        assert asked[topic]["Class"] == f"rviz_default_plugins/{kind}", topic
+        assert asked[topic]["Class"] == f"rviz_default_plugins/{kind.removeprefix('Compressed')}", topic
+        assert (kind == "CompressedImage") == topic.endswith("/compressed"), "RViz takes the transport from the name"
         assert reliability == ReliabilityPolicy.RELIABLE, "RViz asks for it; best effort would not match"
         assert asked[topic]["Topic"]["Reliability Policy"] == "Reliable"
         assert asked[topic]["Topic"]["Durability Policy"] == "Volatile"
@@ -131,6 +133,10 @@ def test_depth_is_not_black() -> None:
         assert display["Max Value"] == 80
 
 
+def test_the_preview_is_made_for_nobody_who_did_not_ask() -> None:
+    assert [d["Name"] for d in displays(shipped("surround_depth")) if not d["Enabled"]] == ["Preview"]
+
+
 def test_panels_stand_as_the_cameras_do() -> None:
     """A rig file has its cameras in any order."""
     rig = read_rig(ROOT / "config" / "nuscenes_rig.yaml")
@@ -147,6 +153,7 @@ def test_another_rig_in_a_namespace(tmp_path: Path) -> None:
     content = yaml.safe_load(write_layout(view, tmp_path / "own.rviz").read_text())
     assert set(topics(content)) == {
         "/lorry/surround_depth/points",
+        f"/lorry/{PREVIEW}",
         "/lorry/evaluate_replay/errors",
         "/lorry/top",
         *(f"/lorry/{n}/{t}" for n in ("left", "ns/right") for t in ("image_rect/compressed", "depth/image_rect")),

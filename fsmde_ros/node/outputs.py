@@ -47,7 +47,7 @@ class Outputs:
         self._stddev = {name: self._advertise(Image, f"{name}/{STDDEV}") for name in cameras}
         self._color = {name: self._advertise(Image, f"{name}/{COLOR}") for name in cameras}
         self._points = self._advertise(PointCloud2, "~/points")
-        self._preview = self._advertise(CompressedImage, "~/preview")
+        self._preview = self._advertise(CompressedImage, "~/preview/compressed")
         self._sweep = self._advertise(DiagnosticArray, "~/sweep", REPORT_QOS)
         self._latency = {stage: self._advertise(Float64, f"~/latency/{stage}", REPORT_QOS) for stage in STAGES}
 

@@ -219,7 +219,7 @@ class Settings:
     preview_width: int = parameter(
         "preview.width",
         960,
-        "Width of ~/preview, which is made while somebody listens, px.",
+        "Width of ~/preview/compressed, which is made while somebody listens, px.",
         low=64,
         high=8192,
         at_run_time=True,

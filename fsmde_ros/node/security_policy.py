@@ -56,8 +56,8 @@ def grants(settings: Settings, namespace: str = "/", tf: bool = False, sim_time:
     def full(name: str) -> str:
         return full_name(f"{NAME}/{name[2:]}" if name.startswith("~/") else name, namespace)
 
-    publish = ["/diagnostics", "/parameter_events", "/rosout", "~/transition_event", "~/points", "~/preview", "~/sweep"]
-    publish += [f"~/latency/{stage}" for stage in STAGES]
+    publish = ["/diagnostics", "/parameter_events", "/rosout", "~/transition_event", "~/points", "~/sweep"]
+    publish += ["~/preview/compressed", *(f"~/latency/{stage}" for stage in STAGES)]
     subscribe = [settings.motion_odometry] if settings.motion_odometry and not settings.motion_fixed_frame else []
     subscribe += ["/tf", "/tf_static"] if tf or settings.motion_fixed_frame else []
     subscribe += ["/clock"] if sim_time else []

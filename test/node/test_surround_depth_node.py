@@ -267,14 +267,14 @@ def test_depth_of_every_view_and_a_cloud_come_out(start, names):
     client.listen(Float64, "surround_depth/latency/total")
     client.listen(Image, f"{names[1]}/depth/stddev")
     client.listen(Image, f"{names[1]}/depth/color")
-    client.listen(CompressedImage, "surround_depth/preview")
+    client.listen(CompressedImage, "surround_depth/preview/compressed")
     client.spin_for(0.5)
     for sweep in range(4):
         status = client.send_and_wait(sweep)
         assert (status.level, values(status)["state"]) == (DiagnosticStatus.OK, "published")
         assert values(status)["views"].split(",") == list(names)
         assert float(values(status)["total_ms"]) >= float(values(status)["network_ms"]) > 0
-    for topic in ("preview", "latency/total", "points"):
+    for topic in ("preview/compressed", "latency/total", "points"):
         client.spin_until(lambda topic=topic: len(client.received[f"surround_depth/{topic}"]) == 4)
     for topic in ("stddev", "color"):
         client.spin_until(lambda topic=topic: len(client.received[f"{names[1]}/depth/{topic}"]) == 4)
@@ -725,13 +725,13 @@ def test_what_is_set_of_the_cloud_at_run_time_takes_effect(start):
 
 def test_the_width_of_the_preview_can_be_set_at_run_time(start):
     _, client = start(THREE)
-    client.listen(CompressedImage, "surround_depth/preview")
+    client.listen(CompressedImage, "surround_depth/preview/compressed")
     client.spin_for(0.5)
     for sweep, width in enumerate((960, 300)):
         assert client.set("preview.width", width).successful
         client.send_and_wait(sweep)
-        client.spin_until(lambda: len(client.received["surround_depth/preview"]) > sweep)  # noqa: B023
-        jpeg = np.frombuffer(client.received["surround_depth/preview"][-1].data, np.uint8)
+        client.spin_until(lambda: len(client.received["surround_depth/preview/compressed"]) > sweep)  # noqa: B023
+        jpeg = np.frombuffer(client.received["surround_depth/preview/compressed"][-1].data, np.uint8)
         assert cv2.imdecode(jpeg, cv2.IMREAD_COLOR).shape[1] == width
 
 

@@ -327,7 +327,7 @@ def foreign(image_topic: str = "/sensors/cam/image_raw") -> list[tuple[str, Any]
         ("/tf_static", tf("/mast", "/cam", [1, 0, 0])),
         ("/sensors/cam/depth/camera_info", info("cam", K)),
         ("/sensors/cam/depth/image_rect", depth),
-        ("/node/preview", preview),
+        ("/node/preview/compressed", preview),
         ("/sensors/cam/camera_info", info("cam", K, [0.1, 0, 0, 0, 0], P)),
         (image_topic, raw("cam", START)),
         (image_topic, raw("cam", START + 500 * MS)),
