@@ -1,4 +1,7 @@
-"""What the launch files have to know of the node: its rig, where it takes its images, other names for topics."""
+"""What the launch files have to know of the node: its rig, where it takes its images and poses, other names for topics.
+
+What stands beside the node, an evaluator or a viewer, follows the same arguments and the same file of parameters.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 import yaml
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.topics import InputForm
+from fsmde_ros.topics import InputForm, full_name
 
 
 def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:
@@ -59,6 +62,30 @@ def cameras_of(params_file: Path, given: str) -> list[str]:
     return names_in(given) or [str(name) for name in _node_parameters(params_file).get("cameras") or [] if name]
 
 
+def odometry_of(params_file: Path, given: str) -> str:
+    """Topic of the odometry as the launch argument says, which may be empty, or else the parameters of the node.
+
+    Empty where the node takes none, or says nothing of it. Raises ConfigError for a file that cannot be read.
+    """
+    return given or str(_node_parameters(params_file).get("motion.odometry", "") or "")
+
+
+def odometry_parameter(params_file: Path, given: str) -> dict[str, str]:
+    """The launch argument as a parameter of the node; none where that takes its motion from TF, and not from both."""
+    by_tf = _node_parameters(params_file).get("motion.fixed_frame")
+    return {"motion.odometry": given} if given and not by_tf else {}
+
+
+def vehicle_frame_of(params_file: Path) -> str:
+    """The vehicle frame that the parameters of the node name; may be empty. Raises ConfigError as the others do."""
+    return str(_node_parameters(params_file).get("vehicle_frame", "") or "")
+
+
+def ground_z_of(params_file: Path) -> str:
+    """Height of the road that the parameters of the node give; may be empty. Raises ConfigError as the others do."""
+    return str(_node_parameters(params_file).get("ground_z", "") or "")
+
+
 def names_in(text: str) -> list[str]:
     """Names by commas; may be none."""
     return [name for name in (part.strip() for part in text.split(",")) if name]
@@ -76,6 +103,11 @@ def remappings(text: str) -> list[tuple[str, str]]:
             )
         pairs.append((ours, theirs))
     return pairs
+
+
+def full_remappings(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """``remappings`` by the full names of the topics, for nodes without a namespace."""
+    return {full_name(ours): full_name(theirs) for ours, theirs in pairs}
 
 
 def _node_parameters(path: Path) -> Mapping[str, Any]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 from fsmde_ros.sources.bag_file import open_bag
-from fsmde_ros.topics import DEPTH, DEPTH_INFO, INPUT_FORMS, POINTS, full_name
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, INPUT_FORMS, ODOM, POINTS, full_name
 
 KEPT = 100  # messages that wait for a listener which is late
 PATIENCE_S = 2.0  # of the node for the other cameras of a sweep, where the player waits for the node
 IMAGES = sorted(form.topic for form in INPUT_FORMS)
 DOMAINS = 100  # domain ids from 1 to 100 have ports below those the system gives away
+NOT_RENAMED: Mapping[str, str] = {}
 DISCOVERY_PORT = 7410  # UDP, of the first participant of domain 0 (DDSI-RTPS 2.5, 9.6.2.4); 250 more for each domain
 PROFILES = Path(__file__).resolve().parents[1] / "config" / "fastdds.xml"  # beside the package in a checkout only
 
@@ -86,19 +87,27 @@ def environment(domain: int | None = None) -> dict[str, str]:
     return {"ROS_DOMAIN_ID": str(number), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **transport}
 
 
-def lossless(cameras: Iterable[str], namespace: str = "") -> dict[str, object]:
+def lossless(
+    cameras: Iterable[str], namespace: str = "", renamed: Mapping[str, str] = NOT_RENAMED
+) -> dict[str, object]:
     """QoS overrides of the node: live, a late image is worthless, here none may be lost.
 
-    ``cameras``: names; ``namespace``: of the node. QoS overrides name topics in full.
+    ``cameras``: names; ``namespace``: of the node; ``renamed``: its topics that are remapped, both names in full. QoS
+    overrides name topics in full, by the names they are remapped to.
     """
+
+    def override(topic: str) -> str:
+        whole = full_name(topic, namespace)
+        return f"qos_overrides.{renamed.get(whole, whole)}"
+
     overrides: dict[str, object] = {}
     for name in cameras:
         for topic in IMAGES:  # the node takes one of them; what it does not subscribe to has no effect
-            subscription = f"qos_overrides.{full_name(f'{name}/{topic}', namespace)}.subscription"
+            subscription = f"{override(f'{name}/{topic}')}.subscription"
             overrides |= {f"{subscription}.reliability": "reliable", f"{subscription}.depth": KEPT}
         for what in (DEPTH, DEPTH_INFO):
-            overrides[f"qos_overrides.{full_name(f'{name}/{what}', namespace)}.publisher.depth"] = KEPT
-    return overrides | {f"qos_overrides.{full_name(POINTS, namespace)}.publisher.depth": KEPT}
+            overrides[f"{override(f'{name}/{what}')}.publisher.depth"] = KEPT
+    return overrides | {f"{override(POINTS)}.publisher.depth": KEPT}
 
 
 def patience(pace: str) -> dict[str, object]:
@@ -109,14 +118,25 @@ def patience(pace: str) -> dict[str, object]:
     return {"sync.deadline_s": PATIENCE_S} if pace == "node" else {}
 
 
-def heard_topics(bag: Path, cameras: Iterable[str], lidars: Iterable[str]) -> list[str]:
+def heard_topics(
+    bag: Path,
+    cameras: Iterable[str],
+    lidars: Iterable[str],
+    odometry: str = ODOM,
+    renamed: Mapping[str, str] = NOT_RENAMED,
+) -> list[str]:
     """What of a bag the node and the evaluator listen to; nothing may be played before they do.
 
-    Of each camera all images that the node could take: the player waits for a listener of one of them.
-    ``lidars``: topics without the first slash, or frames that name them. Raises SourceError where there is none or it
-    is damaged.
+    Of each camera all images that the node could take: the player waits for a listener of one of them. Where one is
+    remapped, that one alone.
+    ``lidars``: topics without the first slash, or frames that name them; ``odometry``: its topic; ``renamed``: topics
+    that are remapped, both names in full. Raises SourceError where there is no bag or it is damaged.
     """
-    wanted = [full_name(f"{name}/{what}") for name in cameras for what in (*IMAGES, "camera_info")]
-    wanted += [*map(full_name, lidars), "/odom"]
+    wanted: list[str] = []
+    for name in cameras:
+        images = [full_name(f"{name}/{image}") for image in IMAGES]
+        wanted += [topic for topic in images if topic in renamed] or images
+        wanted.append(full_name(f"{name}/camera_info"))
+    wanted += map(full_name, (*lidars, odometry))
     with open_bag(bag) as opened:
-        return [topic for topic in wanted if topic in opened.types]
+        return [topic for topic in (renamed.get(topic, topic) for topic in wanted) if topic in opened.types]

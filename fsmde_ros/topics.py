@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import product
 from typing import NamedTuple
 
+ODOM = "/odom"  # of the vehicle, so outside of the namespace
 RECTIFIED, UNRECTIFIED = "image_rect", "image_raw"
 DEPTH, DEPTH_INFO, STDDEV, COLOR = "depth/image_rect", "depth/camera_info", "depth/stddev", "depth/color"
 # Compressed images have a topic below the one that is asked for: RViz and others would not find them elsewhere.

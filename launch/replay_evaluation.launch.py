@@ -25,10 +25,20 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from fsmde_ros.launch_settings import image_topic_of, is_on, misspelt
+from fsmde_ros.launch_settings import (
+    cameras_of,
+    full_remappings,
+    image_topic_of,
+    is_on,
+    misspelt,
+    odometry_of,
+    odometry_parameter,
+    remappings,
+)
 from fsmde_ros.replay_settings import heard_topics, loopback, lossless, patience
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.rviz_layout import RvizView, panel_order, write_layout
+from fsmde_ros.topics import ODOM
 
 SHARE = Path(get_package_share_directory("fsmde_ros"))
 
@@ -52,6 +62,9 @@ ARGUMENTS = [
         "backend", default_value="", description="Inference backend, auto: the best; empty: what the parameters say."
     ),
     DeclareLaunchArgument(
+        "cameras", default_value="", description="Names of the cameras, comma separated; empty: those of the rig file."
+    ),
+    DeclareLaunchArgument(
         "transport", default_value="", description="compressed or raw images; empty: what the parameters say."
     ),
     DeclareLaunchArgument(
@@ -59,9 +72,19 @@ ARGUMENTS = [
         default_value="",
         description="true: image_rect; false: image_raw, rectified by the node; empty: what the parameters say.",
     ),
+    DeclareLaunchArgument(
+        "remap",
+        default_value="",
+        description="Other names of topics: /front/image_raw:=/cam0/image,/front/camera_info:=/cam0/info.",
+    ),
     DeclareLaunchArgument("report", default_value="report.json", description="Report to write (JSON)."),
     DeclareLaunchArgument(
         "lidar_topic", default_value="", description="The LiDAR's; empty: the frames of the rig file name its topics."
+    ),
+    DeclareLaunchArgument(
+        "odom_topic",
+        default_value="",
+        description="Odometry of the vehicle, for the node and the comparison; empty: what the parameters say.",
     ),
     DeclareLaunchArgument("max_depth", default_value="80.0", description="Ground truth that counts, m."),
     DeclareLaunchArgument(
@@ -82,15 +105,21 @@ def is_true(context: LaunchContext, name: str) -> bool:
     return is_on(name, value(context, name))
 
 
-def node_parameters(context: LaunchContext, cameras: tuple[str, ...]) -> dict[str, Any]:
-    """Parameters of the node that were given as launch arguments, and the QoS that loses nothing."""
+def params_file(context: LaunchContext) -> Path:
+    """The file of the node's parameters."""
+    return Path(value(context, "params_file"))
+
+
+def node_parameters(context: LaunchContext, cameras: list[str], renamed: dict[str, str]) -> dict[str, Any]:
+    """Parameters of the node that were given as launch arguments, its cameras, and the QoS that loses nothing."""
     names = ("rig_file", "checkpoint", "device", "backend")
     given: dict[str, Any] = {name: value(context, name) for name in names if value(context, name)}
     if value(context, "transport"):
         given["input.transport"] = value(context, "transport")
     if value(context, "rectified"):
         given["input.rectified"] = is_true(context, "rectified")
-    return given | lossless(cameras) | patience(value(context, "pace"))
+    given |= odometry_parameter(params_file(context), value(context, "odom_topic")) | {"cameras": cameras}
+    return given | lossless(cameras, renamed=renamed) | patience(value(context, "pace"))
 
 
 def nodes(context: LaunchContext) -> list[Any]:
@@ -98,12 +127,17 @@ def nodes(context: LaunchContext) -> list[Any]:
     rig = read_rig(value(context, "rig_file"))
     lidars = tuple(read_lidars(value(context, "rig_file")))
     log_level = ["--log-level", LaunchConfiguration("log_level")]
+    cameras = cameras_of(params_file(context), value(context, "cameras")) or list(rig.names)
+    odometry = odometry_of(params_file(context), value(context, "odom_topic")) or ODOM
+    pairs = remappings(value(context, "remap"))
+    renamed = full_remappings(pairs)
     scoring = ["--rig", value(context, "rig_file"), "--out", value(context, "report")]
     scoring += ["--max-depth", value(context, "max_depth"), "--bag", value(context, "bag")]
+    scoring += ["--cameras", *cameras, "--odom-topic", odometry]
     named = value(context, "lidar_topic").strip("/")
     if named:
         scoring += ["--lidar-topic", f"/{named}"]
-    heard = heard_topics(Path(value(context, "bag")), rig.names, (named,) if named else lidars)
+    heard = heard_topics(Path(value(context, "bag")), cameras, (named,) if named else lidars, odometry, renamed)
     player = Node(
         package="fsmde_ros",
         executable="replay",
@@ -122,7 +156,8 @@ def nodes(context: LaunchContext) -> list[Any]:
             executable="surround_depth",
             name="surround_depth",
             output="screen",
-            parameters=[LaunchConfiguration("params_file"), node_parameters(context, rig.names)],
+            parameters=[LaunchConfiguration("params_file"), node_parameters(context, cameras, renamed)],
+            remappings=pairs,
             ros_arguments=log_level,
             sigterm_timeout="20",  # it lets the sweep in hand out and frees the model
         ),
@@ -132,6 +167,7 @@ def nodes(context: LaunchContext) -> list[Any]:
             name="evaluate_replay",
             output="screen",
             arguments=scoring,
+            remappings=pairs,
             ros_arguments=log_level,
             sigterm_timeout="60",  # it scores what is still queued before it writes the report
         ),
@@ -139,11 +175,11 @@ def nodes(context: LaunchContext) -> list[Any]:
         player,
     ]
     if is_true(context, "rviz"):
-        params_file = Path(value(context, "params_file"))
-        images = image_topic_of(params_file, value(context, "transport"), value(context, "rectified"))
-        view = RvizView(panel_order(rig), vehicle_frame=rig.vehicle_frame, image=images, lidars=lidars, errors=True)
+        images = image_topic_of(params_file(context), value(context, "transport"), value(context, "rectified"))
+        shown = panel_order(rig.subset(cameras))
+        view = RvizView(shown, vehicle_frame=rig.vehicle_frame, image=images, lidars=lidars, errors=True)
         layout = write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "replay_evaluation.rviz")
-        actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(layout)]))
+        actions.append(Node(package="rviz2", executable="rviz2", arguments=["-d", str(layout)], remappings=pairs))
     return actions
 
 

@@ -22,12 +22,16 @@ from launch_ros.actions import Node, PushRosNamespace
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.launch_settings import (
     cameras_of,
+    ground_z_of,
     image_topic_of,
     is_on,
     misspelt,
     names_in,
+    odometry_of,
+    odometry_parameter,
     remappings,
     rig_file_of,
+    vehicle_frame_of,
 )
 from fsmde_ros.rig import VEHICLE_FRAME
 from fsmde_ros.rig_file import read_rig
@@ -93,6 +97,11 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "lidar_topic", default_value="", description="The LiDAR's; empty: the frames of the rig file name its topics."
     ),
+    DeclareLaunchArgument(
+        "odom_topic",
+        default_value="",
+        description="Odometry of the vehicle, for the node and the comparison; empty: what the parameters say.",
+    ),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal."),
     DeclareLaunchArgument("respawn", default_value="false", description="Start the node again when it dies."),
 ]
@@ -133,6 +142,7 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
         given["input.transport"] = value(context, "transport")
     if value(context, "rectified"):
         given["input.rectified"] = is_true(context, "rectified")
+    given |= odometry_parameter(params_file(context), value(context, "odom_topic"))
     # A bag brings its own time: without /clock its stamps would all look stale.
     if is_true(context, "use_sim_time") or value(context, "bag"):
         given["use_sim_time"] = True
@@ -149,9 +159,14 @@ def rviz_layout(context: LaunchContext) -> Path:
     path = rig_file(context)
     rig = read_rig(path) if path else None
     cameras = camera_names(context) or (panel_order(rig) if rig else list(NUSCENES))
-    frame = rig.vehicle_frame if rig else VEHICLE_FRAME
+    frame = rig.vehicle_frame if rig else vehicle_frame_of(params_file(context)) or VEHICLE_FRAME
     view = RvizView(cameras, value(context, "namespace"), frame, images(context))
     return write_layout(view, Path(tempfile.mkdtemp(prefix="fsmde_ros_")) / "surround_depth.rviz")
+
+
+def option(name: str, given: str) -> list[str]:
+    """An option of a program, and its value; nothing where that is empty."""
+    return [name, given] if given else []
 
 
 def viewer_arguments(context: LaunchContext) -> list[str]:
@@ -172,9 +187,15 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
     path, cameras = rig_file(context), camera_names(context)
     rig = {"rig_file": path} if path else {}
     named = ["--cameras", *cameras] if cameras else []
-    lidar = ["--lidar-topic", value(context, "lidar_topic")] if value(context, "lidar_topic") else []
+    # A rig file has both; where there is none, TF does not say what the node's parameters do.
+    frame = [] if path else option("--vehicle-frame", vehicle_frame_of(params_file(context)))
+    road = [] if path else option("--ground-z", ground_z_of(params_file(context)))
     renamed = remappings(value(context, "remap"))
-    report = ["--out", value(context, "report")] if value(context, "report") else []
+    scoring = [
+        *option("--lidar-topic", value(context, "lidar_topic")),
+        *option("--odom-topic", odometry_of(params_file(context), value(context, "odom_topic"))),
+        *option("--out", value(context, "report")),
+    ]
     known = [argument.name for argument in ARGUMENTS]
     actions: list[Any] = [
         *(LogInfo(msg=hint) for hint in misspelt(context.launch_configurations, known)),
@@ -196,7 +217,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
             executable="evaluate_replay",
             name="evaluate_replay",
             output="screen",
-            arguments=[*named, *lidar, *report],
+            arguments=[*named, *frame, *road, *scoring],
             parameters=[sim_time | rig],
             remappings=renamed,
             ros_arguments=log_level,
@@ -221,7 +242,7 @@ def nodes(context: LaunchContext) -> list[GroupAction]:
                 executable="rerun_view",
                 name="rerun_view",
                 output="screen",
-                arguments=[*named, "--image", images(context), *viewer_arguments(context)],
+                arguments=[*named, *frame, "--image", images(context), *viewer_arguments(context)],
                 remappings=renamed,
                 parameters=[sim_time | rig],
                 ros_arguments=log_level,

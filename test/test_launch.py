@@ -23,6 +23,7 @@ LAUNCH_OWN = {
     "viewer",
     "evaluate",
     "lidar_topic",
+    "odom_topic",
     "log_level",
     "respawn",
     "report",
@@ -75,12 +76,12 @@ def test_every_argument_is_described_and_used(path: Path) -> None:
         (
             "surround_depth",
             "params_file rig_file checkpoint device backend cameras transport rectified remap namespace use_sim_time "
-            "bag rviz viewer evaluate report lidar_topic log_level respawn",
+            "bag rviz viewer evaluate report lidar_topic odom_topic log_level respawn",
         ),
         (
             "replay_evaluation",
-            "bag rig_file params_file checkpoint device backend transport rectified report lidar_topic max_depth pace "
-            "rviz log_level",
+            "bag rig_file params_file checkpoint device backend cameras transport rectified remap report lidar_topic "
+            "odom_topic max_depth pace rviz log_level",
         ),
     ],
 )
@@ -113,6 +114,17 @@ def test_options_of_the_programs_exist(path: Path, has_option: Callable[[str, st
     programs = [f"fsmde_ros.node.{name}" for name in ("player", "evaluator_node", "rerun_view")]
     for option in options - {"--log-level", "--show-args"}:
         assert any(has_option(program, option) for program in programs), option
+
+
+@pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)
+def test_what_stands_beside_the_node_follows_its_parameters(path: Path) -> None:
+    """Its odometry, its remappings, and where it needs no rig file its vehicle frame and the height of the road."""
+    tree = ast.parse(path.read_text())
+    by_tf = set() if is_launch(path, "replay_evaluation") else {"--vehicle-frame", "--ground-z"}
+    options = {"--odom-topic"} | by_tf
+    assert options <= set(strings(tree))
+    for node in started(tree):
+        assert ast.literal_eval(node["executable"]) == "replay" or "remappings" in node
 
 
 @pytest.mark.parametrize("path", LAUNCH_FILES, ids=lambda p: p.name)

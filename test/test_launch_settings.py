@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.launch_settings import cameras_of, image_topic_of, is_on, misspelt, remappings, rig_file_of
+from fsmde_ros.launch_settings import (
+    cameras_of,
+    full_remappings,
+    ground_z_of,
+    image_topic_of,
+    is_on,
+    misspelt,
+    odometry_of,
+    odometry_parameter,
+    remappings,
+    rig_file_of,
+    vehicle_frame_of,
+)
 
 SHIPPED = Path(__file__).parent.parent / "config" / "surround_depth.yaml"
 NESTED = "/**:\n  ros__parameters:\n    input: {transport: raw, rectified: false}\n"
@@ -46,6 +58,21 @@ def test_the_rig_is_that_of_the_node_wherever_it_was_named(tmp_path: Path) -> No
     assert (rig_file_of(SHIPPED, ""), cameras_of(SHIPPED, "")) == ("", [])
 
 
+def test_the_odometry_the_frame_and_the_road_are_those_of_the_node(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        "/**:\n  ros__parameters:\n    motion: {odometry: /odometry/filtered}\n    vehicle_frame: base_footprint\n"
+        "    ground_z: -0.35\n"
+    )
+    assert (odometry_of(path, ""), odometry_of(path, "/o")) == ("/odometry/filtered", "/o")
+    assert (vehicle_frame_of(path), ground_z_of(path)) == ("base_footprint", "-0.35")
+    assert (odometry_parameter(path, ""), odometry_parameter(path, "/o")) == ({}, {"motion.odometry": "/o"})
+    assert (odometry_of(SHIPPED, ""), vehicle_frame_of(SHIPPED), ground_z_of(SHIPPED)) == ("/odom", "", "")
+    path.write_text("/**:\n  ros__parameters:\n    motion: {odometry: '', fixed_frame: map}\n")
+    assert odometry_of(path, "") == ""
+    assert odometry_parameter(path, "/o") == {}, "the node takes one of them, and refuses both"
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [")
     for name in ("a.yaml", "none.yaml"):
@@ -62,6 +89,10 @@ def test_remappings() -> None:
     for wrong in ("/a", "/a:=", ":=/b", "/a:=/b,/c=/d"):
         with pytest.raises(ConfigError, match="expected FROM:=TO"):
             remappings(wrong)
+
+
+def test_remappings_in_full() -> None:
+    assert full_remappings(remappings("a/image_raw:=b/c,/d:=/e")) == {"/a/image_raw": "/b/c", "/d": "/e"}
 
 
 def test_a_switch_is_on_or_off_and_nothing_else() -> None:

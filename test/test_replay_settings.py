@@ -73,6 +73,15 @@ def test_overrides_name_every_topic_in_full() -> None:
     assert "qos_overrides./left/depth/image_rect.publisher.depth" in lossless(["left"])
 
 
+def test_overrides_are_those_of_the_names_that_topics_are_remapped_to() -> None:
+    renamed = {"/car/left/image_raw": "/cam0/image", "/car/surround_depth/points": "/cloud", "/left/image_raw": "/no"}
+    overrides = lossless(["left"], "car", renamed)
+    assert overrides["qos_overrides./cam0/image.subscription.reliability"] == "reliable"
+    assert "qos_overrides./cloud.publisher.depth" in overrides
+    assert "qos_overrides./car/left/image_rect.subscription.depth" in overrides
+    assert not [name for name in overrides if "image_raw." in name or "/points" in name or "/no" in name]
+
+
 @pytest.mark.ros
 @pytest.mark.parametrize("image", IMAGES)
 def test_overrides_reach_the_image_that_is_taken_and_disturb_no_other(image: str) -> None:
@@ -96,6 +105,16 @@ def test_overrides_reach_the_image_that_is_taken_and_disturb_no_other(image: str
         [end] = node.get_subscriptions_info_by_topic(f"/left/{image}")
         assert end.qos_profile.reliability == ReliabilityPolicy.RELIABLE
         assert node.get_parameter(f"qos_overrides./left/{image}.subscription.depth").value == 100
+        node.destroy_node()
+        renamed = {f"/left/{image}": "/cam0/image"}
+        given = [Parameter(name, value=value) for name, value in lossless(["left"], renamed=renamed).items()]
+        remap = ["--ros-args", "-r", f"/left/{image}:=/cam0/image"]
+        node = Node("takes_another", context=context, parameter_overrides=given, cli_args=remap)
+        node.create_subscription(
+            Image, f"left/{image}", lambda _: None, qos_profile_sensor_data, qos_overriding_options=options
+        )
+        assert node.get_parameter("qos_overrides./cam0/image.subscription.reliability").value == "reliable"
+        assert node.get_parameter("qos_overrides./cam0/image.subscription.depth").value == 100
         node.destroy_node()
     finally:
         context.shutdown()
@@ -199,3 +218,22 @@ def test_only_what_the_bag_has_is_waited_for(tmp_path: Path) -> None:
     assert heard == ["/left/image_rect/compressed", "/left/camera_info"]
     with pytest.raises(SourceError, match="cannot be opened"):
         heard_topics(tmp_path / "none", ["left"], [])
+
+
+def test_what_is_remapped_is_waited_for_by_its_other_name(tmp_path: Path) -> None:
+    """Only that: nobody would listen to the images that stand under the node's own names beside it."""
+    names = (
+        "/cam0/img",
+        "/cam0/info",
+        "/left/image_raw",
+        "/right/image_raw",
+        "/odometry/filtered",
+        "/odom",
+        "/velodyne",
+    )
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic in names:
+            writer.add_connection(topic, RAW, typestore=TYPESTORE)
+    renamed = {"/left/image_rect": "/cam0/img", "/left/camera_info": "/cam0/info", "/lidar_top": "/velodyne"}
+    heard = heard_topics(tmp_path / "bag", ["left", "right"], ["lidar_top"], "/odometry/filtered", renamed)
+    assert heard == ["/cam0/img", "/cam0/info", "/right/image_raw", "/velodyne", "/odometry/filtered"]

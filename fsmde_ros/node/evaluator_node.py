@@ -36,6 +36,7 @@ from fsmde_ros.node.error_cloud import ErrorCloud
 from fsmde_ros.node.messages import camera_from_info, image_to_depth, odometry_to_pose, stamp_ns
 from fsmde_ros.node.placement import Placement, add_arguments, find_placement, rig_file_of
 from fsmde_ros.node.sensor_subscription import SensorSubscription
+from fsmde_ros.option_types import finite
 from fsmde_ros.provenance import describe_inputs, describe_run
 from fsmde_ros.replay_report import (
     DepthImage,
@@ -45,7 +46,7 @@ from fsmde_ros.replay_report import (
     build_report,
     format_report,
 )
-from fsmde_ros.topics import DEPTH, DEPTH_INFO, SWEEP
+from fsmde_ros.topics import DEPTH, DEPTH_INFO, ODOM, SWEEP
 
 KEPT = 200  # messages, until they are taken
 QUEUE = QoSProfile(depth=KEPT)
@@ -63,14 +64,18 @@ class EvaluatorOptions:
     Attributes:
         rig: rig file; without it the node's parameter ``rig_file``, as a launch file sets it.
         cameras: names; without them those of the rig file. Without a rig file TF says where they are.
+        vehicle_frame: empty for that of the rig file, with TF ``base_link``.
+        ground_z: height of the road in the vehicle frame, metres, without a rig file; for the ground plane alone.
         lidar_topic: without it, the frames of the LiDARs in the rig file name their topics.
     """
 
     rig: Path | None = None
     cameras: tuple[str, ...] = ()
+    vehicle_frame: str = ""
+    ground_z: float = 0.0
     out: Path | None = None
     lidar_topic: str | None = None
-    odom_topic: str = "/odom"
+    odom_topic: str = ODOM
     sweep_topic: str = SWEEP
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     idle_timeout: float | None = None
@@ -235,7 +240,7 @@ def evaluate(options: EvaluatorOptions, ros_arguments: Sequence[str] = ()) -> in
         try:
             node = Node("evaluate_replay")
             rig_file = options.rig or rig_file_of(node)
-            placement = find_placement(node, rig_file, options.cameras)
+            placement = find_placement(node, rig_file, options.cameras, options.vehicle_frame, options.ground_z)
             if rig_file is not None:
                 about["inputs"] |= describe_inputs({"rig": rig_file})
             evaluator = Evaluator(node, placement, options)
@@ -267,9 +272,15 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     """Options from the command line; argparse ends the program on a bad one."""
     parser = argparse.ArgumentParser(prog="evaluate_replay", description="Compare published depth with LiDAR.")
     add_arguments(parser)
+    parser.add_argument(
+        "--ground-z",
+        type=finite,
+        default=0.0,
+        help="as the node's ground_z, m: for the ground plane, without --rig (0)",
+    )
     parser.add_argument("--out", type=Path, help="report to write (JSON)")
     parser.add_argument("--lidar-topic", help="scans (/ and the frame, of each LiDAR in the rig file)")
-    parser.add_argument("--odom-topic", default="/odom", help="poses, for the motion between scan and image (/odom)")
+    parser.add_argument("--odom-topic", default=ODOM, help=f"poses, for the motion between scan and image ({ODOM})")
     parser.add_argument("--sweep-topic", default=SWEEP)
     parser.add_argument("--min-depth", type=float, default=0.1, help="of the ground truth, metres (0.1)")
     parser.add_argument("--max-depth", type=float, default=80.0, help="metres: 80 for nuScenes, 200 for DDAD (80)")
@@ -282,6 +293,8 @@ def parse_arguments(arguments: Sequence[str]) -> EvaluatorOptions:
     return EvaluatorOptions(
         rig=values.rig,
         cameras=tuple(values.cameras),
+        vehicle_frame=values.vehicle_frame,
+        ground_z=values.ground_z,
         out=values.out,
         lidar_topic=values.lidar_topic,
         odom_topic=values.odom_topic,

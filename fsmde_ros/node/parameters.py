@@ -23,7 +23,7 @@ from fsmde_ros.checkpoint import shipped_names
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.fusion import FusionConfig
 from fsmde_ros.node.messages import INPUT_POLICIES
-from fsmde_ros.topics import INPUT_FORMS, InputForm
+from fsmde_ros.topics import INPUT_FORMS, ODOM, InputForm
 
 MAX_MILLIMETRES_M = 65.535  # the largest depth that 16UC1 can say
 MAX_NAME = 100
@@ -156,7 +156,7 @@ class Settings:
     )
     motion_odometry: str = parameter(
         "motion.odometry",
-        "/odom",
+        ODOM,
         "Odometry of the vehicle frame; with it the cloud is of one moment, although cameras fire in turn. Empty: off. "
         "/odom is the same topic in any namespace, odom the one within that of the node.",
     )
@@ -272,7 +272,7 @@ class Settings:
                 f"parameter depth.max_range_m: {self.depth_max_range_m} m does not fit depth.encoding 16UC1, expected "
                 f"at most {MAX_MILLIMETRES_M} m; use 32FC1, or a shorter range"
             )
-        if self.motion_fixed_frame and self.motion_odometry not in ("", "/odom"):
+        if self.motion_fixed_frame and self.motion_odometry not in ("", ODOM):
             raise ConfigError(
                 f"parameter motion.fixed_frame is '{self.motion_fixed_frame}' and motion.odometry is "
                 f"'{self.motion_odometry}', expected one of them"

@@ -42,9 +42,11 @@ class Placement:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options ``--rig`` and ``--cameras``, as ``find_placement`` takes them."""
+    """The options ``--rig``, ``--cameras`` and ``--vehicle-frame``, as ``find_placement`` takes them."""
     parser.add_argument("--rig", type=Path, help="rig file, as rig_from_bag writes it")
     parser.add_argument("--cameras", nargs="+", default=[], help="names (those of the rig file)")
+    frame = f"as the node's (that of the rig file, with TF {VEHICLE_FRAME})"
+    parser.add_argument("--vehicle-frame", default="", help=frame)
 
 
 def rig_file_of(node: Node) -> Path | None:
@@ -54,16 +56,26 @@ def rig_file_of(node: Node) -> Path | None:
     return Path(path) if path else None
 
 
-def find_placement(node: Node, rig_file: Path | None, cameras: tuple[str, ...]) -> Placement:
-    """From the rig file; without one from TF. Raises ConfigError or RigError where neither will do."""
+def find_placement(
+    node: Node, rig_file: Path | None, cameras: tuple[str, ...], vehicle_frame: str = "", ground_z: float = 0.0
+) -> Placement:
+    """From the rig file; without one from TF. Raises ConfigError or RigError where neither will do.
+
+    ``vehicle_frame``: empty for that of the rig file, with TF ``base_link``; ``ground_z``: height of the road in it,
+    metres, as no transform says it. A rig file has both; ConfigError where it contradicts them.
+    """
     if rig_file is not None:
         rig = read_rig(rig_file)
+        if vehicle_frame not in ("", rig.vehicle_frame) or ground_z not in (0.0, rig.ground_z):
+            raise ConfigError(
+                f"the rig file {rig_file} is in '{rig.vehicle_frame}' with the road at {rig.ground_z}; leave "
+                f"--vehicle-frame and --ground-z out, got '{vehicle_frame}' and {ground_z}"
+            )
         return Placement(cameras or rig.names, RigFileExtrinsics(rig, str(rig_file)), read_lidars(rig_file))
     if not cameras:
         raise ConfigError(
             "no rig file: give --rig FILE (rig_from_bag writes one) or the parameter rig_file; "
             "or --cameras NAME..., to take their places from TF"
         )
-    return Placement(
-        cameras, TfExtrinsics(TfBuffer(node, "give --rig FILE (rig_from_bag writes one)"), VEHICLE_FRAME), {}
-    )
+    tf = TfBuffer(node, "give --rig FILE (rig_from_bag writes one)")
+    return Placement(cameras, TfExtrinsics(tf, vehicle_frame or VEHICLE_FRAME, ground_z), {})

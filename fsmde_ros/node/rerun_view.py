@@ -49,6 +49,7 @@ class ViewOptions:
     Attributes:
         rig: rig file; without it the node's parameter ``rig_file``, as a launch file sets it.
         cameras: names; without them those of the rig file. Without a rig file TF says where they are.
+        vehicle_frame: empty for that of the rig file, with TF ``base_link``.
         image: topic of the images, after the camera's name; CompressedImage where it ends in ``/compressed``.
         points: topic of the cloud.
         save: file to write (.rrd) instead of opening a window.
@@ -57,6 +58,7 @@ class ViewOptions:
 
     rig: Path | None = None
     cameras: tuple[str, ...] = ()
+    vehicle_frame: str = ""
     image: str = IMAGES
     points: str = POINTS
     save: Path | None = None
@@ -148,7 +150,8 @@ def view(options: ViewOptions, ros_arguments: Sequence[str] = ()) -> int:
         init_ros(ros_arguments)
         try:
             node = Node("rerun_view")
-            placement = find_placement(node, options.rig or rig_file_of(node), options.cameras)
+            rig_file = options.rig or rig_file_of(node)
+            placement = find_placement(node, rig_file, options.cameras, options.vehicle_frame)
             shown = RerunView(node, placement, recording, options)
             node.get_logger().info(f"ready: listening to {len(placement.cameras)} cameras")
             spin_until_stopped(node, stop, lambda: shown.messages)
@@ -174,6 +177,7 @@ def parse_arguments(arguments: Sequence[str]) -> ViewOptions:
     return ViewOptions(
         rig=values.rig,
         cameras=tuple(values.cameras),
+        vehicle_frame=values.vehicle_frame,
         image=values.image,
         points=values.points,
         save=values.save,

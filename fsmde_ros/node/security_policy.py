@@ -17,7 +17,7 @@ from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.node.outputs import STAGES
 from fsmde_ros.node.parameters import Settings, check_camera_name
 from fsmde_ros.rig_file import read_rig
-from fsmde_ros.topics import COLOR, DEPTH, DEPTH_INFO, STDDEV, full_name
+from fsmde_ros.topics import COLOR, DEPTH, DEPTH_INFO, ODOM, STDDEV, full_name
 
 NAME = "surround_depth"
 ENCLAVE = "/surround_depth"
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cameras", nargs="+", default=[], help="names of the cameras (those of the rig file)")
     parser.add_argument("--raw", action="store_true", help="input.transport is raw")
     parser.add_argument("--unrectified", action="store_true", help="input.rectified is false")
-    parser.add_argument("--odometry", default="/odom", help="motion.odometry; empty: off (/odom)")
+    parser.add_argument("--odometry", default=ODOM, help=f"motion.odometry; empty: off ({ODOM})")
     parser.add_argument("--tf", action="store_true", help="extrinsics or motion come from TF")
     parser.add_argument("--sim-time", action="store_true", help="use_sim_time is true")
     parser.add_argument("--namespace", default="/", help="that the node is started in (/)")

@@ -1,13 +1,17 @@
-"""A tiny student, a rig and pictures for the tests of the node."""
+"""A tiny student, a rig, pictures and TF for the tests of the node."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from geometry_msgs.msg import TransformStamped
+from rclpy.time import Time
 
 from fsmde_ros.checkpoint import save_checkpoint
 from fsmde_ros.geometry import rigid
@@ -71,3 +75,39 @@ def ring_of_cameras(names: tuple[str, ...], size: tuple[int, int]) -> Rig:
 def ring() -> Callable[[tuple[str, ...], tuple[int, int]], Rig]:
     """``ring_of_cameras``."""
     return ring_of_cameras
+
+
+class FakeBuffer:
+    """As that of tf2_ros, which has no wheel: counts how often it is cleared, and knows one frame."""
+
+    def __init__(self):
+        self.cleared = 0
+
+    def clear(self):
+        self.cleared += 1
+
+    def get_latest_common_time(self, target, source):
+        if source != "base_link":
+            raise RuntimeError(f'"{source}" passed to lookupTransform argument source_frame does not exist.')
+        return Time(nanoseconds=17)
+
+    def lookup_transform(self, target, source, time):
+        found = TransformStamped()
+        found.transform.translation.z = 1.2
+        return found
+
+
+class FakeListener:
+    def __init__(self, buffer, node, spin_thread):
+        assert not spin_thread
+
+    def unregister(self):
+        pass
+
+
+@pytest.fixture
+def tf2(monkeypatch):
+    """tf2_ros, as far as the node uses it; the real one has no wheel."""
+    module = ModuleType("tf2_ros")
+    module.TransformException, module.Buffer, module.TransformListener = RuntimeError, FakeBuffer, FakeListener
+    monkeypatch.setitem(sys.modules, "tf2_ros", module)

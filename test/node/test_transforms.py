@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-
 import pytest
 import rclpy
-from geometry_msgs.msg import TransformStamped
 from rclpy.clock import ROSClock
 from rclpy.clock_type import ClockType
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -23,34 +19,6 @@ from fsmde_ros.replay_settings import free_domain
 SECOND = 10**9
 
 
-class FakeBuffer:
-    """As that of tf2_ros, which has no wheel: counts how often it is cleared, and knows one frame."""
-
-    def __init__(self):
-        self.cleared = 0
-
-    def clear(self):
-        self.cleared += 1
-
-    def get_latest_common_time(self, target, source):
-        if source != "base_link":
-            raise RuntimeError(f'"{source}" passed to lookupTransform argument source_frame does not exist.')
-        return Time(nanoseconds=17)
-
-    def lookup_transform(self, target, source, time):
-        found = TransformStamped()
-        found.transform.translation.z = 1.2
-        return found
-
-
-class FakeListener:
-    def __init__(self, buffer, node, spin_thread):
-        assert not spin_thread
-
-    def unregister(self):
-        pass
-
-
 class SimulatedNode:
     """What of a node with use_sim_time is wanted here: its clock."""
 
@@ -63,13 +31,6 @@ class SimulatedNode:
 
     def tell(self, seconds):
         self.clock.set_ros_time_override(Time(nanoseconds=round(seconds * SECOND), clock_type=ClockType.ROS_TIME))
-
-
-@pytest.fixture
-def tf2(monkeypatch):
-    module = ModuleType("tf2_ros")
-    module.TransformException, module.Buffer, module.TransformListener = RuntimeError, FakeBuffer, FakeListener
-    monkeypatch.setitem(sys.modules, "tf2_ros", module)
 
 
 @pytest.mark.usefixtures("tf2")
