@@ -339,11 +339,11 @@ def foreign(image_topic: str = "/sensors/cam/image_raw") -> list[tuple[str, Any]
     ]
 
 
-def odometry(stamp_ns: int, x: float, child: str = "base_link") -> Any:
+def odometry(stamp_ns: int, x: float, child: str = "base_link", w: float = 1.0) -> Any:
     types = STORE.types
     zero = types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
     place = types["geometry_msgs/msg/Pose"](
-        types["geometry_msgs/msg/Point"](x, 0.0, 0.0), types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+        types["geometry_msgs/msg/Point"](x, 0.0, 0.0), types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, w)
     )
     return types["nav_msgs/msg/Odometry"](
         header("odom", stamp_ns),
@@ -413,6 +413,20 @@ def test_a_vehicle_that_rocks_on_its_springs_is_where_the_odometry_says(tmp_path
 def test_the_first_odometry_of_the_vehicle_counts(tmp_path: Path) -> None:
     gps = [("/gps/odometry", odometry(START + 1000 * MS * k, 100.0, "gps_antenna")) for k in range(2)]
     assert vehicle_places(bag(tmp_path / "bag", [*gps, *foreign()])) == [[0, 0, 0], [4, 0, 0]]
+
+
+def test_poses_that_are_none_are_left_out_as_the_node_does(tmp_path: Path) -> None:
+    """An unset quaternion of an odometry that has not begun, and a position that is lost."""
+    unset = ("/odometry", odometry(START + 200 * MS, 50.0, w=0.0))
+    lost = ("/odometry", odometry(START + 400 * MS, float("nan")))
+    assert vehicle_places(bag(tmp_path / "bag", [*foreign(), unset, lost])) == [[0, 0, 0], [4, 0, 0]]
+
+
+def test_an_odometry_without_any_pose_is_told_where_no_other_says_it(tmp_path: Path) -> None:
+    unset = [("/unset", odometry(START + 1000 * MS * k, 8.0 * k, w=0.0)) for k in range(2)]
+    with pytest.raises(SourceError, match="/unset: no pose is one: a quaternion must have a fin"):
+        list(sweeps(bag(tmp_path / "unset", [*without("/odometry"), *unset])))
+    assert vehicle_places(bag(tmp_path / "both", [*unset, *foreign()])) == [[0, 0, 0], [4, 0, 0]]
 
 
 def test_a_map_that_was_published_once_hides_no_motion(tmp_path: Path) -> None:
