@@ -76,6 +76,12 @@ ARGUMENTS = [
         description="Other names of topics: /front/image_raw:=/cam0/image,/front/camera_info:=/cam0/info.",
     ),
     DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        description="false: a lifecycle manager starts the node (nav2's: with bond_timeout: 0.0, it makes no bond); "
+        "empty: what the parameters say.",
+    ),
+    DeclareLaunchArgument(
         "namespace",
         default_value="",
         description="Namespace of the node, its topics and cameras; not of /odom, for which see motion.odometry.",
@@ -142,6 +148,8 @@ def overrides(context: LaunchContext) -> dict[str, Any]:
         given["input.transport"] = value(context, "transport")
     if value(context, "rectified"):
         given["input.rectified"] = is_true(context, "rectified")
+    if value(context, "autostart"):
+        given["autostart"] = is_true(context, "autostart")
     given |= odometry_parameter(params_file(context), value(context, "odom_topic"))
     # A bag brings its own time: without /clock its stamps would all look stale.
     if is_true(context, "use_sim_time") or value(context, "bag"):

@@ -75,8 +75,8 @@ def test_every_argument_is_described_and_used(path: Path) -> None:
     [
         (
             "surround_depth",
-            "params_file rig_file checkpoint device backend cameras transport rectified remap namespace use_sim_time "
-            "bag rviz viewer evaluate report lidar_topic odom_topic log_level respawn",
+            "params_file rig_file checkpoint device backend cameras transport rectified remap autostart namespace "
+            "use_sim_time bag rviz viewer evaluate report lidar_topic odom_topic log_level respawn",
         ),
         (
             "replay_evaluation",

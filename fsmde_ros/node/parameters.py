@@ -68,7 +68,10 @@ class Settings:
     """
 
     autostart: bool = parameter(
-        "autostart", True, "Configure and activate the node when it starts; false leaves that to a lifecycle manager."
+        "autostart",
+        True,
+        "Configure and activate the node when it starts; false leaves that to a lifecycle manager. With nav2's set "
+        "bond_timeout: 0.0 there: the node makes no bond, without which that manager takes all of its nodes down.",
     )
     cameras: tuple[str, ...] = parameter(
         "cameras", (), "Names of the cameras; their topics begin with them. Empty: all of the rig file."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from rclpy.executors import SingleThreadedExecutor
 from std_msgs.msg import Header
 
 from fsmde_ros.node.messages import OUTPUT_QOS, columns_to_message
+from fsmde_ros.node.parameters import Settings
+from fsmde_ros.node.security_policy import NAME as SURROUND_DEPTH
 from fsmde_ros.replay_settings import own_domain
 
 PAGE = (Path(__file__).parents[2] / "docs" / "using.md").read_text()
@@ -89,3 +92,10 @@ def test_the_costmap_marks_what_stands_and_clears_along_rays_to_the_road() -> No
     assert heard(clears, 1.0)
     assert not heard(clears, 3.0), "a ray that passes above a thing would clear it"
     assert marks["obstacle_max_range"] < clears["raytrace_max_range"]
+
+
+def test_the_lifecycle_manager_waits_for_no_bond() -> None:
+    manager = yaml.safe_load(block("lifecycle_manager:"))["lifecycle_manager"]["ros__parameters"]
+    assert (manager["bond_timeout"], manager["node_names"]) == (0.0, [SURROUND_DEPTH])
+    row = next(row for row in fields(Settings) if row.name == "autostart")
+    assert "bond_timeout: 0.0" in row.metadata["description"]
