@@ -99,7 +99,8 @@ def remappings(text: str) -> list[tuple[str, str]]:
         if not (ours and sign and theirs):
             raise ConfigError(
                 f"remap:={text}: expected FROM:=TO, several by commas, such as "
-                f"/front/image_raw:=/camera_1/image,/front/camera_info:=/camera_1/info, got '{item}'"
+                "/front/image_rect/compressed:=/cam0/image/compressed,/front/camera_info:=/cam0/camera_info, got "
+                f"'{item}'"
             )
         pairs.append((ours, theirs))
     return pairs

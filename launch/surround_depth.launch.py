@@ -73,7 +73,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "remap",
         default_value="",
-        description="Other names of topics: /front/image_raw:=/cam0/image,/front/camera_info:=/cam0/info.",
+        description="Other names: /front/image_rect/compressed:=/cam0/image/compressed,/front/camera_info:=/cam0/info.",
     ),
     DeclareLaunchArgument(
         "autostart",

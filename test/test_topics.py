@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+import rclpy
+from rclpy.context import Context
 
 from fsmde_ros.topics import InputForm, full_name
 
@@ -53,3 +55,34 @@ def test_what_to_change_in_a_node_for_images_of_another_form() -> None:
         "input.transport:=raw",
     )
     assert InputForm().changes(InputForm(is_rectified=False)) == ("input.rectified:=true",)
+
+
+def rules(text: str) -> list[str]:
+    """Every FROM:=TO of whole topics of the camera front in a text; several may be joined by commas."""
+    return re.findall(r"(/front/[\w/]+:=/[\w/]+)", text)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    "page",
+    [
+        *("README.md", "fsmde_ros/launch_settings.py"),
+        *(f"launch/{p.name}" for p in sorted((ROOT / "launch").glob("*.py"))),
+    ],
+)
+def test_the_remappings_that_are_shown_are_of_topics_that_the_node_takes(page: str) -> None:
+    """A rule of ROS is of one whole name: one of /front/image_rect would leave /front/image_rect/compressed alone."""
+    found = rules((ROOT / page).read_text())
+    assert found
+    context = Context()
+    context.init()
+    arguments = [word for rule in found for word in ("-r", rule)]
+    node = rclpy.create_node(
+        "remapped", context=context, cli_args=["--ros-args", *arguments], use_global_arguments=False
+    )
+    names = [node.resolve_topic_name(f"front/{topic}") for topic in (InputForm().topic, "camera_info")]
+    node.destroy_node()
+    context.shutdown()
+    assert [name.split("/")[1] for name in names] == ["cam0", "cam0"]
+    assert names[0].endswith("/compressed")
+    assert {rule.partition(":=")[0] for rule in found} == {f"/front/{InputForm().topic}", "/front/camera_info"}
