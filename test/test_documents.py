@@ -186,3 +186,22 @@ def test_the_figures_on_the_page_of_robustness_are_those_that_were_measured() ->
     assert f"{len(fuzz['findings'])} findings" in page
     for parser, counts in fuzz["parsers"].items():
         assert f"| {parser} | {counts['cases']:,} | {counts['refused']:,} | {counts['accepted']:,} |" in page
+
+
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        ("/tf /tf_static /odom /odometry/filtered /wheel/odometry", True),
+        ("/lidar_top /velodyne_points /ouster/points /points_raw /livox/lidar /rslidar_points", True),
+        ("/front/camera_info /ns/front/camera_info /cam0/image /cam0/image/compressed", True),
+        ("/front/image_raw /front/image_rect /front/image_rect_color /front/image_color", True),
+        ("/front/image_raw/compressed /front/image_rect/compressed /front/image_rect_color/compressed", True),
+        ("/front/image_raw/compressedDepth /front/image_raw/theora /rosout /clock /tf2 /cmd_vel /imu/data", False),
+        ("/surround_depth/preview/compressed /front/depth/stddev /front/depth/color", False),
+    ],
+)
+def test_the_recording_has_what_the_steps_after_it_need(names: str, taken: bool) -> None:
+    """rosbag2 looks for the expression anywhere in the name of a topic."""
+    [expression] = re.findall(r"ros2 bag record .* -e '(.*)'", README)
+    for name in names.split():
+        assert (re.search(expression, name) is not None) == taken, name
