@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fsmde_ros.errors import ConfigError
-from fsmde_ros.network.student import StudentConfig, StudentOutput
+from fsmde_ros.network.student import OUT_OF_RANGE, StudentConfig, StudentOutput
 from training import losses
 from training.batch import SweepBatch
 from training.shared_bins import cross_loss
@@ -26,7 +26,7 @@ class LossWeights:
     ckd: float = 0.5  # towards the teacher's bin probabilities
     vrkd: float = 0.2  # towards the teacher's relations between adjacent views
     bins: float = 1.0  # a bin near every true depth: without it, CKD drives the centres out of range
-    out_of_range: float = 0.5  # sky, where the teacher or the LiDAR knows
+    out_of_range: float = 0.5  # sky, where the teacher knows, or the LiDAR that there is none
     gradient: float = 0.5  # edges of the teacher's log depth
     cross: float = 1.0  # method a: the teacher's probabilities on the student's centres, against the LiDAR
     vrkd_features: float = 0.0  # method a: the relations of features as well
@@ -129,11 +129,25 @@ def _teacher_terms(
         terms.update(_bin_terms(output, teacher, kept, batch.adjacent.nonzero(), weights))
     if weights.out_of_range > 0:
         hit = around_centres(lidar_known, output.logits).any(0)  # whatever the teacher says
-        mask = known.any(0) | hit
-        terms["out_of_range"] = losses.out_of_range_loss(output.logits, beyond.masked_fill(hit, 0), mask)
+        terms["out_of_range"] = _out_of_range_term(output.logits, beyond, known.any(0), hit)
     if weights.gradient > 0:
         terms["gradient"] = losses.gradient_matching(output.depth, targets.depth, in_range)
     return terms
+
+
+def _out_of_range_term(logits: Tensor, beyond: Tensor, known: Tensor, hit: Tensor) -> Tensor:
+    """Sky where a teacher is ``known`` to say ``beyond``, none where the LiDAR has ``hit``; all [B, V, h, w].
+
+    A sweep without a teacher shows where no sky is and nowhere where it is. There a hit counts until it is called in
+    range, and no longer: however small a gradient that always points away from the sky, AdamW makes whole steps of it.
+    The mean stays one over all hits, so that the last few, at edges of things before the sky, weigh little.
+    """
+    has_teacher = known.flatten(1).any(1)[:, None, None, None]
+    is_called_beyond = torch.softmax(logits.detach().float(), dim=2)[:, :, -1] > OUT_OF_RANGE
+    given = known | hit
+    open_ones = given & (has_teacher | is_called_beyond)
+    share = open_ones.sum() / given.sum().clamp(min=1)
+    return losses.out_of_range_loss(logits, beyond.masked_fill(hit, 0), open_ones) * share
 
 
 def _bin_terms(

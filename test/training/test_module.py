@@ -24,6 +24,7 @@ from training.teachers.teacher import Kind, TeacherOutput
 from training.terms import (
     LossWeights,
     SharedBins,
+    _out_of_range_term,
     around_centres,
     distillation_terms,
     mean_where,
@@ -331,21 +332,72 @@ def test_of_a_plane_the_teacher_says_the_depth_of_the_centre_of_a_cell(reduction
     torch.testing.assert_close(log_depth[near], there[near], atol=0.01, rtol=0)
 
 
-def test_a_return_of_the_lidar_is_in_range_whoever_says_what(batch: SweepBatch, student: Student) -> None:
-    """Without a teacher nothing else would hold "out of range" to its place, and a wrong one must not move it."""
-    weights = replace(OFF, out_of_range=1.0)
-    sky = batch._replace(teacher_disparity=torch.zeros_like(batch.teacher_disparity))
-    for given in (batch._replace(teacher_disparity=torch.full_like(batch.teacher_disparity, torch.nan)), sky):
-        student.zero_grad()
-        output = run_student(student, given)
-        output.logits.retain_grad()
-        distillation_terms(output, given, weights, CONFIG)["out_of_range"].backward()
-        beyond = output.logits.grad[:, :, -1]
-        lidar = batch.lidar_depth
-        known = batch.present[:, :, None, None] & (lidar >= CONFIG.d_min) & (lidar <= CONFIG.d_max)
-        hit = around_centres(known, output.logits).any(0)
-        assert hit.any()
-        assert (beyond[hit] > 0).all()  # downhill is less of it
+def _hits(batch: SweepBatch, logits: torch.Tensor) -> torch.Tensor:
+    """[B, V, h, w] bool: cells with a point of the LiDAR that the student can say."""
+    lidar = batch.lidar_depth
+    known = batch.present[:, :, None, None] & (lidar >= CONFIG.d_min) & (lidar <= CONFIG.d_max)
+    hit: torch.Tensor = around_centres(known, logits).any(0)
+    assert hit.any()
+    return hit
+
+
+def test_a_return_of_the_lidar_is_in_range_whatever_a_teacher_says(batch: SweepBatch, student: Student) -> None:
+    disparity = batch.teacher_disparity.clone()
+    disparity[..., 48:] = 0.0  # the right half of every view is sky to it
+    sky = batch._replace(teacher_disparity=disparity)
+    output = run_student(student, sky)
+    output.logits.retain_grad()
+    distillation_terms(output, sky, replace(OFF, out_of_range=1.0), CONFIG)["out_of_range"].backward()
+    assert output.logits.grad is not None
+    assert (output.logits.grad[:, :, -1][_hits(sky, output.logits)] > 0).all()  # downhill is less of it
+
+
+def test_without_a_teacher_only_a_return_that_is_called_sky_is_mended(batch: SweepBatch, student: Student) -> None:
+    """In its own sweep: beside one that has a teacher, whose hits all count."""
+    disparity = batch.teacher_disparity.clone()
+    disparity[0] = torch.nan
+    given = batch._replace(teacher_disparity=disparity)
+    output = run_student(student, given)
+    logits = output.logits.detach().clone()
+    logits[..., :12, -1:, :, :8] = 20.0  # a part of every view is called sky
+    logits.requires_grad_()
+    distillation_terms(output._replace(logits=logits), given, replace(OFF, out_of_range=1.0), CONFIG)[
+        "out_of_range"
+    ].backward()
+    assert logits.grad is not None
+    beyond, hit = logits.grad[:, :, -1], _hits(given, logits)
+    called = torch.softmax(logits.detach(), dim=2)[:, :, -1] > 0.5
+    assert (hit & called)[0].any()
+    assert (beyond[hit & called] > 0).all()
+    assert not beyond[0][~(hit & called)[0]].any()
+    assert (beyond[1][hit[1]] > 0).all()
+
+
+def test_the_lidar_alone_keeps_the_sky_and_mends_what_is_wrongly_called_so() -> None:
+    """The head alone, on fixed features: AdamW makes whole steps of any gradient that keeps its sign."""
+    is_sky = torch.zeros(1, 1, 16, 24, dtype=torch.bool)
+    is_sky[..., :6, :] = True
+    is_white_wall = torch.zeros_like(is_sky)
+    is_white_wall[..., 10:12, 4:8] = True
+    features = torch.randn(4, *is_sky.shape, generator=torch.Generator().manual_seed(0)) * 0.1
+    features[0] += torch.where(is_sky | is_white_wall, 1.0, -1.0)
+    features[1] += is_white_wall.float()
+    weight, bias = torch.tensor([4.0, 0.0, 0.0, 0.0], requires_grad=True), torch.tensor(0.0, requires_grad=True)
+
+    def logits() -> torch.Tensor:
+        beyond = torch.einsum("cbvhw,c->bvhw", features, weight) + bias
+        return torch.stack([torch.zeros_like(beyond), beyond], dim=2)
+
+    nothing = torch.zeros_like(is_sky)
+    optimizer = torch.optim.AdamW([weight, bias], lr=1e-2)
+    assert (logits()[:, :, 1] > 0)[is_sky | is_white_wall].all()
+    for _ in range(600):
+        optimizer.zero_grad()
+        _out_of_range_term(logits(), nothing.float(), nothing, ~is_sky).backward()
+        optimizer.step()
+    is_called_sky = logits()[:, :, 1] > 0
+    assert not is_called_sky[~is_sky].any()
+    assert is_called_sky[is_sky].float().mean() > 0.95
 
 
 def test_scores_are_of_present_views_only(batch: SweepBatch) -> None:
