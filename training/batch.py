@@ -171,6 +171,12 @@ def _view_images(sweep: Sweep, size: tuple[int, int]) -> NDArray[np.uint8]:
     return images
 
 
+def with_lidar_between(sample: Sample, low: float, high: float) -> Sample:
+    """The sample with only the LiDAR points of a depth from ``low`` to ``high``, metres."""
+    depth = sample.lidar[:, 3]
+    return replace(sample, lidar=sample.lidar[(depth >= low) & (depth <= high)])
+
+
 def select_views(sample: Sample, order: Sequence[int]) -> Sample:
     """The sample with only the views ``order``, in that order."""
     position = {view: place for place, view in enumerate(order)}

@@ -18,10 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +30,18 @@ from tqdm import tqdm
 from fsmde_ros.backends import build_backend
 from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_names
-from fsmde_ros.errors import ConfigError, FsmdeError, SourceError
+from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
 from fsmde_ros.estimator import Estimator
 from fsmde_ros.network.student import Student
-from training.batch import SweepBatch, collate, sample_from_sweep
+from fsmde_ros.sweep import Sweep
+from training.batch import SweepBatch, collate, sample_from_sweep, with_lidar_between
 from training.data_source import open_data
-from training.evaluation.points import DepthRange, points_of_sweep
+from training.evaluation.points import DepthRange, ImagePoints, points_of_sweep
 from training.evaluation.sigma import KS, ONE_SIGMA, expected_inside
 from training.expectation import best_power, score_powers, with_config
 
 Array = NDArray[np.float64]
+Used = TypeVar("Used")
 
 CELLS = 20  # of equal numbers of points, by sigma
 MIN_POINTS = 50 * CELLS
@@ -89,24 +91,53 @@ def shares_inside(error: Array, stddev: Array) -> dict[str, float]:
     return {f"{k:g}": float(np.mean(np.abs(error) <= k * stddev)) for k in KS}
 
 
-def errors_of(estimator: Estimator, names: Sequence[str]) -> tuple[Array, Array]:
-    """Errors [N] and standard deviations [N], metres, at the LiDAR points of all sweeps of the drives."""
+def errors_of(estimator: Estimator, names: Sequence[str], left_out: dict[str, str]) -> tuple[Array, Array]:
+    """Errors [N] and standard deviations [N], metres, at the LiDAR points of all sweeps of the drives.
+
+    ``left_out``: the sweeps that cannot be used go in here, each with its reason.
+    """
+
+    def scored(sweep: Sweep, limits: DepthRange) -> tuple[ImagePoints, ...]:
+        return points_of_sweep(sweep, estimator(sweep), limits)
+
     errors, stddevs = [np.zeros(0)], [np.zeros(0)]
-    for name in names:
-        data = open_data(name)
-        for sweep in tqdm(data.sweeps, desc=name, unit="sweep"):
-            for image in points_of_sweep(sweep, estimator(sweep), DepthRange(data.min_depth, data.max_depth)):
-                used = np.isfinite(image.predicted) & (image.stddev > 0)
-                errors.append(image.predicted[used] - image.truth[used])
-                stddevs.append(image.stddev[used])
+    for images in _each_sweep(names, scored, left_out):
+        for image in images:
+            used = np.isfinite(image.predicted) & (image.stddev > 0)
+            errors.append(image.predicted[used] - image.truth[used])
+            stddevs.append(image.stddev[used])
     return np.concatenate(errors), np.concatenate(stddevs)
 
 
-def batches_of(names: Sequence[str], size: tuple[int, int]) -> Iterator[SweepBatch]:
-    """The sweeps of drives, one a batch, at ``size`` (H, W)."""
+def batches_of(names: Sequence[str], size: tuple[int, int], left_out: dict[str, str]) -> Iterator[SweepBatch]:
+    """The sweeps of drives, one a batch, at ``size`` (H, W), with the LiDAR points that count in an evaluation.
+
+    ``left_out``: as for ``errors_of``; here a single view that cannot be decoded costs its sweep.
+    """
+
+    def batch(sweep: Sweep, limits: DepthRange) -> SweepBatch:
+        return collate([with_lidar_between(sample_from_sweep(sweep, size), limits.min, limits.max)])
+
+    return _each_sweep(names, batch, left_out)
+
+
+def _each_sweep(
+    names: Sequence[str], use: Callable[[Sweep, DepthRange], Used], left_out: dict[str, str]
+) -> Iterator[Used]:
+    """What ``use`` makes of each sweep of drives; those that cannot be read are told, and left out."""
     for name in names:
-        for sweep in tqdm(open_data(name).sweeps, desc=name, unit="sweep"):
-            yield collate([sample_from_sweep(sweep, size)])
+        data = open_data(name)
+        limits = DepthRange(data.min_depth, data.max_depth)
+        for index in tqdm(range(len(data.sweeps)), desc=name, unit="sweep"):
+            try:
+                used = use(data.sweeps[index], limits)
+            except (ImageError, SourceError) as error:
+                sweep = f"{name}, sweep {index}"
+                if sweep not in left_out:
+                    tqdm.write(f"left out: {sweep}: {error}", file=sys.stderr)
+                left_out[sweep] = str(error)
+                continue
+            yield used
 
 
 def calibrate(
@@ -120,15 +151,18 @@ def calibrate(
     """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
 
     ``output``: the same student with the fit is written there. ``power``: ``expectation_power`` of the student from
-    now on, or "best"; none leaves it. With another power the depth is another, and the card's metrics go. Raises
-    CheckpointError, BackendError, ConfigError or SourceError for what cannot be used.
+    now on, or "best"; none leaves it. With another power the depth is another, and the card's metrics go. A sweep whose
+    files are missing or damaged is left out and counted, as in an evaluation. Raises CheckpointError, BackendError,
+    ConfigError or SourceError for what cannot be used.
     """
     if check in fit:
         raise ConfigError(f"--check {check} is fitted on, too, and would confirm any fit; give it another drive")
     student, card = load_checkpoint(checkpoint)
     report: dict[str, Any] = {"weights_sha256": card.weights_sha256}
+    left_out: dict[str, str] = {}
     if power == "best":
-        scores = score_powers(student.to(choose_device(device)), batches_of(fit, card.input_size))
+        batches = batches_of(fit, card.input_size, left_out)
+        scores = score_powers(student.to(choose_device(device)), batches)
         report["powers"] = {f"{tried:g}": asdict(score) for tried, score in scores.items()}
         power = best_power(scores)
     if power is not None and power != student.config.expectation_power:
@@ -137,16 +171,18 @@ def calibrate(
     report["power"] = student.config.expectation_power
     estimator = Estimator(build_backend("torch", student, device, card.input_size), card)
     published = SigmaPower(*student.config.stddev_power)
-    error, stddev = errors_of(estimator, fit)
+    error, stddev = errors_of(estimator, fit, left_out)
     sigma = fit_power(error, published.undo(stddev))
     report |= asdict(sigma)
     report["expected"] = {f"{k:g}": expected_inside(k) for k in KS}
-    checked = errors_of(estimator, [check])
+    checked = errors_of(estimator, [check], left_out)
     if not len(checked[0]):
         raise SourceError(f"{check}: has no LiDAR point in any view to check the fit on; give --check another drive")
     for kind, (e, s) in {"fit": (error, stddev), "check": checked}.items():
         after = sigma(published.undo(s))
         report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, after)}
+    report["skipped_sweeps"] = len(left_out)
+    report["skipped_because"] = [f"{sweep}: {why}" for sweep, why in left_out.items()][:20]
     if output is not None:
         save_checkpoint(output, with_power(student, sigma), card)
     return report

@@ -14,14 +14,14 @@ import json
 import sys
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from fsmde_ros.errors import ConfigError, ImageError, SourceError
 from fsmde_ros.sweep import Sweep
-from training.batch import Sample, sample_from_sweep, with_moments
+from training.batch import Sample, sample_from_sweep, with_lidar_between, with_moments
 from training.data_source import EXAMPLES, DataName, DataSource, open_data, parse_name
 from training.datasets import TownData, fill_cache
 from training.moments import MOST_APART_S, are_consecutive
@@ -203,8 +203,7 @@ def _write_sample(source: DataSource, index: int, size: tuple[int, int], file: P
         return f"{source.name}, sweep {index}: {error}"
     labelled = _labelled(source)
     if labelled is not None:
-        depth = sample.lidar[:, 3]
-        sample = replace(sample, lidar=sample.lidar[(depth >= labelled[0]) & (depth <= labelled[1])])
+        sample = with_lidar_between(sample, *labelled)
     if not len(sample.lidar):
         return f"{source.name}, sweep {index}: no LiDAR point falls into any view, and nothing else supervises it"
     save_sample(file, _beside_another(source, index, sweep, sample) if consecutive else sample)

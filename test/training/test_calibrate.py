@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,21 @@ import torch
 
 from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import SourceError
-from training.calibrate import MIN_POINTS, SigmaPower, calibrate, fit_power, main, shares_inside
+from fsmde_ros.estimator import Estimator
+from fsmde_ros.rig import Rig
+from fsmde_ros.sources.bag_writer import write_bag
+from fsmde_ros.sweep import EncodedImage, Sweep
+from test.conftest import NuScenesFolder
+from training.calibrate import (
+    MIN_POINTS,
+    SigmaPower,
+    batches_of,
+    calibrate,
+    errors_of,
+    fit_power,
+    main,
+    shares_inside,
+)
 
 
 @pytest.mark.parametrize(("scale", "exponent"), [(0.3, 1.0), (0.2, 1.4), (2.0, 0.8)])
@@ -63,6 +78,7 @@ def test_the_command_tells_the_shares_and_writes_the_calibrated_student(
     report = json.loads(capsys.readouterr().out)
     assert report["fit"]["after"]["1"] == pytest.approx(report["expected"]["1"], abs=0.001)
     assert report["check"]["n"] > MIN_POINTS
+    assert (report["skipped_sweeps"], report["skipped_because"]) == (0, [])
     assert set(report["check"]["before"]) == {"0.5", "1", "2", "3"}
     before, _ = load_checkpoint(default_checkpoint())
     after, card = load_checkpoint(tmp_path / "calibrated.safetensors")
@@ -97,10 +113,60 @@ def test_a_drive_to_check_on_without_points_is_refused_before_anything_is_writte
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = {"a": np.random.default_rng(3).normal(0, 1, 2000), "bag:dark": np.zeros(0)}
-    monkeypatch.setattr("training.calibrate.errors_of", lambda _, names: (errors[names[0]], errors[names[0]] ** 2 + 1))
+    monkeypatch.setattr(
+        "training.calibrate.errors_of", lambda _, names, __: (errors[names[0]], errors[names[0]] ** 2 + 1)
+    )
     with pytest.raises(SourceError, match=r"bag:dark: has no LiDAR point in any view .* give --check another drive"):
         calibrate(default_checkpoint(), ["a"], "bag:dark", "cpu", tmp_path / "out.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def _with_spoilt(sweep: Sweep, names: Sequence[str]) -> Sweep:
+    """With JPEGs that have their markers but nothing to decode between them."""
+    views = dict(sweep.views)
+    for name in names:
+        image = views[name].image
+        assert isinstance(image, EncodedImage)
+        spoilt = EncodedImage(image.data[:20] + b"\x00" * 200 + image.data[-2:])
+        views[name] = replace(views[name], image=spoilt)
+    return replace(sweep, views=views)
+
+
+def test_sweeps_that_cannot_be_read_are_left_out_and_named(
+    tmp_path: Path,
+    nuscenes_folder: NuScenesFolder,
+    made_up_rig: Rig,
+    standing_drive: Callable[..., list[Sweep]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without one of its views a sweep has an error, but no sample, and without any, or a scan that is named, none."""
+    whole, one_spoilt, all_spoilt = standing_drive(made_up_rig, 3)
+    one_spoilt, all_spoilt = _with_spoilt(one_spoilt, ["cam_1"]), _with_spoilt(all_spoilt, made_up_rig.names)
+    write_bag(tmp_path / "bag", [whole, one_spoilt, all_spoilt])
+    scans = [row for row in nuscenes_folder.tables["sample_data"] if row["is_key_frame"] and row["fileformat"] == "pcd"]
+    (nuscenes_folder.root / scans[-1]["filename"]).unlink()
+    names = [f"bag:{tmp_path / 'bag'}", f"nuscenes:{nuscenes_folder.root}"]
+    estimator = Estimator.from_checkpoint(default_checkpoint(), device="cpu")
+    left_out: dict[str, str] = {}
+    error, stddev = errors_of(estimator, names, left_out)
+    assert len(error) == len(stddev) > 0
+    assert list(left_out) == [f"{names[0]}, sweep 2", f"{names[1]}, sweep 1"]
+    assert len(list(batches_of(names, (64, 96), left_out))) == 2
+    assert set(left_out) == {f"{names[0]}, sweep 1", f"{names[0]}, sweep 2", f"{names[1]}, sweep 1"}
+    said = capsys.readouterr().err
+    assert all(said.count(f"left out: {sweep}: ") == 1 for sweep in left_out)
+    assert scans[-1]["filename"] in said
+
+
+def test_the_power_is_chosen_by_the_points_that_count_in_an_evaluation() -> None:
+    name = "town:101,seconds=0.1,rate=10,size=48x80"
+    whole = next(iter(batches_of([f"{name},min_depth=0,max_depth=1000"], (48, 80), {}))).lidar_depth
+    town = next(iter(batches_of([name], (48, 80), {}))).lidar_depth
+    cut = next(iter(batches_of([f"{name},min_depth=5,max_depth=30"], (48, 80), {}))).lidar_depth
+    assert (whole > 80).any()
+    assert torch.equal(town.nan_to_num(-1), whole.where(whole <= 80, -1).nan_to_num(-1))
+    assert 5 <= cut[cut.isfinite()].min() < 6
+    assert 25 < cut[cut.isfinite()].max() <= 30
 
 
 def test_a_drive_that_is_fitted_on_confirms_nothing(capsys: pytest.CaptureFixture[str]) -> None:
