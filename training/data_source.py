@@ -49,6 +49,7 @@ OPTIONS = {
 COMMON_OPTIONS = ("samples", "every", "min_depth", "max_depth")
 MAX_DEPTH = {"nuscenes": 80.0, "ddad": 200.0, "bag": 80.0, "town": 80.0}  # metres, of the public protocols
 MIN_DEPTH = 0.1
+READ_TABLES = ("sample", "sample_data", "scene", "sensor", "calibrated_sensor", "ego_pose")  # of nuScenes
 TOWN_RIGS = {"nuscenes": nuscenes_drive, "ddad": ddad_drive, "random": random_drive, "unusual": unusual_drive}
 
 Slice = tuple[int | None, int | None]
@@ -139,7 +140,8 @@ class DataSource:
         sweeps: at least one.
         min_depth: metres; nearer LiDAR points do not count in an evaluation.
         max_depth: metres; likewise farther ones.
-        files: what decides which sweeps there are: tables, the bag, a list, a rig file.
+        files: what decides which sweeps there are, and where their sensors are: tables, scenes, calibrations, the bag,
+            a list, a rig file. Images and scans are not among them.
         keys: of each sweep what tells it from the others of its drive, whichever of them are chosen.
     """
 
@@ -192,7 +194,9 @@ def _protocol(name: DataName) -> str:
 
 def _open_nuscenes(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     drives = NuScenesDrives(name.place, name.options.get("version"))
-    files = [drives.tables / "sample.json", drives.tables / "sample_data.json"]
+    turns = name.whole_number("lidar_sweeps", 1, lowest=1)
+    tables = (*READ_TABLES, *(["sample_annotation"] if turns > 1 else []))
+    files = [drives.tables / f"{table}.json" for table in tables]
     if "tokens" in name.options:
         if {"split", "scenes"} & name.options.keys():
             raise ConfigError(f"{name}: give either tokens, or split and scenes")
@@ -200,7 +204,6 @@ def _open_nuscenes(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         rows: list[Row] = [drives.keyframe(token) for token in _read_tokens(files[-1])]
     else:
         rows = [row for scene in _scenes(name, _split_scenes(name, drives)) for row in drives.keyframes(scene)]
-    turns = name.whole_number("lidar_sweeps", 1, lowest=1)
     return LazySweeps(rows, lambda row: drives.sweep(row, turns), lambda row: row["token"]), tuple(files)
 
 
@@ -226,12 +229,12 @@ def _split_scenes(name: DataName, drives: NuScenesDrives) -> Sequence[str]:
 def _open_ddad(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     place, split = Path(name.place), name.options.get("split")
     readers: list[tuple[str, int, Callable[[], Sweep]]] = []
+    files = set(place.glob("*.json")) if place.is_dir() else {place}
     for chosen in _scenes(name, ddad.scene_names(place, split)):
         for scene in ddad.scenes(place, split, chosen):
             readers += [(scene.name, index, read) for index, read in enumerate(scene.samples)]
-    return LazySweeps(readers, lambda item: item[2](), lambda item: item[:2]), tuple(
-        sorted(place.glob("*.json")) if place.is_dir() else [place]
-    )
+            files |= set(scene.files)
+    return LazySweeps(readers, lambda item: item[2](), lambda item: item[:2]), tuple(sorted(files))
 
 
 def _open_bag(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:

@@ -57,10 +57,12 @@ class _Calibration:
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene: its folder, and one function for each sample that reads its sweep."""
+    """One scene: its folder, one function for each sample that reads its sweep, and the files of all but the sensors'
+    data: its own and those of its calibrations."""
 
     name: str
     samples: tuple[Callable[[], Sweep], ...]
+    files: tuple[Path, ...] = ()
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def scenes(root: Path | str, split: str | None = None, scene: str | None = None)
         raise SourceError(f"{root}: no scene '{scene}'; it has {names}")
     for path in chosen:
         with _fields_of(path):
-            yield Scene(path.parent.name, _samples(path))
+            yield Scene(path.parent.name, _samples(path), (path, *sorted(path.parent.glob("calibration/*.json"))))
 
 
 def sweeps(

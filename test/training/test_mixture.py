@@ -20,7 +20,7 @@ from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import EncodedImage, Sweep
 from training.data_source import open_data
 from training.datasets import TownData
-from training.mixture import describe, gather, licences, parse_mixture, read_source
+from training.mixture import describe, gather, licences, parse_mixture, read_source, source_folder
 from training.sample_file import has_dense_depth, load_sample
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +70,25 @@ def test_another_drive_of_the_same_name_is_read_anew(tmp_path: Path, sweeps: lis
     second, _ = read_source(open_data(f"bag:{tmp_path / 'bag'}"), SIZE, tmp_path / "cache", workers=1)
     assert (len(first), len(second)) == (6, 5)
     assert first[0].parent != second[0].parent
+
+
+def test_a_drive_whose_sensors_were_calibrated_anew_is_read_anew(
+    tmp_path: Path, nuscenes_folder: Any, ddad_folder: Any
+) -> None:
+    tables, root = nuscenes_folder.root / "v1.0-mini", ddad_folder.root
+    by_table = [tables / f"{table}.json" for table in ("calibrated_sensor", "ego_pose", "sensor", "scene")]
+    drives = {
+        f"nuscenes:{nuscenes_folder.root}": by_table,
+        f"ddad:{root}": [ddad_folder.calibration_path, ddad_folder.scene_path, root / "ddad.json"],
+        f"ddad:{ddad_folder.scene_path}": [ddad_folder.calibration_path, ddad_folder.scene_path],
+        f"nuscenes:{nuscenes_folder.root},lidar_sweeps=2": [*by_table, tables / "sample_annotation.json"],
+    }
+    for drive, files in drives.items():
+        for file in files:
+            before = source_folder(open_data(drive), SIZE, tmp_path)
+            assert source_folder(open_data(drive), SIZE, tmp_path) == before
+            file.write_text(file.read_text() + "\n")
+            assert source_folder(open_data(drive), SIZE, tmp_path) != before, file
 
 
 def test_sweeps_that_cannot_be_used_are_named_and_left_out(
