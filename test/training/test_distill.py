@@ -35,7 +35,14 @@ from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep
 from fsmde_ros.trained_cameras import TrainedCameras
 from training.batch import Sample
-from training.configuration import DistillConfig, changed_settings, config_hash, flat_settings, read_command_line
+from training.configuration import (
+    DistillConfig,
+    changed_settings,
+    config_hash,
+    flat_settings,
+    loaders_of,
+    read_command_line,
+)
 from training.datasets import TownData
 from training.distill import distill, main, make_module, model_card, trained_cameras
 from training.loaders import Loaders
@@ -494,12 +501,38 @@ def test_a_run_does_not_go_on_with_other_settings(
     assert not config.output.exists()
 
 
+@pytest.mark.parametrize(("cpus", "expected"), [(1, 1), (2, 1), (3, 2), (16, 15), (128, 16)])
+def test_loaders_leave_a_cpu_to_the_training(cpus: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert loaders_of(cpus) == expected
+
+
+def test_several_processes_of_a_machine_share_its_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert loaders_of(128) == 15
+    assert loaders_of(4) == 1
+
+
+def test_workers_are_as_many_as_the_cpus_that_a_process_may_use() -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        one = DistillConfig()
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert (one.render_workers, one.loader_workers) == (1, 1)
+    every = DistillConfig()
+    assert (every.render_workers, every.loader_workers) == (len(allowed), loaders_of(len(allowed)))
+    given, _ = read_command_line(["--render_workers", "3", "--loader_workers", "0"])
+    assert (given.render_workers, given.loader_workers) == (3, 0)
+
+
 def test_a_run_may_go_on_with_more_steps_elsewhere_and_faster(tmp_path: Path, sample: Sample) -> None:
     path, config = _configure(tmp_path, sample)
     begun = flat_settings(config)
     free = {
         "steps": "99", "val_every": "7", "save_every": "9", "log_every": "5", "threads": "2", "loader_workers": "3",
-        "output": "b.safetensors", "work": "moved", "cache": "moved", "tensorboard": "true", "render_workers": "5",
+        "output": "b.safetensors", "work": "moved", "cache": "moved", "tensorboard": "true", "render_workers": "99",
         "accelerator": "auto", "teacher.cache": "moved", "teacher.batch": "2", "size": "[64, 96]",
     }  # fmt: skip
     given = [part for name, value in free.items() for part in (f"--{name}", value)]
