@@ -73,6 +73,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     _refuse_other_settings(config, state, saved)
     if not state.exists():
         _refuse_frozen_noise(config)
+        _tell_other_input(config)
     _make_folders(config)
     _keep_settings(config)
     lightning.seed_everything(config.seed, verbose=False)
@@ -145,6 +146,24 @@ def _refuse_frozen_noise(config: DistillConfig) -> None:
             f"{str(encoder.freeze_batch_norm).lower()}, which would keep them so; set these to 0 and false, or "
             "imagenet to true, or start_from to a checkpoint"
         )
+
+
+@rank_zero_only
+def _tell_other_input(config: DistillConfig) -> None:
+    """The weights fit any size and reduction, but not as well, and the student is then another, of another speed."""
+    if not config.start_from:
+        return
+    card = read_card(_start(config))
+    before = (card.input_size, card.student.input_reduction)
+    if before == (config.input_size, config.student.input_reduction):
+        return
+    (height, width), reduction = before
+    print(
+        f"start_from {config.start_from} was trained at [{height}, {width}] (H, W) with student.input_reduction "
+        f"{reduction}; this run trains it at {list(config.input_size)} with {config.student.input_reduction}. To keep "
+        f'what it was: --size "[{height}, {width}]" --student.input_reduction {reduction}',
+        file=sys.stderr,
+    )
 
 
 def make_module(config: DistillConfig) -> DistillModule:

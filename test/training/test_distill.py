@@ -722,6 +722,27 @@ def test_the_card_names_what_the_first_weights_were_trained_on(tmp_path: Path) -
     assert again.dataset_licence == "nuScenes: CC BY-NC-SA 4.0"
 
 
+def test_a_start_at_another_size_or_reduction_is_told_with_what_keeps_it(
+    tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the state is there; a run that goes on has been told."""
+    path, config = _configure(tmp_path / "first", sample, val_every=1, save_every=1, steps=1)
+    student = Student(config.student)
+    first = tmp_path / "first.safetensors"
+    save_checkpoint(first, student, model_card(config, 1, {}))
+    own = ["--config", str(path), "--start_from", str(first)]
+    keeping = '--size "[64, 96]" --student.input_reduction 1'
+    reduced = ["--student.input_reduction", "2"]
+    assert main([*own, *reduced]) == 0
+    said = capsys.readouterr().err
+    assert f"start_from {first} was trained at [64, 96] (H, W) with student.input_reduction 1" in said
+    assert f"this run trains it at [64, 96] with 2. To keep what it was: {keeping}" in said
+    assert main([*own, *reduced]) == 0
+    assert "To keep what it was" not in capsys.readouterr().err
+    assert main([*own, "--work", str(tmp_path / "same")]) == 0
+    assert "To keep what it was" not in capsys.readouterr().err
+
+
 def test_sweeps_that_are_trained_on_and_validated_with_are_told(
     tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
 ) -> None:
