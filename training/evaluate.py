@@ -31,6 +31,7 @@ from fsmde_ros.checkpoint import find_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
 from fsmde_ros.estimator import Estimator, PreparedSweep
 from fsmde_ros.network_view import take_all
+from fsmde_ros.option_types import image_size
 from training.data_source import DataSource, open_data
 from training.evaluation.page import render_page
 from training.evaluation.pictures import PictureBook, SweepPicture
@@ -38,7 +39,7 @@ from training.evaluation.points import DepthRange
 from training.evaluation.report import FORMAT, DataHash, describe, table, verdict, without_folders
 from training.evaluation.tally import Tally
 from training.mounting_error import NONE, MountingError
-from training.teachers.teacher import Teacher, TeacherSettings, metric_scale
+from training.teachers.teacher import KINDS, Teacher, TeacherSettings, metric_scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +170,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", required=True, help="nuscenes:PATH, ddad:PATH, bag:PATH or town:SEED, with options")
     parser.add_argument("--teacher", help="transformers depth model, directory or hub name, to be scored as well")
+    parser.add_argument(
+        "--teacher-kind",
+        choices=("auto", *KINDS),
+        help="what its numbers mean where its files do not tell, as teacher.kind of a training (auto)",
+    )
+    parser.add_argument(
+        "--teacher-size",
+        type=image_size(),
+        metavar="HxW",
+        help="of the images that it sees, as teacher.input_size of a training (that of its files)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--backend", default="torch", help="that of the node to be scored, such as openvino_bf16 (torch)"
@@ -179,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("out/evaluation"), help="folder for the report")
     given = parser.parse_args(arguments)
     try:
-        teacher = None if given.teacher is None else _load_teacher(given.teacher, given.device)
+        teacher = _load_teacher(given.teacher, given.teacher_kind, given.teacher_size, given.device)
         data = open_data(given.data)
         pitch, roll = np.radians([given.pitch_error, given.roll_error]).tolist()
         wrong = MountingError(pitch, roll, given.road_error)
@@ -195,10 +207,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load_teacher(name: str, device: str) -> NamedTeacher:
+def _load_teacher(name: str | None, kind: str | None, size: tuple[int, int] | None, device: str) -> NamedTeacher | None:
+    if name is None:
+        if kind is not None or size is not None:
+            raise ConfigError("--teacher-kind and --teacher-size are of a teacher, and there is none; give --teacher")
+        return None
     from training.teachers.hub import load_teacher  # transformers takes seconds, and only a teacher needs it
 
-    return NamedTeacher(Path(name).name, load_teacher(TeacherSettings(name=name, device=device)))
+    settings = TeacherSettings(name=name, kind=kind or "auto", input_size=size, device=device)
+    return NamedTeacher(Path(name).name, load_teacher(settings))
 
 
 if __name__ == "__main__":

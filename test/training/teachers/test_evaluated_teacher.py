@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,27 @@ def test_a_teacher_stands_beside_the_student_in_every_form_of_the_report(
     assert report["made"]["teacher"] == {"name": "a_teacher", "kind": kind, "identity": identity}
     assert f"a_teacher ({kind})" in page
     assert str(tmp_path) not in json.dumps(report)
+
+
+def test_a_teacher_is_told_what_its_numbers_mean_and_what_it_sees(
+    save: dict[str, Callable[..., Path]], tmp_path: Path
+) -> None:
+    """As teacher.kind and teacher.input_size of a training: a DPT in metres does not say so itself."""
+    folder, output = save["dpt"](tmp_path / "a_teacher"), tmp_path / "out"
+    given = ["--checkpoint", str(default_checkpoint()), "--data", TOWN, "--teacher", str(folder), "--device", "cpu"]
+    assert main([*given, "--teacher-kind", "depth", "--teacher-size", "48x48", "--output", str(output)]) == 0
+    report = json.loads((output / "report.json").read_text())
+    settings = TeacherSettings(str(folder), kind="depth", input_size=(48, 48), device="cpu")
+    identity = load_teacher(settings).identity
+    assert report["made"]["teacher"] == {"name": "a_teacher", "kind": "depth", "identity": identity}
+    assert "teacher_metric" in report["rows"]
+    assert identity != load_teacher(replace(settings, input_size=None)).identity
+
+
+@pytest.mark.parametrize("option", [["--teacher-kind", "depth"], ["--teacher-size", "48x48"]])
+def test_what_is_told_of_no_teacher_is_refused(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--checkpoint", str(default_checkpoint()), "--data", TOWN, *option]) == 1
+    assert "there is none; give --teacher" in capsys.readouterr().err
 
 
 def test_a_directory_that_is_no_teacher_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
