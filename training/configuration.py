@@ -32,6 +32,7 @@ FREE = PLACES | {"steps", "size", "teacher.cache", "teacher.batch", "teacher.dev
 
 # The losses that say something of depth; the others shape what these teach.
 TAUGHT_BY = ("silog", "ckd", "vrkd", "gradient", "overlap", "photometric", "photometric_consecutive")
+TAUGHT_WITHOUT_LIDAR = ("overlap", "photometric", "photometric_consecutive")
 
 MOST_LOADERS = 16  # of one process: 150 samples a second at 352x640; more would only take memory
 
@@ -140,6 +141,11 @@ class DistillConfig:
             return bool(self.teacher.name)
         heard = any(getattr(self.losses, name) > 0 for name in ("ckd", "vrkd", "gradient", "out_of_range"))
         return heard and any(part.name is not None for part in self.mixtures()[0])
+
+    @property
+    def needs_lidar(self) -> bool:
+        """Whether a sweep without LiDAR teaches nothing; a teacher's depth, too, is brought to metres by it."""
+        return not any(getattr(self.losses, name) > 0 for name in TAUGHT_WITHOUT_LIDAR)
 
     def mixtures(self) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
         """What is trained on, and what is validated with."""

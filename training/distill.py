@@ -289,13 +289,15 @@ def model_card(config: DistillConfig, steps: int, metrics: Mapping[str, float]) 
     data_licences = [licences(train), *([] if first is None else [first.dataset_licence])]
     validated = "held_out_town" if val[0].name is None and config.val.held_out and len(val) == 1 else "validation"
     teacher = f"; distilled from {config.teacher.name}" if config.asks_teacher else ""
+    compares = config.losses.photometric > 0 or config.losses.photometric_consecutive > 0
+    images = " and by images of one place from two cameras or moments" if compares else ""
     return ModelCard(
         name=config.output.stem,
         student=config.student,
         input_size=config.input_size,
         training_data=(
             f"{describe(train, config.train)}, {steps} steps of {config.draws_per_step}{begun}; "
-            f"supervised by LiDAR{teacher}"
+            f"supervised by LiDAR{images}{teacher}"
         ),
         dataset_licence="; ".join(dict.fromkeys("; ".join(data_licences).split("; "))),
         weights_licence=_weights_licence(config),

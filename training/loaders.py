@@ -16,11 +16,11 @@ from tqdm import tqdm
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.trained_cameras import TrainedCameras
 from training.batch import collate
-from training.configuration import DistillConfig, Method
+from training.configuration import TAUGHT_WITHOUT_LIDAR, DistillConfig, Method
 from training.datasets import CachedSweeps
 from training.draws import Draws, Shard
 from training.mixture import SampleFiles, gather
-from training.sample_file import load_rig, load_sample, stores_dense_depth
+from training.sample_file import has_lidar, load_rig, load_sample, stores_dense_depth
 from training.teachers.cache import CachedTeacher, fill_teacher_cache
 from training.teachers.checkpoint import names_checkpoint
 from training.teachers.teacher import TeacherSettings
@@ -77,7 +77,9 @@ class Loaders(lightning.LightningDataModule):
             )
         if self.with_training:
             consecutive = config.losses.photometric_consecutive > 0
-            self.training = gather(train, config.train, config.cache, config.render_workers, tell, consecutive)
+            self.training = gather(
+                train, config.train, config.cache, config.render_workers, tell, consecutive, config.needs_lidar
+            )
             sweeps = tqdm(self.training.files, desc="cameras", unit="sweep", delay=5, disable=not tell)
             self.cameras = TrainedCameras.of(map(load_rig, sweeps))
             known = len(self.training.origins & self.validation.origins)
@@ -87,6 +89,8 @@ class Loaders(lightning.LightningDataModule):
                     "figures say nothing of others; choose others in data or val_data",
                     file=sys.stderr,
                 )
+            if tell and not config.needs_lidar:
+                self._tell_without_lidar()
             if config.asks_teacher:
                 self.teacher = ask_teacher(config.teacher, self.training.files, config.method)
             elif config.teacher.name and tell:
@@ -103,6 +107,23 @@ class Loaders(lightning.LightningDataModule):
                     file=sys.stderr,
                 )
         self._is_filled = True
+
+    def _tell_without_lidar(self) -> None:
+        """They may be meant, or the sign of a LiDAR that is not found or of a rig that is wrong."""
+        recorded = [
+            file
+            for part, files in zip(self.config.mixtures()[0], self.training.parts, strict=True)
+            if part.name is not None
+            for file in files
+        ]
+        without = sum(not has_lidar(file) for file in recorded)
+        if without:
+            taught_by = [name for name in TAUGHT_WITHOUT_LIDAR if getattr(self.config.losses, name) > 0]
+            print(
+                f"{without} of {len(recorded)} recorded sweeps to train on have no LiDAR point in any view: only "
+                f"losses {', '.join(taught_by)} teach there",
+                file=sys.stderr,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Kept by the trainer in the state of a run."""

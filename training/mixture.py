@@ -4,7 +4,8 @@
     bag:/data/drive,weight=3                any drive of `training.data_source`, three draws for one of the town
 
 The sweeps of a drive are decoded, resized and projected once, into a folder of the cache; training then reads
-only that. A sweep that cannot be used (a corrupt image, a missing file, no LiDAR in any view) is left out.
+only that. A sweep that cannot be used (a corrupt image, a missing file, no LiDAR in any view where nothing teaches
+without) is left out.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def gather(
     workers: int,
     tell: bool = True,
     consecutive: bool = False,
+    needs_lidar: bool = True,
 ) -> SampleFiles:
     """Render or read what the cache lacks, with progress bars, and name the files of all samples.
 
@@ -110,6 +112,7 @@ def gather(
         workers: processes that render, threads that read.
         tell: name on stderr every sweep that is left out.
         consecutive: with what the cameras saw a moment before or after, where there is such a sweep.
+        needs_lidar: leave out sweeps without LiDAR in any view.
 
     Raises:
         SourceError, RigError: a drive cannot be opened, more than a fifth of it cannot be used, or it has not two
@@ -122,7 +125,7 @@ def gather(
             origins |= {(TOWN, town.held_out, town.first_seed + index) for index in range(town.drives)}
         else:
             source = open_data(part.name)
-            files, reasons = read_source(source, town.size, cache, workers, tell, consecutive)
+            files, reasons = read_source(source, town.size, cache, workers, tell, consecutive, needs_lidar)
             parts.append(files)
             left_out += reasons
             place = part.name.place if part.name.kind == TOWN else Path(part.name.place).resolve()
@@ -137,19 +140,22 @@ def read_source(
     workers: int,
     tell: bool = True,
     consecutive: bool = False,
+    needs_lidar: bool = True,
 ) -> tuple[tuple[Path, ...], list[str]]:
     """Files of the samples of a drive at ``size`` (H, W), and why others could not be used.
 
     What is there from an earlier run is kept; a file appears whole or not at all, so that a run may be killed at
     any time and several may share a cache.
     """
-    folder = source_folder(source, size, cache, consecutive)
+    folder = source_folder(source, size, cache, consecutive, needs_lidar)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{index:06d}.npz" for index in range(len(source.sweeps))]
     missing = [index for index, file in enumerate(files) if not file.exists()]
     reasons = []
     with ThreadPoolExecutor(workers) as pool:
-        jobs = pool.map(lambda index: _write_sample(source, index, size, files[index], consecutive), missing)
+        jobs = pool.map(
+            lambda index: _write_sample(source, index, size, files[index], consecutive, needs_lidar), missing
+        )
         try:
             for reason in tqdm(jobs, total=len(missing), desc=f"reading {source.name}", unit="sweep", delay=1):
                 if reason:
@@ -174,7 +180,9 @@ def read_source(
     return there, reasons
 
 
-def source_folder(source: DataSource, size: tuple[int, int], cache: Path, consecutive: bool = False) -> Path:
+def source_folder(
+    source: DataSource, size: tuple[int, int], cache: Path, consecutive: bool = False, needs_lidar: bool = True
+) -> Path:
     """Folder below ``cache`` for exactly these sweeps: it changes with the drive's name and its files."""
     described = {
         "format": FORMAT,
@@ -183,6 +191,7 @@ def source_folder(source: DataSource, size: tuple[int, int], cache: Path, consec
         "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files],
         "size": list(size),
         **({"most_apart_s": MOST_APART_S} if consecutive else {}),
+        **({} if needs_lidar else {"needs_lidar": False}),
         **({} if _labelled(source) is None else {"labelled": _labelled(source)}),
     }
     return cache / hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
@@ -194,7 +203,9 @@ def _labelled(source: DataSource) -> tuple[float, float] | None:
     return (source.min_depth, source.max_depth) if given else None
 
 
-def _write_sample(source: DataSource, index: int, size: tuple[int, int], file: Path, consecutive: bool) -> str | None:
+def _write_sample(
+    source: DataSource, index: int, size: tuple[int, int], file: Path, consecutive: bool, needs_lidar: bool
+) -> str | None:
     """Read a sweep and write its sample; why it cannot be used, none where all is well."""
     try:
         sweep = source.sweeps[index]
@@ -204,7 +215,7 @@ def _write_sample(source: DataSource, index: int, size: tuple[int, int], file: P
     labelled = _labelled(source)
     if labelled is not None:
         sample = with_lidar_between(sample, *labelled)
-    if not len(sample.lidar):
+    if needs_lidar and not len(sample.lidar):
         return f"{source.name}, sweep {index}: no LiDAR point falls into any view, and nothing else supervises it"
     save_sample(file, _beside_another(source, index, sweep, sample) if consecutive else sample)
     return None

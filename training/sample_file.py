@@ -77,10 +77,22 @@ def _sample(data: Mapping[str, Any]) -> Sample:
 def load_rig(path: Path) -> Rig:
     """The rig of a file of ``save_sample``, without reading its images; raises SourceError as ``load_sample`` does."""
     with _opened(path) as file:
-        with file.zip.open("images.npy") as images:
-            np.lib.format.read_magic(images)  # type: ignore[no-untyped-call]  # the stubs of numpy 1.26 lack both
-            shape, _, _ = np.lib.format.read_array_header_1_0(images)  # type: ignore[no-untyped-call]
-        return _rig(file, shape[1:3])
+        _, height, width, _ = _shape(file, "images")
+        return _rig(file, (height, width))
+
+
+def has_lidar(path: Path) -> bool:
+    """Whether a file of ``save_sample`` has any LiDAR point; raises SourceError where it cannot be read."""
+    with _opened(path) as file:
+        return _shape(file, "lidar")[0] > 0
+
+
+def _shape(file: Any, name: str) -> tuple[int, ...]:
+    """Shape of an array of an open file, which is not read."""
+    with file.zip.open(f"{name}.npy") as array:
+        np.lib.format.read_magic(array)  # type: ignore[no-untyped-call]  # the stubs of numpy 1.26 lack both
+        shape: tuple[int, ...] = np.lib.format.read_array_header_1_0(array)[0]  # type: ignore[no-untyped-call]
+    return shape
 
 
 def has_moments(path: Path) -> bool:

@@ -12,15 +12,18 @@ import torch
 
 from fsmde_ros.errors import ImageError, SourceError
 from fsmde_ros.geometry import pixel_grid, transform, unproject
-from fsmde_ros.network.student import StudentConfig
+from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
 from training.augment import AugmentSettings, augment, crop_view, drop_views, mirror
 from training.batch import Sample, collate, sample_from_sweep, select_views, with_moments
+from training.configuration import DistillConfig
 from training.data_source import open_data
-from training.datasets import TownData, town_sample
+from training.datasets import CachedSweeps, TownData, town_sample
+from training.loaders import Loaders
 from training.mixture import read_source
+from training.module import run_student
 from training.moments import are_consecutive, two_moments
 from training.sample_file import has_moments, load_sample, save_sample
 from training.terms import LossWeights, distillation_terms
@@ -272,6 +275,41 @@ def test_sweeps_of_a_bag_stand_beside_the_next_or_the_last(tmp_path: Path, has_p
     assert motions == pytest.approx([-0.3, -0.3, 0.3], abs=1e-4)  # what was ahead is nearer a moment later
     np.testing.assert_array_equal(samples[0].moments.images[:, 1], samples[1].images)  # type: ignore[union-attr]
     np.testing.assert_array_equal(samples[2].moments.images[:, 1], samples[1].images)  # type: ignore[union-attr]
+
+
+def test_a_drive_without_lidar_teaches_by_its_motion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the bag to a step that moves the student; where nothing else teaches, the same drive is refused."""
+    write_bag(tmp_path / "bag", [sweep_at(1 + 0.1 * i, pose(0.3 * i, 0, 0)) for i in range(3)])
+    config = DistillConfig(
+        data=f"bag:{tmp_path / 'bag'}",
+        val_data="town",
+        val=TownData(drives=1, sweeps_per_drive=1, size=SIZE, held_out=True),
+        train=TownData(size=SIZE),
+        cache=tmp_path / "cache",
+        student=StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16)),
+        losses=LossWeights(photometric_consecutive=1.0),
+        imagenet=False,
+    )
+    loaders = Loaders(config)
+    loaders.fill(tell=True)
+    assert loaders.training.lengths == [3]
+    assert loaders.left_out == ()
+    said = capsys.readouterr().err
+    assert "3 of 3 recorded sweeps to train on have no LiDAR point in any view" in said
+    assert "losses photometric_consecutive teach" in said
+    samples = CachedSweeps(loaders.training.files, config.augment, 0.0, 0)
+    batch = collate([samples[0, 0], samples[1, 1]])
+    student = Student(config.student).train()
+    terms = distillation_terms(run_student(student, batch), batch, config.losses, config.student)
+    assert terms["photometric_consecutive"] > 0
+    assert terms["silog"] == terms["bins"] == terms["out_of_range"] == 0
+    torch.stack([getattr(config.losses, name) * value for name, value in terms.items()]).sum().backward()
+    gradients = [weight.grad for weight in student.parameters() if weight.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert sum(float(gradient.abs().sum()) for gradient in gradients) > 0
+
+    with pytest.raises(SourceError, match="no LiDAR point falls into any view, and nothing else supervises it"):
+        Loaders(replace(config, losses=LossWeights())).fill(tell=False)
 
 
 def test_in_the_town_the_true_depth_fits_best() -> None:
