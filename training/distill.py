@@ -12,7 +12,8 @@
 Running the same command again continues where the last run stopped, also after a kill: the state is
 saved every few minutes and on SIGTERM. Other settings need another folder ``work``; of those that decide
 the weights only ``steps`` may grow. ``work/config.yaml`` has all settings of the run. At the end the averaged
-weights are written as a checkpoint of ``fsmde_ros``: safetensors and a model card.
+weights are written as a checkpoint of ``fsmde_ros``: safetensors and a model card. Where they had scored better in the
+validation of an earlier step, or before the first, the student of then is ``work/best.safetensors``.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from torch import Tensor
 from fsmde_ros.backends.heap import keep_freed_memory
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint, read_card, save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
+from fsmde_ros.metrics import DepthScore
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 from fsmde_ros.trained_cameras import TrainedCameras
@@ -48,13 +50,13 @@ from training.configuration import (
     flat_settings,
     read_command_line,
 )
-from training.expectation import best_power, score_powers, with_config
+from training.expectation import best_power, error_of, score_powers, with_config
 from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
 from training.mixture import describe, licences
 from training.module import DistillModule
 from training.pictures import DepthPictures
-from training.run_state import KeepState, SavedState, make_loggers, saved_state
+from training.run_state import KeepBest, KeepState, SavedState, make_loggers, saved_state
 from training.stddev_fit import with_fitted_stddev
 from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
 
@@ -63,7 +65,11 @@ if TYPE_CHECKING:
 
 
 def distill(config: DistillConfig, export_only: bool = False) -> None:
-    """Fill the caches, train from the last state on, validate, export the checkpoint."""
+    """Fill the caches, train from the last state on, validate, export the checkpoint.
+
+    A validation before the first step tells what the weights to begin with are worth. Where another step scored better
+    than the last, its student is exported to the folder ``work``, too.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     state = config.work / "last.ckpt"
@@ -80,7 +86,8 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     module = make_module(config)
     loaders = Loaders(config, with_training=not export_only)
     steps = saved.step
-    trainer = make_trainer(config, state, steps)
+    best = KeepBest(config.work / "best.ckpt", begins=not state.exists())
+    trainer = make_trainer(config, state, best, steps)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     if export_only:
@@ -93,17 +100,55 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     # The trainer leaves the weights on the CPU. And those of a fit are in training mode: what they are scored on would
     # move the statistics of a BatchNorm that is not frozen.
     device = trainer.strategy.root_device
-    power = best_power(score_powers(module.average.to(device).eval(), loaders.val_dataloader()))
-    module.average = with_config(module.average, expectation_power=power)
+    scores = score_powers(module.average.to(device).eval(), loaders.val_dataloader())
+    module.average = with_config(module.average, expectation_power=best_power(scores))
     trainer.validate(module, datamodule=loaders)
     student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
     if trainer.is_global_zero:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        card = replace(model_card(config, steps, metrics), cameras=trained_cameras(config, loaders.cameras))
-        save_checkpoint(config.output, student, card)
-        print(f"wrote {config.output}")
-        if loaders.left_out:
-            print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
+        _export(config, loaders, student, steps, metrics, config.output)
+        for suffix in (".safetensors", ".json"):  # of an earlier end of this run, or of one before it
+            (config.work / f"best{suffix}").unlink(missing_ok=True)
+    if best.is_another(steps):
+        kept = best.weights() if trainer.is_global_zero else {}  # which may be on another machine than the rest
+        module.average.load_state_dict(trainer.strategy.broadcast(kept))
+        _export_best(config, loaders, module.average.to(device), best.step, scores, trainer.is_global_zero)
+    if trainer.is_global_zero and loaders.left_out:
+        print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
+
+
+def _export(
+    config: DistillConfig, loaders: Loaders, student: Student, steps: int, metrics: Mapping[str, float], path: Path
+) -> None:
+    card = replace(model_card(config, steps, metrics), name=path.stem, cameras=trained_cameras(config, loaders.cameras))
+    save_checkpoint(path, student, card)
+    print(f"wrote {path}")
+
+
+def _export_best(
+    config: DistillConfig,
+    loaders: Loaders,
+    student: Student,
+    step: int,
+    scores: Mapping[float, DepthScore],
+    writes: bool,
+) -> None:
+    """Finish and export the best of the validations, of ``step``, where it is better than the last step by its
+    ``scores``, each with the power that is best for it; all processes have to call this."""
+    its_scores = score_powers(student, loaders.val_dataloader())
+    power = best_power(its_scores)
+    last, its = error_of(scores[best_power(scores)]), error_of(its_scores[power])
+    if not its < last:
+        return
+    student = with_fitted_stddev(with_config(student, expectation_power=power), loaders.val_dataloader())
+    if writes:
+        path = config.work / "best.safetensors"
+        metrics = {f"val/{name}": getattr(its_scores[power], name) for name in ("abs_rel", "rmse", "d1")}
+        _export(config, loaders, student, step, metrics, path)
+        print(
+            f"step {step} was better on the validation than the last, {its:.4f} against {last:.4f} (AbsRel + RMSE log "
+            f"+ 1 - delta1): to take its student, give {path} in place of {config.output}"
+        )
 
 
 def _make_folders(config: DistillConfig) -> None:
@@ -220,7 +265,7 @@ def _first_weights(config: DistillConfig) -> dict[str, Tensor]:
     return first.state_dict()
 
 
-def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lightning.Trainer:
+def make_trainer(config: DistillConfig, state: Path, best: KeepBest, first_step: int = 0) -> lightning.Trainer:
     """Lightning's trainer with everything this program decides itself.
 
     Raises ConfigError where the processes do not fit together or the machine lacks what is asked for.
@@ -232,7 +277,7 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
         )
     keep = KeepState(state, config.save_every, flat_settings(config))
     rates = LearningRateMonitor("step")  # of each group of parameters, in the log
-    callbacks = [keep, rates, DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
+    callbacks = [keep, best, rates, DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
     # a loss that is switched off leaves weights without a gradient, which plain ddp does not forgive
     several = config.processes > 1 and config.strategy == "auto"
     try:
@@ -247,7 +292,7 @@ def make_trainer(config: DistillConfig, state: Path, first_step: int = 0) -> lig
             accumulate_grad_batches=config.accumulate,
             val_check_interval=config.val_every * config.accumulate,  # counted in batches
             check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
+            num_sanity_val_steps=-1,  # all of it, before the first step; a run that goes on has none
             gradient_clip_val=config.optimisation.clip_norm,
             log_every_n_steps=config.log_every,
             enable_checkpointing=False,

@@ -39,13 +39,18 @@ def score_powers(student: Student, batches: Iterable[SweepBatch]) -> dict[float,
     return {power: board_of_all(board).overall() for power, board in boards.items()}
 
 
-def best_power(scores: Mapping[float, DepthScore]) -> float:
-    """The power with the lowest sum of AbsRel, RMSE log and 1 - delta1; 1 where there was nothing to score.
+def error_of(score: DepthScore) -> float:
+    """What is judged by, lower is better: AbsRel + RMSE log + 1 - delta1; NaN of nothing.
 
     AbsRel alone is in favour of what is too near, at any price in delta1; the error of the logarithm takes near and far
     alike, but pays most for the few points that are far off.
     """
-    errors = {power: score.abs_rel + score.rmse_log - score.d1 for power, score in scores.items() if score.n}
+    return score.abs_rel + score.rmse_log + 1 - score.d1
+
+
+def best_power(scores: Mapping[float, DepthScore]) -> float:
+    """The power with the lowest ``error_of``; 1 where there was nothing to score."""
+    errors = {power: error_of(score) for power, score in scores.items() if score.n}
     return min(errors, key=errors.__getitem__) if errors and np.isfinite(list(errors.values())).all() else 1.0
 
 

@@ -1,10 +1,12 @@
-"""What a run leaves behind while it goes: a state to continue from, and its log."""
+"""What a run leaves behind while it goes: a state to continue from, its best weights, and its log."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import os
+import pickle
 import sys
 import warnings
 from collections.abc import Mapping
@@ -16,9 +18,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import nn
+from torch import Tensor, nn
 
 from fsmde_ros.errors import CheckpointError, ConfigError
+from training.expectation import error_of
 
 SETTINGS_KEY = "distill_settings"  # their key in a state
 
@@ -92,6 +95,61 @@ class KeepState(Callback):
             logger.save()
         if trainer.is_global_zero:
             os.replace(scratch, self.path)
+
+
+class KeepBest(Callback):
+    """Keeps the averaged weights that scored best in a validation of the run, in one file that is never half written.
+
+    They are judged by ``error_of``, as they were trained: before the power of the bins is chosen.
+
+    Attributes:
+        path: of the file.
+        step: after which they were so, 0 before the first.
+        error: theirs; infinite where nothing could be scored yet.
+    """
+
+    def __init__(self, path: Path, begins: bool) -> None:
+        """``begins``: the run does, so that a file which is there is of another."""
+        self.path = path
+        self.step, self.error = (0, math.inf) if begins or not path.exists() else _read_best(path)[:2]
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Keep the weights where they are the best so far; those within the training alone count."""
+        if trainer.sanity_checking:  # what is validated before the first step is logged by nobody else
+            score = pl_module.board.overall()
+            for logger in trainer.loggers:
+                logger.log_metrics({f"val/{name}": getattr(score, name) for name in ("abs_rel", "rmse", "d1")}, step=0)
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.offer(trainer, pl_module)
+
+    def offer(self, trainer: Any, module: Any) -> None:
+        """Keep the weights that have just been validated where they are the best so far; of all processes the same."""
+        error = error_of(module.board.overall())
+        if not error < self.error:
+            return
+        self.step, self.error = trainer.global_step, error
+        if trainer.is_global_zero:
+            scratch = self.path.with_suffix(".tmp")
+            torch.save({"step": self.step, "error": error, "weights": module.average.state_dict()}, scratch)
+            os.replace(scratch, self.path)
+
+    def is_another(self, step: int) -> bool:
+        """Whether there are best weights, and of another step than this."""
+        return math.isfinite(self.error) and self.step != step
+
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the file, by name; raises CheckpointError where it cannot be read."""
+        return _read_best(self.path)[2]
+
+
+def _read_best(path: Path) -> tuple[int, float, dict[str, Tensor]]:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        return int(saved["step"]), float(saved["error"]), dict(saved["weights"])
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(
+            f"{path}: the best weights of the run cannot be read ({error}); delete the file to go on without them"
+        ) from error
 
 
 def _refuse_diverged(module: nn.Module, step: int, state: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -26,8 +27,8 @@ import torch
 import yaml
 
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, read_card, save_checkpoint
-from fsmde_ros.errors import ConfigError
-from fsmde_ros.metrics import DepthScore
+from fsmde_ros.errors import CheckpointError, ConfigError
+from fsmde_ros.metrics import DepthScore, ScoreBoard
 from fsmde_ros.network.presets import PRESETS
 from fsmde_ros.network.student import Student
 from fsmde_ros.rig import Rig
@@ -47,7 +48,7 @@ from training.datasets import TownData
 from training.distill import distill, main, make_module, model_card, trained_cameras
 from training.loaders import Loaders
 from training.module import DistillModule
-from training.run_state import SETTINGS_KEY, saved_state
+from training.run_state import SETTINGS_KEY, KeepBest, saved_state
 from training.sample_file import load_sample, save_sample
 from training.teachers.teacher import TeacherSettings
 from training.terms import LossWeights
@@ -135,7 +136,7 @@ from training.distill import main
 saved, replace = 0, os.replace
 def killed(*paths):
     global saved
-    saved += 1
+    saved += str(paths[1]).endswith("last.ckpt")
     if saved == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     replace(*paths)
@@ -741,6 +742,67 @@ def test_a_start_at_another_size_or_reduction_is_told_with_what_keeps_it(
     assert "To keep what it was" not in capsys.readouterr().err
     assert main([*own, "--work", str(tmp_path / "same")]) == 0
     assert "To keep what it was" not in capsys.readouterr().err
+
+
+def _scored(module: DistillModule, abs_rel: float) -> DistillModule:
+    """The module after a validation with this AbsRel, and nothing else wrong; its weights say which it is."""
+    module.board = ScoreBoard()
+    module.board.add("view_0", DepthScore(abs_rel, 0, 0, 0, 1, 1, 1, 1))
+    with torch.no_grad():
+        for weight in module.average.parameters():
+            weight.fill_(abs_rel)
+    return module
+
+
+def test_the_best_weights_are_kept_whatever_comes_after(tmp_path: Path) -> None:
+    module = DistillModule(Student(read_command_line([])[0].student))
+    path = tmp_path / "best.ckpt"
+    best = KeepBest(path, begins=True)
+    for step, abs_rel in ((0, float("nan")), (2, 0.5), (4, 0.3), (6, 0.4), (8, float("nan"))):
+        best.offer(SimpleNamespace(global_step=step, is_global_zero=True), _scored(module, abs_rel))
+        assert best.is_another(99) == (step > 0)
+    assert not best.is_another(4)
+    went_on = KeepBest(path, begins=False)
+    assert (went_on.step, went_on.error) == (4, pytest.approx(0.3))
+    for weights in (best.weights(), went_on.weights()):
+        assert all((weights[name] == 0.3).all() for name, _ in module.average.named_parameters())
+    anew = KeepBest(path, begins=True)
+    assert not anew.is_another(99)
+    path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(CheckpointError, match=r"best\.ckpt: the best weights of the run cannot be read"):
+        KeepBest(path, begins=False)
+
+
+def test_a_training_that_makes_worse_says_so_and_keeps_what_was_better(
+    tmp_path: Path, sample: Sample, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learnt, first = _configure(tmp_path / "learnt", sample, val_every=STEPS)
+    assert main(["--config", str(learnt)]) == 0
+    assert "was better on the validation" not in capsys.readouterr().out
+    assert not (first.work / "best.safetensors").exists()
+
+    spoils = {"rate": 0.2, "encoder_rate": 0.05, "warmup_steps": 0, "average_decay": 0.1}
+    path, config = _configure(tmp_path / "spoilt", sample, steps=4, val_every=2, save_every=2, optimisation=spoils)
+    assert main(["--config", str(path), "--start_from", str(first.output)]) == 0
+    assert "step 0 was better on the validation than the last" in capsys.readouterr().out
+    begun, (better, card) = load_checkpoint(first.output)[0], load_checkpoint(config.work / "best.safetensors")
+    for name, weight in begun.state_dict().items():
+        assert torch.equal(better.state_dict()[name], weight), name
+    assert card.name == "best"
+    assert "0 steps of 2 from the weights" in card.training_data
+    last = load_checkpoint(config.output)[1]
+    assert card.metrics.keys() == last.metrics.keys()
+    assert card.metrics["held_out_town/abs_rel"] < last.metrics["held_out_town/abs_rel"]
+    errors = {step: value for (step, name), value in _logged(config.work).items() if name == "val/abs_rel"}
+    assert min(errors) == 0
+    assert errors[0] < errors[max(errors)]
+
+    own = ["--config", str(path), "--start_from", str(first.output)]
+    assert main([*own, "--export-only"]) == 0
+    assert "step 0 was better on the validation than the last" in capsys.readouterr().out
+    (config.work / "best.ckpt").unlink()
+    assert main([*own, "--export-only"]) == 0
+    assert not list(config.work.glob("best.*"))
 
 
 def test_sweeps_that_are_trained_on_and_validated_with_are_told(
