@@ -32,7 +32,9 @@ FREE = PLACES | {"steps", "size", "teacher.cache", "teacher.batch", "teacher.dev
 
 # The losses that say something of depth; the others shape what these teach.
 TAUGHT_BY = ("silog", "ckd", "vrkd", "gradient", "overlap", "photometric", "photometric_consecutive")
-TAUGHT_WITHOUT_LIDAR = ("overlap", "photometric", "photometric_consecutive")
+# These measure by the metres between two cameras, or two moments of one. That views agree (overlap) needs no LiDAR
+# either, but depths that are wrong alike agree as well.
+TAUGHT_WITHOUT_LIDAR = ("photometric", "photometric_consecutive")
 
 MOST_LOADERS = 16  # of one process: 150 samples a second at 352x640; more would only take memory
 
