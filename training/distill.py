@@ -105,10 +105,10 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     trainer.validate(module, datamodule=loaders)
     student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
     if trainer.is_global_zero:
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        _export(config, loaders, student, steps, metrics, config.output)
         for suffix in (".safetensors", ".json"):  # of an earlier end of this run, or of one before it
             (config.work / f"best{suffix}").unlink(missing_ok=True)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        _export(config, loaders, student, steps, metrics, config.output)
     if best.is_another(steps):
         kept = best.weights() if trainer.is_global_zero else {}  # which may be on another machine than the rest
         module.average.load_state_dict(trainer.strategy.broadcast(kept))
