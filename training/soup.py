@@ -60,8 +60,8 @@ def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -
         _refuse_strangers(checkpoints[0], path, first, student)
     exact = [share / sum(shares) for share in shares]
     mean = {key: _mean([s.state_dict()[key] for s, _ in parts], exact) for key in first.state_dict()}
-    if any(key.endswith("running_var") and bool((value <= 0).any()) for key, value in mean.items()):
-        raise ConfigError("the variances of BatchNorm would not be above 0 with these shares; take smaller ones")
+    if any(key.endswith("running_var") and bool((value < 0).any()) for key, value in mean.items()):
+        raise ConfigError("variances of BatchNorm would be below 0 with these shares; take smaller ones")
     soup = Student(first.config)
     soup.load_state_dict(mean)
     cards = [card for _, card in parts]
