@@ -14,6 +14,7 @@ Options follow the place, each ``,name=value``:
     town:7,rig=random,size=360x480                  three to eight cameras of 4:3, as on another car
     town:7,rig=unusual                              one to eight cameras as on robots, machines and lorries
     town:7,rough=1                                  ragged leaves of any grain, worn lawns, more beside the road
+    town:7,grain=2                                  textures twice as large
     town:7,haze=0.0002                              air of so much haze per metre: a clear day; 0.004 is fog
 
 Of all kinds: ``samples=A:B`` (a slice of the sweeps chosen so far), ``every=N``, and ``min_depth`` and
@@ -44,7 +45,7 @@ OPTIONS = {
     "nuscenes": ("version", "split", "scenes", "tokens", "lidar_sweeps"),
     "ddad": ("split", "scenes"),
     "bag": ("rig", "vehicle_frame", "lidar", "anchor"),
-    "town": ("seconds", "rate", "size", "unevenness", "rough", "haze", "rig"),
+    "town": ("seconds", "rate", "size", "unevenness", "rough", "haze", "grain", "rig"),
 }
 COMMON_OPTIONS = ("samples", "every", "min_depth", "max_depth")
 MAX_DEPTH = {"nuscenes": 80.0, "ddad": 200.0, "bag": 80.0, "town": 80.0}  # metres, of the public protocols
@@ -262,13 +263,14 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     rise, rough = name.number("unevenness", 0.0, lowest=0.0), name.number("rough", 0.0, lowest=0.0)
     town, haze = TownSettings.held_out(), name.number("haze", 0.0, lowest=0.0)
     air = (haze, haze) if "haze" in name.options else town.haze
+    grain = name.number("grain", 1.0, lowest=0.01)
     make = TOWN_RIGS.get(name.options.get("rig", "nuscenes"))
     if make is None:
         raise ConfigError(f"{name}: rig must be one of {', '.join(TOWN_RIGS)}, got '{name.options['rig']}'")
     drive = make(
         int(name.place),
         (int(size[1]), int(size[2])),
-        replace(town, unevenness=(rise, rise), rough_probability=rough, haze=air),
+        replace(town, unevenness=(rise, rise), rough_probability=rough, haze=air, grain=(grain, grain)),
         duration_s=name.number("seconds", 10.0, lowest=0.1),
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )

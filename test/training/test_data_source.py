@@ -150,6 +150,20 @@ def test_a_rough_town_is_the_same_town_with_other_leaves() -> None:
         open_data("town:7,rough=very")
 
 
+def test_a_town_of_another_grain_is_the_same_town_with_other_textures() -> None:
+    name = "town:3,seconds=0.3,rate=10,size=36x64"
+    plain, same, coarse = (open_data(f"{name}{end}").sweeps[0] for end in ("", ",grain=1", ",grain=4"))
+    for camera in plain.views:
+        np.testing.assert_array_equal(np.asarray(same.views[camera].image), np.asarray(plain.views[camera].image))
+    changed = [np.asarray(coarse.views[name].image) != np.asarray(plain.views[name].image) for name in plain.views]
+    assert np.mean(changed) > 0.3
+    assert coarse.lidar is not None
+    assert plain.lidar is not None
+    np.testing.assert_array_equal(coarse.lidar.points_vehicle, plain.lidar.points_vehicle)
+    with pytest.raises(ConfigError, match="grain must be"):
+        open_data("town:7,grain=0")
+
+
 def test_selection_of_sweeps(a_bag: Path) -> None:
     whole = [sweep.stamp_ns for sweep in open_data(f"bag:{a_bag}").sweeps]
     some = open_data(f"bag:{a_bag},samples=1:-1,every=2,min_depth=1,max_depth=40")

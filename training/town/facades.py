@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from training.town import grain
 from training.town.buildings import BRICKWORK, CURTAIN, PANELS, SIDING
 from training.town.primitives import Primitives
 from training.town.surface import Surface
@@ -44,7 +45,8 @@ def facade(world: World, primitives: Primitives, textures: Tensor, scene: Surfac
     frame = _soft(inside_a + 0.09, foot) * _soft(inside_b + 0.09, foot) * whole
     door = street_level & (params[5] == 0) & (hashed(column, seed * 31) < 0.3)
     in_door = door & ((fa - 0.5).abs() * pitch < 0.5) & (up < 2.15) & (up > 0)
-    wall = primitives.color[i].T * _wall(textures, params[4], across, up, scene.footprint, seed)
+    coarse = grain.of_things(world, params[4], seed)
+    wall = primitives.color[i].T * _wall(textures, params[4], across, up, scene.footprint, seed, coarse)
     trim = primitives.color2[i].T
     pane, glow = _panes(world, textures, draw, fa, fb, pitch, shop, across, up)
     albedo = torch.lerp(wall, trim * 0.9, frame)
@@ -63,12 +65,14 @@ def _soft(inside: Tensor, footprint: Tensor) -> Tensor:
     return (inside / footprint + 0.5).clamp(0, 1)
 
 
-def _wall(textures: Tensor, style: Tensor, across: Tensor, up: Tensor, footprint: Tensor, seed: Tensor) -> Tensor:
-    """Brightness [R] of a wall: courses, joints, stains."""
-    stain = look_up(textures, Channel.CLOUDY, across / 9.0 + seed * 13, up / 17.0)
-    grain = look_up(textures, Channel.GRAINY, across / 1.7, up / 1.7)
-    near = (0.02 / footprint).clamp(0.05, 1)
-    value = 0.8 + 0.35 * stain + 0.25 * near * (grain - 0.5)
+def _wall(
+    textures: Tensor, style: Tensor, across: Tensor, up: Tensor, footprint: Tensor, seed: Tensor, coarse: Tensor
+) -> Tensor:
+    """Brightness [R] of a wall: courses, joints, and ``coarse`` times as large as usual, stains and grain."""
+    stain = look_up(textures, Channel.CLOUDY, across / (9.0 * coarse) + seed * 13, up / (17.0 * coarse))
+    fine = look_up(textures, Channel.GRAINY, across / (1.7 * coarse), up / (1.7 * coarse))
+    near = (0.02 * coarse / footprint).clamp(0.05, 1)
+    value = 0.8 + 0.35 * stain + 0.25 * near * (fine - 0.5)
     value = value * (0.8 + 0.2 * (up * 0.7).clamp(0, 1))  # splashes at the foot
     course = torch.where(style == BRICKWORK, up / 0.08, torch.where(style == SIDING, up / 0.22, up / 1.6))
     bond = torch.where(style == BRICKWORK, across / 0.24 + 0.5 * (course.floor() % 2), across / 2.4)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.town import grain
 from training.town.surface import Surface
 from training.town.textures import Channel, hashed, look_up
 from training.town.world import World
@@ -26,39 +27,42 @@ def pavement(world: World, textures: Tensor, scene: Surface) -> tuple[Tensor, Te
     # distance to the nearest other road, for crossings and to leave junctions unmarked
     other = nearness.scatter(0, pick, float("inf")).amin(0)
     edge = world.ground.distance_of(vs)
-    fine = look_up(textures, Channel.GRAINY, x / 2.1, y / 2.1)
-    broad = look_up(textures, Channel.CLOUDY, x / 23.0, y / 23.0)
-    fade = (0.02 / scene.footprint).clamp(0.1, 1)
-    road = _asphalt(world, textures, rng, u, v, scene.footprint)
+    coarse, coarse_behind = grain.of_ground(world)
+    fine = look_up(textures, Channel.GRAINY, x / (2.1 * coarse), y / (2.1 * coarse))
+    broad = look_up(textures, Channel.CLOUDY, x / (23.0 * coarse), y / (23.0 * coarse))
+    fade = (0.02 * coarse / scene.footprint).clamp(0.1, 1)
+    road = _asphalt(world, textures, rng, u, v, scene.footprint, coarse)
     paint, ink = _markings(world, street, u, v, other, scene.footprint)
-    worn = look_up(textures, Channel.CLOUDY, x / 5.0, y / 5.0)
+    worn = look_up(textures, Channel.CLOUDY, x / (5.0 * coarse), y / (5.0 * coarse))
     coverage = (
         ink * (1.25 - float(rng.uniform(0.3, 1.1)) * worn).clamp(0, 1) * (edge < -0.1) * float(rng.uniform(0.55, 1.0))
     )
     tone = 1 + 0.35 * (broad - 0.5) + 0.45 * fade * (fine - 0.5)
     grey = torch.lerp((road * tone).expand(3, -1), paint, coverage)
-    walk, behind = _sidewalk(world, rng, street, u, v, edge, scene.footprint), _behind(world, textures, street, x, y)
+    walk = _sidewalk(world, rng, street, u, v, edge, scene.footprint)
+    behind = _behind(world, textures, street, x / coarse_behind, y / coarse_behind)
     widths = torch.tensor([s.sidewalk for s in world.ground.streets], device=x.device)[street]
     side = torch.where(edge < widths, walk * tone, behind * (1 + 0.6 * fade * (fine - 0.5)))
     on_road = (edge <= 0) & (scene.normal[2] > 0.5)
     albedo = torch.where(on_road, grey, side)
-    puddles = (look_up(textures, Channel.CLOUDY, x / 13.0, y / 13.0 + 0.4) * 1.6 - 0.5).clamp(0.15, 1)
+    puddles = look_up(textures, Channel.CLOUDY, x / (13.0 * coarse), y / (13.0 * coarse) + 0.4)
+    puddles = (puddles * 1.6 - 0.5).clamp(0.15, 1)
     gloss = world.lighting.wet * puddles * (edge <= widths)
     return albedo * (1 - 0.5 * gloss), gloss
 
 
 def _asphalt(
-    world: World, textures: Tensor, rng: np.random.Generator, u: Tensor, v: Tensor, footprint: Tensor
+    world: World, textures: Tensor, rng: np.random.Generator, u: Tensor, v: Tensor, footprint: Tensor, coarse: float
 ) -> Tensor:
-    """Reflectance [R]: patches, wheel tracks, cracks, manholes."""
+    """Reflectance [R]: wheel tracks, manholes and, ``coarse`` times as large as usual, patches and cracks."""
     base = float(rng.uniform(0.07, 0.24))
-    a, b = (u / 11.0).floor(), (v / 2.3).floor()
+    a, b = (u / (11.0 * coarse)).floor(), (v / (2.3 * coarse)).floor()
     patch = hashed(a, b, float(rng.uniform(0, 9)))
     value = base * (1 + 0.5 * (patch - 0.8).clamp_min(0) * 5 * float(rng.choice([-0.7, 1.0])))
     lane = v / world.ground.streets[0].lane_width
     track = torch.cos((lane - lane.floor()) * (4 * np.pi))
     value = value * (1 + float(rng.uniform(0.0, 0.12)) * track)
-    crack = look_up(textures, Channel.CRACKS, u / 19.0, v / 19.0)
+    crack = look_up(textures, Channel.CRACKS, u / (19.0 * coarse), v / (19.0 * coarse))
     value = value * (1 - float(rng.uniform(0.1, 0.6)) * crack * (0.05 / footprint).clamp(0, 1))
     cx, cy = (u / 17.0).floor(), (v / 5.0).floor()
     du = u - (cx + 0.2 + 0.6 * hashed(cx, cy)) * 17.0

@@ -42,6 +42,7 @@ class TownSettings:
     wood_setback: Range = (2.0, 100.0)  # m between kerb and wood: the same trees must occur near and far
     wood_height: Range = (5.0, 28.0)  # m
     rough_probability: float = 0.5  # leaves of any grain, ragged rims, worn lawns, small things beside the road
+    grain: Range = (0.3, 3.0)  # factor of the size of textures, of each thing: see ``grain``
     furniture: Range = (0.3, 1.0)  # poles, signs, bins, benches, bollards, fences
     parked: Range = (0.0, 0.85)  # share of kerb places taken
     moving: tuple[int, int] = (2, 16)  # cars, buses and cyclists under way
@@ -71,6 +72,8 @@ class TownSettings:
                 "haze_skew must be above 0, shadow_reach at least 0 and rays_per_pixel at least 1, got "
                 f"{self.haze_skew}, {self.shadow_reach}, {self.rays_per_pixel}"
             )
+        if self.grain[0] <= 0:
+            raise ConfigError(f"grain must be above 0, got {self.grain}")
         if self.max_range <= 0:
             raise ConfigError(f"max_range must be above 0 m, got {self.max_range}")
 
@@ -103,6 +106,7 @@ class TownSettings:
             wood_setback=(6.0, 45.0),
             wood_height=(8.0, 22.0),
             rough_probability=0.0,
+            grain=(1.0, 1.0),
             furniture=(0.5, 0.9),
             parked=(0.3, 0.7),
             moving=(5, 12),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from training.town import grain
 from training.town.facades import facade
 from training.town.pavement import pavement
 from training.town.primitives import Material, Primitives
@@ -129,12 +130,14 @@ def _things(world: World, primitives: Primitives, textures: Tensor, scene: Surfa
     period, noise, gloss, _ = table.unbind(1)
     seed = primitives.seed[i]
     u, v = _flat(scene, primitives)
+    coarse = grain.of_things(world, material, seed)
+    period = period * coarse
     value = look_up(textures, Channel.CLOUDY, u / period + seed * 7, v / period)
     fine = look_up(textures, Channel.GRAINY, u / period * 2 + seed * 3, v / period * 2)
     fade = (period * 0.01 / scene.footprint).clamp(0, 1)
     factor = 1 + noise * (value - 0.5) + 0.5 * noise * (fine - 0.5) * fade
     leaves = (material == Material.FOLIAGE).nonzero().squeeze(1)
-    factor[leaves] = _leaves(primitives, textures, scene.at(leaves), u[leaves], v[leaves])
+    factor[leaves] = _leaves(primitives, textures, scene.at(leaves), u[leaves], v[leaves], coarse[leaves])
     factor = factor * _relief(material, u, v, scene.footprint, primitives.params[i, 0])
     color = primitives.color[i].T * factor
     signs = (material == Material.SIGN).nonzero().squeeze(1)
@@ -159,16 +162,17 @@ def _flat(scene: Surface, primitives: Primitives) -> tuple[Tensor, Tensor]:
     return torch.where(on_x, y, x), torch.where(on_z, y, z)
 
 
-def _leaves(primitives: Primitives, textures: Tensor, scene: Surface, u: Tensor, v: Tensor) -> Tensor:
+def _leaves(primitives: Primitives, textures: Tensor, scene: Surface, u: Tensor, v: Tensor, coarse: Tensor) -> Tensor:
     """Brightness of leaves: clumps, single leaves while they are larger than a pixel, and in a rough town boughs.
 
-    ``params`` of foliage: the period of its clumps, metres, the contrast of its boughs, how much they stand out.
+    ``params`` of foliage: the period of its clumps, metres, the contrast of its boughs, how much they stand out;
+    ``coarse``: factor of all periods.
     """
     seed, (period, contrast, _) = primitives.seed[scene.index], primitives.params[scene.index, :3].unbind(1)
-    period = torch.where(period > 0, period, 4.2)
+    period = torch.where(period > 0, period, 4.2) * coarse
     clumps = look_up(textures, Channel.LEAVES, u / period + seed * 11, v / period + seed * 5)
-    single = look_up(textures, Channel.LEAVES, u / 1.3 + seed, v / 1.3)
-    fade = (0.03 / scene.footprint).clamp(0, 1)
+    single = look_up(textures, Channel.LEAVES, u / (1.3 * coarse) + seed, v / (1.3 * coarse))
+    fade = (0.03 * coarse / scene.footprint).clamp(0, 1)
     boughs = look_up(textures, Channel.CLOUDY, u / (3 * period) + seed * 3, v / (3 * period) + seed * 7)
     bright = 0.1 + 1.25 * clumps + fade * 1.1 * (single - 0.4)
     return (bright * (1 + contrast * (boughs - 0.5))).clamp_min(0.04)
