@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 HELD = 2  # periods, for which a state must have held before it is told
+BEGINNING = 5  # the same until all was well for the first time: cameras that start with the node need a moment
 LONGEST = 60  # periods, for which one that comes back again and again must have held
 
 
@@ -35,12 +36,14 @@ class _Memory:
         state: the last one.
         periods: for how long it has held.
         told: the last one that was told.
+        was_well: whether nothing was wrong once.
         patience: periods for which a state must hold before it is told, where it was told before.
     """
 
     state: str = ""
     periods: int = 0
     told: str = OK
+    was_well: bool = False
     patience: dict[str, int] = field(default_factory=dict)
 
 
@@ -69,7 +72,8 @@ class StatusLog:
     def _is_to_be_told(memory: _Memory, state: str) -> bool:
         memory.periods = memory.periods + 1 if state == memory.state else 0
         memory.state = state
-        patience = memory.patience.get(state, HELD)
+        memory.was_well |= state == OK
+        patience = memory.patience.get(state, HELD if memory.was_well else BEGINNING)
         if state == memory.told or memory.periods < patience:
             return False
         memory.told = state
