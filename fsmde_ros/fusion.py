@@ -104,7 +104,8 @@ def fuse(depth: SurroundDepth, images: NDArray[np.uint8], config: FusionConfig) 
     depths, stddevs = (values[sample].reshape(views, -1) for values in (depth.depth, depth.stddev))  # [V, h * w]
     mounting = depth.rig.camera_to_vehicle().astype(np.float32)  # [V, 4, 4]
     points = mounting[:, :3, :3] @ _rays(depth.rig.intrinsics().tobytes(), depth.depth.shape, step)  # [V, 3, h * w]
-    points *= depths[:, None]
+    with np.errstate(invalid="ignore"):  # 0 * inf, of a ray along an axis in the sky, is no point that is kept
+        points *= depths[:, None]
     points += mounting[:, :3, 3:]
     keep = _usable(depths, stddevs, config) & (np.einsum("vin,vin->vn", points, points) <= config.max_range_m**2)
     chosen = np.flatnonzero(keep)  # of all V * h * w

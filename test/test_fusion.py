@@ -195,3 +195,14 @@ def test_bad_settings_are_refused(wrong):
 
 def test_the_smallest_settings_are_accepted():
     FusionConfig(stride=1, max_range_m=1.0, voxel_m=2e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_sky_straight_ahead_costs_no_warning() -> None:
+    """Infinity times the 0 of a ray along an axis is no number, and no point either."""
+    intrinsics = np.array([[100.0, 0, 32], [0, 100, 24], [0, 0, 1]])
+    depth = np.full((1, 48, 64), np.inf, np.float32)
+    depth[:, 30:] = 5
+    rig = Rig((Camera("front", (48, 64), intrinsics, rigid(FORWARD, [0, 0, 1.5])),))
+    cloud = fuse(SurroundDepth(rig, 0, depth, np.ones_like(depth)), np.zeros((1, 48, 64, 3), np.uint8), FusionConfig(1))
+    assert len(cloud) == 18 * 64
