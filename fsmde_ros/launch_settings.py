@@ -51,7 +51,7 @@ def rig_file_of(params_file: Path, given: str) -> str:
 
     Raises ConfigError for a file that cannot be read.
     """
-    return given or str(_node_parameters(params_file).get("rig_file", "") or "")
+    return given or _text(params_file, "rig_file")
 
 
 def cameras_of(params_file: Path, given: str) -> list[str]:
@@ -67,7 +67,7 @@ def odometry_of(params_file: Path, given: str) -> str:
 
     Empty where the node takes none, or says nothing of it. Raises ConfigError for a file that cannot be read.
     """
-    return given or str(_node_parameters(params_file).get("motion.odometry", "") or "")
+    return given or _text(params_file, "motion.odometry")
 
 
 def odometry_parameter(params_file: Path, given: str) -> dict[str, str]:
@@ -78,12 +78,12 @@ def odometry_parameter(params_file: Path, given: str) -> dict[str, str]:
 
 def vehicle_frame_of(params_file: Path) -> str:
     """The vehicle frame that the parameters of the node name; may be empty. Raises ConfigError as the others do."""
-    return str(_node_parameters(params_file).get("vehicle_frame", "") or "")
+    return _text(params_file, "vehicle_frame")
 
 
 def ground_z_of(params_file: Path) -> str:
     """Height of the road that the parameters of the node give; may be empty. Raises ConfigError as the others do."""
-    return str(_node_parameters(params_file).get("ground_z", "") or "")
+    return _text(params_file, "ground_z")
 
 
 def names_in(text: str) -> list[str]:
@@ -109,6 +109,11 @@ def remappings(text: str) -> list[tuple[str, str]]:
 def full_remappings(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """``remappings`` by the full names of the topics, for nodes without a namespace."""
     return {full_name(ours): full_name(theirs) for ours, theirs in pairs}
+
+
+def _text(params_file: Path, name: str) -> str:
+    """A parameter as an argument of a program; empty where it is not given, empty or 0."""
+    return str(_node_parameters(params_file).get(name) or "")
 
 
 def _node_parameters(path: Path) -> Mapping[str, Any]:

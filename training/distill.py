@@ -38,7 +38,6 @@ from torch import Tensor
 from fsmde_ros.backends.heap import keep_freed_memory
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, load_checkpoint, read_card, save_checkpoint
 from fsmde_ros.errors import ConfigError, FsmdeError
-from fsmde_ros.metrics import DepthScore
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 from fsmde_ros.trained_cameras import TrainedCameras
@@ -54,7 +53,7 @@ from training.expectation import best_power, error_of, score_powers, with_config
 from training.imagenet import imagenet_package, initialise_from_imagenet
 from training.loaders import Loaders
 from training.mixture import describe, licences
-from training.module import DistillModule
+from training.module import DistillModule, validation_metrics
 from training.pictures import DepthPictures
 from training.run_state import KeepBest, KeepState, SavedState, make_loggers, saved_state
 from training.stddev_fit import with_fitted_stddev
@@ -101,7 +100,8 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     # move the statistics of a BatchNorm that is not frozen.
     device = trainer.strategy.root_device
     scores = score_powers(module.average.to(device).eval(), loaders.val_dataloader())
-    module.average = with_config(module.average, expectation_power=best_power(scores))
+    power = best_power(scores)
+    module.average = with_config(module.average, expectation_power=power)
     trainer.validate(module, datamodule=loaders)
     student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
     if trainer.is_global_zero:
@@ -112,7 +112,8 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
     if best.is_another(steps):
         kept = best.weights() if trainer.is_global_zero else {}  # which may be on another machine than the rest
         module.average.load_state_dict(trainer.strategy.broadcast(kept))
-        _export_best(config, loaders, module.average.to(device), best.step, scores, trainer.is_global_zero)
+        last = error_of(scores[power])
+        _export_best(config, loaders, module.average.to(device), best.step, last, trainer.is_global_zero)
     if trainer.is_global_zero and loaders.left_out:
         print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
 
@@ -130,21 +131,20 @@ def _export_best(
     loaders: Loaders,
     student: Student,
     step: int,
-    scores: Mapping[float, DepthScore],
+    last: float,
     writes: bool,
 ) -> None:
-    """Finish and export the best of the validations, of ``step``, where it is better than the last step by its
-    ``scores``, each with the power that is best for it; all processes have to call this."""
-    its_scores = score_powers(student, loaders.val_dataloader())
-    power = best_power(its_scores)
-    last, its = error_of(scores[best_power(scores)]), error_of(its_scores[power])
+    """Finish and export the best of the validations, of ``step``, where its error is below that of the ``last`` step,
+    each with the power that is best for it; all processes have to call this."""
+    scores = score_powers(student, loaders.val_dataloader())
+    power = best_power(scores)
+    its = error_of(scores[power])
     if not its < last:
         return
     student = with_fitted_stddev(with_config(student, expectation_power=power), loaders.val_dataloader())
     if writes:
         path = config.work / "best.safetensors"
-        metrics = {f"val/{name}": getattr(its_scores[power], name) for name in ("abs_rel", "rmse", "d1")}
-        _export(config, loaders, student, step, metrics, path)
+        _export(config, loaders, student, step, validation_metrics(scores[power]), path)
         print(
             f"step {step} was better on the validation than the last, {its:.4f} against {last:.4f} (AbsRel + RMSE log "
             f"+ 1 - delta1): to take its student, give {path} in place of {config.output}"

@@ -48,6 +48,11 @@ class Optimisation:
             raise ConfigError(f"optimisation.average_decay must be in [0, 1), got {self.average_decay}")
 
 
+def validation_metrics(score: DepthScore) -> dict[str, float]:
+    """What the log and the card of a run have of a validation, by the names that they have there."""
+    return {f"val/{name}": getattr(score, name) for name in ("abs_rel", "rmse", "d1")}
+
+
 class DistillModule(lightning.LightningModule):
     """Distils a teacher and the LiDAR into a ``Student``.
 
@@ -132,9 +137,8 @@ class DistillModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the protocol's means over the images of all processes: image, camera, cameras."""
         self.board = board_of_all(self.board)
-        overall = self.board.overall()
-        for name in ("abs_rel", "rmse", "d1"):
-            self.log(f"val/{name}", getattr(overall, name), prog_bar=name != "rmse", rank_zero_only=True)
+        for name, value in validation_metrics(self.board.overall()).items():
+            self.log(name, value, prog_bar=name != "val/rmse", rank_zero_only=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a lower rate for the encoder and no decay for vectors; cosine by step."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from fsmde_ros.errors import CheckpointError, ConfigError
 from training.expectation import error_of
+from training.module import validation_metrics
 
 SETTINGS_KEY = "distill_settings"  # their key in a state
 
@@ -116,9 +117,8 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """Keep the weights where they are the best so far; those within the training alone count."""
         if trainer.sanity_checking:  # what is validated before the first step is logged by nobody else
-            score = pl_module.board.overall()
             for logger in trainer.loggers:
-                logger.log_metrics({f"val/{name}": getattr(score, name) for name in ("abs_rel", "rmse", "d1")}, step=0)
+                logger.log_metrics(validation_metrics(pl_module.board.overall()), step=0)
         if trainer.state.fn == TrainerFn.FITTING:
             self.offer(trainer, pl_module)
 

@@ -307,17 +307,14 @@ def _judge_pipeline(
     if degraded:
         return warn, "degraded", degraded
     if record.replaced_share() > MANY_REPLACED:
-        return (
-            warn,
-            "too slow",
-            (
-                f"{100 * record.replaced_share():.0f} % of the last sweeps were replaced by newer ones: the machine is "
-                "slower than the cameras"
-            ),
+        message = (
+            f"{100 * record.replaced_share():.0f} % of the last sweeps were replaced by newer ones: the machine is "
+            "slower than the cameras"
         )
+        return warn, "too slow", message
     if p95_ms > settings.latency_budget_ms:
-        late = f"latency p95 {p95_ms:.0f} ms is above the budget of {settings.latency_budget_ms:.0f} ms"
-        return warn, "above the budget", late
+        message = f"latency p95 {p95_ms:.0f} ms is above the budget of {settings.latency_budget_ms:.0f} ms"
+        return warn, "above the budget", message
     return DiagnosticStatus.OK, "OK", "sweeps are published"
 
 

@@ -94,6 +94,14 @@ class Bench:
             data = array.array("B", b"" if name in bad else encode_jpeg(noise).data)
             self.images[name].publish(CompressedImage(header=Header(stamp=stamp), format="jpeg", data=data))
 
+    def hold_two(self, flaky):
+        """Sweep 0 in work, until the gate of ``flaky`` is opened, and sweep 1 that waits."""
+        flaky.backend.gate.clear()
+        self.send(0)
+        self.spin_until(lambda: flaky.backend.calls > 1)  # the first was to warm up
+        self.send(1)
+        self.spin_until(lambda: self.node._worker.is_waiting())
+
     def send_and_wait(self, index):
         count = len(self.sweeps)
         self.send(index)
@@ -436,11 +444,7 @@ def test_after_a_slow_sweep_comes_the_newest_and_what_lies_between_is_dropped(be
 def test_a_sweep_of_a_bad_camera_alone_does_not_take_the_place_of_one_that_waits(bench, flaky):
     it = bench(flaky, **{"stuck_after_s": 60.0, "sync.deadline_s": 1.0})
     it.start()
-    flaky.backend.gate.clear()
-    it.send(0)
-    it.spin_until(lambda: flaky.backend.calls > 1)  # the first was to warm up
-    it.send(1)
-    it.spin_until(lambda: it.node._worker.is_waiting())
+    it.hold_two(flaky)
     stamp = stamp_message(START + PERIOD_NS + PERIOD_NS // 2)
     it.images["left"].publish(CompressedImage(header=Header(stamp=stamp), format="jpeg"))
     it.spin_until(lambda: it.sweeps)
@@ -478,11 +482,7 @@ def test_sweeps_that_come_too_soon_are_skipped_undecoded(bench):
 def test_a_sweep_that_a_deactivation_drops_is_no_sign_of_a_slow_machine(bench, flaky):
     it = bench(flaky, stuck_after_s=60.0)
     it.start()
-    flaky.backend.gate.clear()
-    it.send(0)
-    it.spin_until(lambda: flaky.backend.calls > 1)  # the first was to warm up
-    it.send(1)
-    it.spin_until(lambda: it.node._worker.is_waiting())
+    it.hold_two(flaky)
     threading.Timer(0.1, flaky.backend.gate.set).start()
     it.deactivate()
     it.spin_until(lambda: len(it.sweeps) >= 2)
