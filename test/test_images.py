@@ -145,6 +145,18 @@ def test_resize_averages_when_shrinking_and_keeps_the_same_size_untouched():
     assert resize(image, (4, 6)) is image
 
 
+@pytest.mark.parametrize(("height", "width"), [(192, 320), (169, 301), (192, 399)])
+def test_shrinking_a_little_leaves_no_pixel_out_and_moves_nothing(height: int, width: int) -> None:
+    """As to 320x192 of a JPEG of 1600x900 decoded at a quarter: each pixel counts, a line stays where it is."""
+    for x in range(0, 400, 7):
+        line = np.zeros((225, 400), np.float32)
+        line[:, x] = 100.0
+        row = resize(line, (height, width))[height // 2]
+        assert row.sum() > 30  # at one phase of four thirds two of three pixels share a weight of 1
+        place = (x + 0.5) * width / 400 - 0.5
+        assert abs((row * np.arange(width)).sum() / row.sum() - place) < 0.5
+
+
 def test_resize_keeps_the_centre_by_the_half_pixel_rule():
     """A linear ramp stays the ramp of ``(x + 0.5) * s - 0.5`` away from the border."""
     ramp = np.tile(np.arange(8, dtype=np.float32), (4, 1))

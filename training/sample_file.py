@@ -17,7 +17,7 @@ from fsmde_ros.rig import Camera, Rig
 from training.batch import Sample
 from training.moments import Moments
 
-FORMAT = 5  # to be raised when the files change their meaning, or ``NetworkView`` what an input is
+FORMAT = 6  # to be raised when the files change their meaning, or ``NetworkView`` what an input is
 
 
 def save_sample(path: Path, sample: Sample) -> None:
