@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from fsmde_ros.metrics import sample_bilinear
 from fsmde_ros.self_occlusion import are_usable
 from fsmde_ros.sweep import SurroundDepth, Sweep, lidar_in_view
 from training.evaluation.overlap import seen_by_another
+from training.hidden_points import is_surrounded
 
 Array = NDArray[np.float64]
 
@@ -38,6 +40,7 @@ class ImagePoints:
         stddev: [N] metres; NaN = none.
         ground_plane: [N] metres, of the baseline.
         shared: [N] bool: another view of the sweep sees the point too.
+        hidden: [N] bool: the camera cannot see it, by the nearer points on all sides of it.
         teacher: [N] disparity, higher is nearer, of a teacher, where there is one.
     """
 
@@ -48,6 +51,7 @@ class ImagePoints:
     stddev: Array
     ground_plane: Array
     shared: NDArray[np.bool_]
+    hidden: NDArray[np.bool_]
     teacher: Array | None = None
 
 
@@ -76,14 +80,19 @@ def points_of_sweep(
     enlarging it to the original size and taking the pixel comes to.
     """
     small = at_size_of(sweep, estimate)
-    found = []
-    for index, camera in enumerate(estimate.rig.cameras):
+    known = {}
+    for camera in estimate.rig.cameras:
         pixels, truth = lidar_in_view(small, camera.name, limits.min)
         counted = (truth >= limits.min) & (truth <= limits.max)
         counted &= are_usable(sweep.rig[camera.name], camera.size, pixels)
-        if not counted.any():
+        if counted.any():
+            known[camera.name] = pixels[counted], truth[counted]
+    hidden = _hidden(known, estimate.rig.cameras[0].size)
+    found = []
+    for index, camera in enumerate(estimate.rig.cameras):
+        if camera.name not in known:
             continue
-        pixels, truth = pixels[counted], truth[counted]
+        pixels, truth = known[camera.name]
         depth, stddev = estimate.view(camera.name)
         plane = ground_plane_depth_at(
             camera.intrinsics, camera.camera_to_vehicle, pixels, estimate.rig.ground_z, BASELINE_CAP
@@ -97,7 +106,19 @@ def points_of_sweep(
                 stddev=sample_bilinear(stddev, pixels),
                 ground_plane=plane,
                 shared=seen_by_another(small, camera.name, pixels, truth),
+                hidden=hidden[camera.name],
                 teacher=None if teacher is None else sample_bilinear(teacher[index], pixels),
             )
         )
     return tuple(found)
+
+
+def _hidden(points: Mapping[str, tuple[Array, Array]], size: tuple[int, int]) -> dict[str, NDArray[np.bool_]]:
+    """By camera, which of its points (pixels [N, 2], depth [N]) it cannot see, in images of ``size`` (H, W)."""
+    if not points:
+        return {}
+    counts = [len(depth) for _, depth in points.values()]
+    x, y = np.rint(np.concatenate([pixels for pixels, _ in points.values()])).astype(np.int64).T
+    place = np.repeat(np.arange(len(points)), counts), y.clip(0, size[0] - 1), x.clip(0, size[1] - 1)
+    hidden = is_surrounded(np.concatenate([depth for _, depth in points.values()]), place, size)
+    return dict(zip(points, np.split(hidden, np.cumsum(counts)[:-1]), strict=True))

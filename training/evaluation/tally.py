@@ -18,6 +18,7 @@ from training.evaluation.sigma import SigmaCalibration
 
 BANDS = ((0.0, 20.0), (20.0, 40.0), (40.0, 80.0), (80.0, 200.0))
 ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
+OTHER_SCOPES = ("all", "overlap", "visible")  # than ranges of the true depth
 AGREEING = 0.05  # of the distance: what two views may differ by
 CURVES = ("metric", "ground_plane")  # rows whose error is kept against range
 
@@ -99,7 +100,7 @@ class Tally:
         return images
 
     def _score(self, row: str, image: ImagePoints, depth: NDArray[np.float64]) -> None:
-        scopes = {"all": np.ones(len(depth), dtype=np.bool_), "overlap": image.shared}
+        scopes = {"all": np.ones(len(depth), dtype=np.bool_), "overlap": image.shared, "visible": ~image.hidden}
         for low, high in self.bands:
             within = (image.truth >= low) & ((image.truth < high) | (high == self.limits.max))
             scopes[f"{low:g}-{high:g}"] = within
@@ -124,12 +125,13 @@ class Tally:
         unit = bootstrap_unit(self.sweeps)
         rows = {}
         for row, scopes in self.scores.items():
-            ranges = {scope: scores.means() for scope, scores in scopes.items() if scope not in ("all", "overlap")}
+            ranges = {scope: scores.means() for scope, scores in scopes.items() if scope not in OTHER_SCOPES}
             rows[row] = {
                 **scopes["all"].means(),
                 "interval": scopes["all"].intervals(unit),
                 "ranges": ranges,
                 "overlap": scopes["overlap"].means(),
+                "visible": scopes["visible"].means(),
             }
         return {
             "sweeps": self.sweeps,

@@ -13,7 +13,7 @@ from training.evaluation.points import DepthRange, ImagePoints
 
 def image(camera: str, truth: np.ndarray, teacher: np.ndarray | None) -> ImagePoints:
     none = np.zeros(len(truth), dtype=bool)
-    return ImagePoints(camera, np.zeros((len(truth), 2)), truth, 1.1 * truth, truth, truth, none, teacher)
+    return ImagePoints(camera, np.zeros((len(truth), 2)), truth, 1.1 * truth, truth, truth, none, none, teacher)
 
 
 def test_a_teacher_that_is_right_up_to_scale_and_shift_is_right_when_aligned() -> None:

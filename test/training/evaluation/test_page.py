@@ -158,7 +158,7 @@ def test_the_json_has_every_figure_under_its_name(evaluation: Evaluation) -> Non
     assert report["interval_of"] == {"unit": None, "level": 0.95}
     assert metric_interval(report) is None
     metric = report["rows"]["metric"]
-    assert set(metric) == {"overall", "spread", "views", "interval", "ranges", "overlap"}
+    assert set(metric) == {"overall", "spread", "views", "interval", "ranges", "overlap", "visible"}
     assert set(metric["ranges"]) == {"0-20", "20-40", "40-80"}
     assert len(metric["views"]) == 6
     assert report["view_disagreement"]["at_lidar"]["overall"]["n"] > 0

@@ -25,7 +25,7 @@ def offer(make_camera: Callable[..., Camera]) -> Callable[..., None]:
     def add(book: PictureBook, index: int, *predicted: float) -> None:
         n = len(predicted)
         truth, shared = np.full(n, 10.0), np.zeros(n, dtype=bool)
-        image = ImagePoints("front", np.full((n, 2), 5.0), truth, np.array(predicted), truth, truth, shared)
+        image = ImagePoints("front", np.full((n, 2), 5.0), truth, np.array(predicted), truth, truth, shared, ~shared)
         book.add(index, prepared, estimate, [image] if n else [])
 
     return add

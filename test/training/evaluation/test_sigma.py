@@ -11,7 +11,9 @@ from training.evaluation.sigma import SigmaCalibration, SigmaCounts, expected_in
 
 def image(truth: np.ndarray, predicted: np.ndarray, stddev: np.ndarray, camera: str = "front") -> ImagePoints:
     n = len(truth)
-    return ImagePoints(camera, np.zeros((n, 2)), truth, predicted, stddev, truth, np.zeros(n, dtype=bool))
+    return ImagePoints(
+        camera, np.zeros((n, 2)), truth, predicted, stddev, truth, np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    )
 
 
 def test_shares_of_the_normal_distribution() -> None:

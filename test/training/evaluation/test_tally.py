@@ -75,6 +75,26 @@ def points_of(sweep: Sweep, estimate: SurroundDepth) -> dict[str, Points]:
     return {name: points for name, points in found.items() if points}
 
 
+def hidden_of(sweep: Sweep) -> dict[str, list[bool]]:
+    """Whether each of ``points_of`` has, within reach, a far nearer one above, below, to the left and to the right."""
+    assert sweep.lidar is not None
+    places: dict[str, list[tuple[int, int, float]]] = {}
+    for name in sweep.present:
+        pixels = [pixel_of(sweep.rig[name], point) for point in sweep.lidar.points_vehicle.tolist()]
+        places[name] = [(round(p[0]), round(p[1]), p[2]) for p in pixels if p is not None and p[2] <= HIGH]
+    height, width = sweep.rig.cameras[0].size
+    count = sum(map(len, places.values()))
+    reach = min(max(round(1.7 * math.sqrt(len(places) * height * width / count)), 1), width // 20)
+
+    def is_hidden(place: tuple[int, int, float], others: list[tuple[int, int, float]]) -> bool:
+        x, y, depth = place
+        near = [(i - x, j - y) for i, j, other in others if depth > 1.25 * other and abs(i - x) <= reach >= abs(j - y)]
+        sides = (lambda i, _: i <= 0, lambda i, _: i >= 0, lambda _, j: j <= 0, lambda _, j: j >= 0)
+        return all(any(side(i, j) for i, j in near) for side in sides)
+
+    return {name: [is_hidden(place, own) for place in own] for name, own in places.items() if own}
+
+
 def clamp(value: float) -> float:
     return value if math.isnan(value) else min(max(value, LOW), HIGH)
 
@@ -141,12 +161,16 @@ def test_every_row_and_scope_equals_the_reference(make_sweep: Callable[..., Swee
         estimate = estimate_for(sweep, rng)
         tally.add(sweep, estimate)
         images = points_of(sweep, estimate)
+        hidden = hidden_of(sweep)
+        assert any(map(any, hidden.values()))
         for row, by_camera in depths_by_row(images).items():
             for name, depths in by_camera.items():
                 truth = [(g, shared) for _, g, _, shared in images[name]]
                 both = list(zip(depths, truth, strict=True))
                 expected.setdefault((row, "all"), []).append((name, [(p, g) for p, (g, _) in both]))
                 expected.setdefault((row, "overlap"), []).append((name, [(p, g) for p, (g, s) in both if s]))
+                visible = [pair for (pair, is_hidden) in zip(both, hidden[name], strict=True) if not is_hidden]
+                expected.setdefault((row, "visible"), []).append((name, [(p, g) for p, (g, _) in visible]))
                 for band, (low, high) in BANDS.items():
                     within = [(p, g) for p, (g, _) in both if low <= g < high]
                     expected.setdefault((row, band), []).append((name, within))
@@ -154,7 +178,7 @@ def test_every_row_and_scope_equals_the_reference(make_sweep: Callable[..., Swee
     assert set(report["rows"]) == {"metric", "median", "median_sweep", "affine", "ground_plane"}
     for (row, scope), single in expected.items():
         found = report["rows"][row]
-        means = found if scope == "all" else found["overlap"] if scope == "overlap" else found["ranges"][scope]
+        means = found if scope == "all" else found[scope] if scope in found else found["ranges"][scope]
         for error, value in protocol(single).items():
             assert means["overall"][error] == pytest.approx(value, abs=1e-5, rel=1e-5), (row, scope, error)
     assert report["sweeps"] == 3
