@@ -744,6 +744,22 @@ def test_a_start_at_another_size_or_reduction_is_told_with_what_keeps_it(
     assert "To keep what it was" not in capsys.readouterr().err
 
 
+def test_a_start_may_be_trained_in_other_parts_than_before(tmp_path: Path, sample: Sample) -> None:
+    """Of a drive of one's own with the encoder as it is: only what follows it moves."""
+    path, config = _configure(tmp_path / "first", sample, val_every=1, save_every=1, steps=1)
+    first = tmp_path / "first.safetensors"
+    save_checkpoint(first, Student(config.student), model_card(config, 1, {}))
+    stages = len(config.student.encoder.stages)
+    assert config.student.encoder.frozen_stages < stages
+    frozen = ["--student.encoder.frozen_stages", str(stages), "--output", str(tmp_path / "second.safetensors")]
+    assert main(["--config", str(path), "--start_from", str(first), *frozen]) == 0
+    before, after = (load_checkpoint(tmp_path / f"{name}.safetensors")[0] for name in ("first", "second"))
+    assert after.config.encoder.frozen_stages == stages
+    moved = {n for n, weight in after.state_dict().items() if not torch.equal(weight, before.state_dict()[n])}
+    assert moved
+    assert not any(name.startswith("encoder.") for name in moved)
+
+
 def _scored(module: DistillModule, abs_rel: float) -> DistillModule:
     """The module after a validation with this AbsRel, and nothing else wrong; its weights say which it is."""
     module.board = ScoreBoard()
