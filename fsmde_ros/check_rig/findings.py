@@ -20,6 +20,7 @@ from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.trained_cameras import advice
 
 FAR = 20.0  # metres, where the ring is looked at for gaps
+AT_ROAD, LOW = 0.1, 0.3  # metres above the road, of the highest camera: on no vehicle; on a low robot, or by an error
 HIGHEST = 5.0  # metres above the road; a lorry with cameras on its roof is about 4 m high
 FAR_OFF = 30.0  # metres from the origin of the vehicle frame: longer than any vehicle
 STEEP, UPRIGHT = 30.0, 60.0  # degrees of pitch: worth a word; not a camera's optical frame any more
@@ -50,7 +51,7 @@ class Finding:
 def examine(rig: Rig) -> tuple[Finding, ...]:
     """All findings, those of single cameras first, in the order of the rig."""
     found = list(_vehicle_frame(rig))
-    lonely = not found
+    lonely = all(finding.level == "note" for finding in found)
     for camera in rig.cameras:
         at = mounting(camera, rig.ground_z)
         texts = [*_position(camera, at, lonely), *_direction(at, quarter_turns(camera)), *_lens(camera, at), *_name(at)]
@@ -80,15 +81,24 @@ def examine_training(rig: Rig, card: ModelCard) -> tuple[Finding, ...]:
 
 
 def _vehicle_frame(rig: Rig) -> Iterator[Finding]:
-    """The whole rig at or below the road: the vehicle frame is at the height of the sensors."""
+    """The whole rig at or near the road: the vehicle frame is at the height of the sensors, or the robot is low."""
     heights = [at.height for at in mountings(rig)]
-    if len(heights) > 1 and max(heights) < 0.3:
+    if len(heights) < 2 or max(heights) >= LOW:
+        return
+    span = f"(heights {min(heights):.2f} to {max(heights):.2f} m)"
+    if max(heights) < AT_ROAD:
         yield Finding(
             "warning",
             "",
-            f"every camera is less than 0.3 m above the road (heights {min(heights):.2f} to {max(heights):.2f} m); "
-            f"the origin of '{rig.vehicle_frame}' seems to be at the sensors: set ground_z to the height of the "
-            "road in that frame, a negative number",
+            f"every camera is less than {AT_ROAD} m above the road {span}; the origin of '{rig.vehicle_frame}' seems "
+            "to be at the sensors: set ground_z to the height of the road in that frame, a negative number",
+        )
+    else:
+        yield Finding(
+            "note",
+            "",
+            f"every camera is less than {LOW} m above the road {span}, as on a low robot; if the origin of "
+            f"'{rig.vehicle_frame}' is not on the road, measure the height of the road in that frame and set ground_z",
         )
 
 

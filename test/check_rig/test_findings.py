@@ -120,8 +120,19 @@ def test_the_wrong_way_round_is_named(ring: Rig) -> None:
 def test_a_vehicle_frame_at_the_sensors_is_one_finding(ring: Rig) -> None:
     high = replace(ring, cameras=tuple(moved(c, z=0.0) for c in ring.cameras))
     [finding] = [found for found in examine(high) if "ground_z" in found.text]
-    assert "every camera is less than 0.3 m above the road" in finding.text
+    assert finding.level == "warning"
+    assert "every camera is less than 0.1 m above the road" in finding.text
     assert examine(replace(high, ground_z=-1.5)) == ()
+
+
+def test_a_low_robot_is_not_told_to_move_the_road(ring: Rig) -> None:
+    """Its frame may well be on the road; a camera below the road is still one too low."""
+    low = replace(ring, cameras=tuple(moved(c, z=0.2 + 0.015 * i) for i, c in enumerate(ring.cameras)))
+    [finding] = examine(low)
+    assert finding.level == "note"
+    assert "(heights 0.20 to 0.28 m), as on a low robot; if the origin of 'base_link' is not on" in finding.text
+    (text,) = warnings(change(low, "cam_back", lambda c: moved(c, z=-0.5)))
+    assert text.startswith("cam_back: is 0.50 m below the road")
 
 
 def test_two_cameras_with_one_calibration(ring: Rig) -> None:
