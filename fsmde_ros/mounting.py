@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fsmde_ros.network_view import quarter_turns
 from fsmde_ros.rig import Camera, Rig
 
 
@@ -21,7 +22,8 @@ class Mounting:
         yaw: direction of the optical axis, degrees to the left of straight ahead, -180 to 180.
         pitch: degrees above the horizon.
         roll: turn of the image about the optical axis, degrees, clockwise as seen from behind the camera.
-        horizontal_fov, vertical_fov: between the edges of the rectified image, degrees.
+        horizontal_fov, vertical_fov: between the edges of the rectified image, along its own x and y axes, degrees.
+        level_fov: the one of the two that lies along the horizon, the vertical one of a camera on its side, degrees.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Mounting:
     roll: float
     horizontal_fov: float
     vertical_fov: float
+    level_fov: float
 
 
 def mounting(camera: Camera, ground_z: float = 0.0) -> Mounting:
@@ -41,6 +44,8 @@ def mounting(camera: Camera, ground_z: float = 0.0) -> Mounting:
     x, y, z = camera.camera_to_vehicle[:3, 3]
     height, width = camera.size
     k = camera.intrinsics
+    horizontal_fov = _field_of_view(k[0, 0], k[0, 2], width)
+    vertical_fov = _field_of_view(k[1, 1], k[1, 2], height)
     return Mounting(
         name=camera.name,
         x=float(x),
@@ -49,8 +54,9 @@ def mounting(camera: Camera, ground_z: float = 0.0) -> Mounting:
         yaw=float(np.degrees(np.arctan2(axis[1], axis[0]))),
         pitch=float(np.degrees(np.arcsin(np.clip(axis[2], -1, 1)))),
         roll=_roll(right, axis),
-        horizontal_fov=_field_of_view(k[0, 0], k[0, 2], width),
-        vertical_fov=_field_of_view(k[1, 1], k[1, 2], height),
+        horizontal_fov=horizontal_fov,
+        vertical_fov=vertical_fov,
+        level_fov=vertical_fov if quarter_turns(camera) % 2 else horizontal_fov,
     )
 
 

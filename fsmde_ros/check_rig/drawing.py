@@ -49,7 +49,7 @@ def draw_rig(rig: Rig, coverages: Sequence[Coverage], findings: Sequence[Finding
 
 
 def _draw_cameras(axes: Axes, rig: Rig) -> None:
-    """Every camera with its name, optical axis and horizontal field of view, and the pairs that overlap."""
+    """Every camera with its name, optical axis and field of view along the horizon, and the pairs that overlap."""
     for at, color in zip(mountings(rig), _colors(rig), strict=True):
         axes.add_patch(Polygon(_wedge(at, REACH), closed=True, facecolor=color, alpha=0.18, edgecolor=color))
         yaw = np.radians(at.yaw)
@@ -57,7 +57,7 @@ def _draw_cameras(axes: Axes, rig: Rig) -> None:
         start = _on_paper(at.x, at.y)
         axes.annotate("", tip, start, arrowprops={"arrowstyle": "->", "color": color})
         axes.plot(*start, "o", color=color, markersize=5)
-        angles = f"yaw {round(at.yaw)}°\npitch {round(at.pitch)}°, field {round(at.horizontal_fov)}°"
+        angles = f"yaw {round(at.yaw)}°\npitch {round(at.pitch)}°, field {round(at.level_fov)}°"
         label = f"{at.name}\n{at.height:.2f} m, {angles}"
         axes.annotate(label, tip, fontsize=7, ha="center", va="center", bbox=LABEL)
     pairs = ", ".join(f"{rig.names[i]} + {rig.names[j]}" for i, j in adjacent_pairs(rig))
@@ -89,8 +89,8 @@ def _draw_road(axes: Axes, rig: Rig) -> None:
 
 
 def _wedge(at: Mounting, reach: float) -> list[tuple[float, float]]:
-    """The camera and the end of its horizontal field of view, on paper."""
-    angles = np.radians(at.yaw + np.linspace(-0.5, 0.5, 24) * at.horizontal_fov)
+    """The camera and the end of its field of view along the horizon, on paper."""
+    angles = np.radians(at.yaw + np.linspace(-0.5, 0.5, 24) * at.level_fov)
     arc = [_on_paper(at.x + reach * float(np.cos(a)), at.y + reach * float(np.sin(a))) for a in angles]
     return [_on_paper(at.x, at.y), *arc]
 

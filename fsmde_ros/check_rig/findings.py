@@ -219,7 +219,7 @@ def _twins(rig: Rig) -> Iterator[Finding]:
 
 def _gaps(rig: Rig) -> Iterator[Finding]:
     """Blind spots: a warning where the lenses would do for a full turn, a note where they would not."""
-    ring, total = coverage(rig, FAR), sum(at.horizontal_fov for at in mountings(rig))
+    ring, total = coverage(rig, FAR), sum(at.level_fov for at in mountings(rig))
     for start, end in ring.gaps:
         text = f"no camera sees from {start:.0f} to {end:.0f} degrees (left of straight ahead, {FAR:.0f} m away)"
         if total >= 360:

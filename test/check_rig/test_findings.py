@@ -147,6 +147,16 @@ def test_a_rig_that_only_looks_ahead_is_no_error(ring: Rig) -> None:
     assert "no camera sees" in found[0].text
 
 
+def test_cameras_on_their_side_see_their_height_along_the_horizon(ring: Rig) -> None:
+    """Four of 116 x 84 degrees: 336 of the turn, so that the gaps are no error of their yaws."""
+    pinhole = {"fx": 800 / np.tan(np.radians(58)), "fy": 450 / np.tan(np.radians(42))}
+    standing = [with_k(turned(turned(ring.cameras[0], "yaw", 90 * i), "roll", 90), **pinhole) for i in range(4)]
+    rig = Rig(tuple(replace(camera, name=f"camera_{i}") for i, camera in enumerate(standing)))
+    gaps = [found for found in examine(rig) if "no camera sees" in found.text]
+    assert gaps
+    assert {found.level for found in gaps} == {"note"}
+
+
 def test_the_road_of_the_scan(ring: Rig) -> None:
     assert examine_road(ring, 0.2) == ()
     [finding] = examine_road(ring, -0.6)

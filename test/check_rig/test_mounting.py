@@ -41,6 +41,16 @@ def test_the_principal_point_moves_the_edges(ring: Rig) -> None:
     assert mounting(camera).horizontal_fov == pytest.approx(np.degrees(np.arctan(2)))
 
 
+@pytest.mark.parametrize(("roll", "along"), [(0, 64.82), (180, 64.82), (90, 39.31), (-80, 39.31)])
+def test_the_field_along_the_horizon_is_that_of_the_turned_image(ring: Rig, roll: float, along: float) -> None:
+    half = np.radians(roll) / 2
+    camera = ring["cam_front"]
+    turn = rigid([np.cos(half), 0, 0, np.sin(half)], [0, 0, 0])
+    at = mounting(replace(camera, camera_to_vehicle=camera.camera_to_vehicle @ turn))
+    assert at.level_fov == pytest.approx(along, abs=0.01)
+    assert (at.horizontal_fov, at.vertical_fov) == pytest.approx((64.82, 39.31), abs=0.01)
+
+
 def test_heights_are_those_above_the_road(ring: Rig) -> None:
     lower = replace(ring.cameras[0], camera_to_vehicle=rigid([0.5, -0.5, 0.5, -0.5], [0, 0, 0.75]))
     rig = replace(ring, cameras=(lower, *ring.cameras[1:]), ground_z=-0.25)
