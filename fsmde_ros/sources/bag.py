@@ -7,6 +7,7 @@ the vehicle at each stamp is interpolated.
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -40,6 +41,8 @@ from fsmde_ros.sources.transform_tree import TransformTree
 from fsmde_ros.stamps import NS, stamp_problem
 from fsmde_ros.sweep import LidarScan, Sweep, View
 from fsmde_ros.topics import InputForm, full_name
+
+_LOG = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 LIDAR_LIMIT_NS = 100_000_000  # a scan further off than two turns of a usual LiDAR shows another moment
@@ -108,8 +111,8 @@ def sweeps(
 
     Raises:
         SourceError: there is no bag, it is damaged, it lacks a needed topic (the message lists what it
-            has), or images of the rig have an unknown encoding or no stamp. Also, while iterating, a message that
-            cannot be decoded.
+            has), or images of the rig have an unknown encoding or none of a topic has a stamp. Also, while iterating,
+            a message that cannot be decoded.
         RigError: a camera is not calibrated or not fixed to the vehicle frame.
     """
     with open_bag(path) as bag:
@@ -188,18 +191,16 @@ def _plan(
     if undone:
         rig = _without_lenses(bag, rig, {name: cameras[name].info for name in undone})
     lidar = _lidar_topic(bag, lidar_topic)
-    stamps: dict[str, list[int]] = {}
-    logged: dict[str, list[int]] = {}
-    for topic, logged_ns, data in bag.logged_messages([*images, lidar]):
-        stamps.setdefault(topic, []).append(_stamp_ns(bag, topic, data))
-        logged.setdefault(topic, []).append(logged_ns)
-    groups = group_frames({name: stamps.get(topic, []) for topic, name in images.items()}, anchor or rig.names[0])
-    topics = {name: topic for topic, name in images.items()}
-    scan_order = sorted(range(len(stamps.get(lidar, []))), key=lambda i: stamps[lidar][i])
-    scan_stamps = [stamps[lidar][i] for i in scan_order]
+    stamps, logged = _stamps(bag, [*images, lidar])
+    frames = {name: stamps.get(topic, {}) for topic, name in images.items()}
+    groups = group_frames({name: list(known.values()) for name, known in frames.items()}, anchor or rig.names[0])
+    topics, places = {name: topic for topic, name in images.items()}, {name: list(frames[name]) for name in frames}
+    scans = stamps.get(lidar, {})
+    scan_order = sorted(scans, key=scans.__getitem__)
+    scan_stamps = [scans[place] for place in scan_order]
     planned = []
     for group in groups:
-        needed = {topics[name]: index for name, index in group.frames.items()}
+        needed = {topics[name]: places[name][index] for name, index in group.frames.items()}
         scan = nearest(scan_stamps, group.stamp_ns, LIDAR_LIMIT_NS)
         if scan is not None:
             needed[lidar] = scan_order[scan]
@@ -209,12 +210,29 @@ def _plan(
     return _Plan(rig, images, lidar, mount, pose_at, tuple(planned), logged, {t: BitDepth() for t in images})
 
 
-def _stamp_ns(bag: BagFile, topic: str, data: bytes) -> int:
-    stamp_ns = bag.stamp_ns(topic, data)
-    problem = stamp_problem(*divmod(stamp_ns, NS))
-    if problem:
-        raise SourceError(f"bag {bag.path}: {topic}: {problem}")
-    return stamp_ns
+def _stamps(bag: BagFile, topics: Sequence[str]) -> tuple[dict[str, dict[int, int]], dict[str, list[int]]]:
+    """Stamps by topic and place among its messages, and the log times of all messages by topic, nanoseconds.
+
+    Messages with a ``stamp_problem`` have no stamp, as the node leaves them out. Raises SourceError where a topic has
+    no other.
+    """
+    stamps: dict[str, dict[int, int]] = {}
+    logged: dict[str, list[int]] = {}
+    problems: dict[str, str] = {}  # the first one of a topic
+    for topic, logged_ns, data in bag.logged_messages(topics):
+        place = len(logged.setdefault(topic, []))
+        logged[topic].append(logged_ns)
+        stamp_ns = bag.stamp_ns(topic, data)
+        if problem := stamp_problem(*divmod(stamp_ns, NS)):
+            problems.setdefault(topic, problem)
+        else:
+            stamps.setdefault(topic, {})[place] = stamp_ns
+    for topic, problem in problems.items():
+        if topic not in stamps:
+            raise SourceError(f"bag {bag.path}: {topic}: {problem}")
+        count = len(logged[topic])
+        _LOG.warning(f"bag {bag.path}: {topic}: {count - len(stamps[topic])} of {count} messages left out: {problem}")
+    return stamps, logged
 
 
 def _without_lenses(bag: BagFile, rig: Rig, infos: Mapping[str, str]) -> Rig:

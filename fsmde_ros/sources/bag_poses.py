@@ -13,6 +13,7 @@ from fsmde_ros.pose_track import PoseTrack
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_rig import ODOMETRY, pose_of
 from fsmde_ros.sources.transform_tree import TransformTree
+from fsmde_ros.stamps import NS, stamp_problem
 
 Array = NDArray[np.float64]
 
@@ -24,8 +25,8 @@ def poses(
 
     With an odometry the root is on the vehicle, such as a base_footprint under a base_link that is fixed to it or
     rocks on its springs. Without, it is the map if the vehicle moves in it. ``stamps_ns``: those of the drive.
-    None where nothing says it. Messages whose pose is none, as of an odometry that has not begun, are left out, as
-    the node does. Raises SourceError where an odometry of the vehicle has no other.
+    None where nothing says it. Messages whose pose or stamp is none, as of an odometry that has not begun, are left
+    out, as the node does. Raises SourceError where an odometry of the vehicle has stamps but no pose.
     """
     root = tree.root(vehicle_frame, stamps_ns)
     problems: list[SourceError] = []
@@ -45,6 +46,9 @@ def _odometry(bag: BagFile, tree: TransformTree, topic: str, root: str) -> tuple
     """``root_to_map`` by an odometry, empty where that is of no frame on the root; and what the first bad pose has."""
     track, problem = PoseTrack(), None
     for _, data in bag.messages([topic]):
+        stamp_ns = bag.stamp_ns(topic, data)
+        if stamp_problem(*divmod(stamp_ns, NS)):
+            continue
         message = bag.decode(topic, data)
         root_to_child = tree.lookup(root, message.child_frame_id)
         if root_to_child is not None:
@@ -54,7 +58,7 @@ def _odometry(bag: BagFile, tree: TransformTree, topic: str, root: str) -> tuple
             except SourceError as error:
                 problem = problem or error
                 continue
-            track.add(bag.stamp_ns(topic, data), compose(child_to_map, root_to_child))
+            track.add(stamp_ns, compose(child_to_map, root_to_child))
     return track, problem
 
 

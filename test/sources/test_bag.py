@@ -422,6 +422,15 @@ def test_poses_that_are_none_are_left_out_as_the_node_does(tmp_path: Path) -> No
     assert vehicle_places(bag(tmp_path / "bag", [*foreign(), unset, lost])) == [[0, 0, 0], [4, 0, 0]]
 
 
+def test_poses_without_a_stamp_are_left_out_as_the_node_does(tmp_path: Path) -> None:
+    """Else the first images would be on the way from a pose of 1970."""
+    late = [("/odometry", odometry(START + 400 * MS * k, 8.0 * k)) for k in (1, 2)]
+    path = bag(tmp_path / "bag", [("/odometry", odometry(0, 50.0)), *without("/odometry"), *late])
+    assert vehicle_places(path) == [None, [10, 0, 0]]
+    unstamped = bag(tmp_path / "none", [("/odometry", odometry(0, 50.0)), *without("/odometry")])
+    assert vehicle_places(unstamped) == [None, None]
+
+
 def test_an_odometry_without_any_pose_is_told_where_no_other_says_it(tmp_path: Path) -> None:
     unset = [("/unset", odometry(START + 1000 * MS * k, 8.0 * k, w=0.0)) for k in range(2)]
     with pytest.raises(SourceError, match="/unset: no pose is one: a quaternion must have a fin"):
@@ -555,10 +564,36 @@ def test_images_of_an_unknown_encoding_are_named(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("topic", ["/sensors/cam/image_raw", "/velodyne_points"])
-def test_stamps_that_cannot_be_are_named(tmp_path: Path, topic: str, stamp_ns: int, problem: str) -> None:
+def test_a_topic_without_any_stamp_is_named(tmp_path: Path, topic: str, stamp_ns: int, problem: str) -> None:
     messages = [(t, replace(m, header=header("mast", stamp_ns)) if t == topic else m) for t, m in foreign()]
     with pytest.raises(SourceError, match=f"{topic}: {problem}"):
         list(sweeps(bag(tmp_path / "bag", messages)))
+
+
+def test_single_messages_without_a_stamp_are_left_out_and_told_as_the_node_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others keep their places: each sweep has its own image, whichever way the bag is read."""
+    image, lidar = "/sensors/cam/image_raw", "/velodyne_points"
+    starting = [(image, raw("cam", stamp_ns, value=50)) for stamp_ns in (0, -(10**9))]
+    later = [(image, raw("cam", START + 1000 * MS, value=100))]
+    scan_of_none = (lidar, cloud("mast", 0, np.full((1, 3), 9.0)))
+    path = bag(tmp_path / "bag", [*starting, scan_of_none, *foreign(), *starting[:1], *later])
+    for reading in (sweeps, BagDrive):
+        found = list(reading(path))
+        assert [sweep.stamp_ns for sweep in found] == [START, START + 500 * MS, START + 1000 * MS]
+        pixels = [np.asarray(sweep.views["sensors/cam"].image)[0, 0, 0] for sweep in found]
+        assert pixels == [0, 0, 100]
+        scan = found[0].lidar
+        assert scan is not None
+        np.testing.assert_array_equal(scan.points_vehicle, [[1, 2, 5], [4, 5, 8]])
+        assert caplog.messages == [
+            f"bag {path}: {image}: 3 of 6 messages left out: bad stamp: 0; the driver does not fill header.stamp, "
+            "correct or replace it",
+            f"bag {path}: {lidar}: 1 of 2 messages left out: bad stamp: 0; the driver does not fill header.stamp, "
+            "correct or replace it",
+        ]
+        caplog.clear()
 
 
 def test_points_at_the_sensor_itself_are_no_returns(tmp_path: Path) -> None:
