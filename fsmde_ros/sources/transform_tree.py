@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.geometry import compose, invert
+from fsmde_ros.geometry import compose, invert, transform
 from fsmde_ros.pose_track import PoseTrack
 
 Array = NDArray[np.float64]
 SAMPLED_STAMPS = 100  # tell which frames a drive is known in as well as all of its thousands
+CARRIED = 0.5  # metres; less than this moves what a vehicle carries, on springs, against it
 
 
 class TransformTree:
@@ -79,17 +80,26 @@ class TransformTree:
         return compose(invert(target_to_common), source_to_common)
 
     def root(self, frame: str, stamps_ns: Sequence[int]) -> str:
-        """The highest frame in which ``frame`` is known for most of a drive with these stamps (nanoseconds).
+        """The frame to tell the motion of ``frame`` in, in a drive with these stamps (nanoseconds).
 
-        Where it moves in none, the highest that it is fixed to: a link above that was published once, as by a
-        localisation that never got to work, hides nothing below.
+        The highest in which it is known for most of the drive, so that a link above that was published once, as by a
+        localisation that never got to work, hides nothing below. Of those the lowest in which it is driven about:
+        what is above, as a map above an odometry, only corrects that, in jumps. Where it moves in none, the highest
+        that it is fixed to.
         """
         above = self._path(frame.lstrip("/"))
-        sampled = stamps_ns[:: max(1, len(stamps_ns) // SAMPLED_STAMPS)]
+        stamps = sampled(stamps_ns)
         fixed = [top for top in above if self.lookup(frame, top) is not None]
-        known = {top: sum(self.lookup(frame, top, s) is not None for s in sampled) for top in above[len(fixed) :]}
-        most = max(known.values(), default=0)
-        return [top for top in known if known[top] == most][-1] if most else fixed[-1]
+        known = {top: self._poses(frame, top, stamps) for top in above[len(fixed) :]}
+        most = max(map(len, known.values()), default=0)
+        if not most:
+            return fixed[-1]
+        best = [top for top in known if len(known[top]) == most]
+        return next((top for top in best if _travel(known[top]) > CARRIED), best[-1])
+
+    def _poses(self, frame: str, top: str, stamps_ns: Sequence[int]) -> list[Array]:
+        """``frame`` in ``top``, at those of the stamps at which it is known."""
+        return [pose for stamp_ns in stamps_ns if (pose := self.lookup(frame, top, stamp_ns)) is not None]
 
     def _path(self, frame: str) -> list[str]:
         path = [frame]
@@ -107,3 +117,14 @@ class TransformTree:
                 return None
             result = compose(step, result)
         return result
+
+
+def sampled(stamps_ns: Sequence[int]) -> Sequence[int]:
+    """Some of the stamps of a drive, from all of it, that tell what is known of it."""
+    return stamps_ns[:: max(1, len(stamps_ns) // SAMPLED_STAMPS)]
+
+
+def _travel(poses: Sequence[Array]) -> float:
+    """Diagonal of the box, metres, around the places of a frame, and of a point 1 m ahead, which a turn moves, too."""
+    places = np.stack([transform(pose, [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]) for pose in poses])
+    return float(np.linalg.norm(np.ptp(places, axis=0), axis=-1).max())

@@ -24,7 +24,7 @@ from fsmde_ros.sources.bag import BagDrive, read_rig_of_bag, sweeps
 from fsmde_ros.sources.bag_file import open_bag
 from fsmde_ros.sources.bag_rig import find_cameras, is_rectified_topic, node_topics
 from fsmde_ros.sources.bag_writer import Written, write_bag
-from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View
+from fsmde_ros.sweep import EncodedImage, LidarScan, Sweep, View, scan_at_pose
 
 STORE = get_typestore(Stores.ROS2_HUMBLE)  # an older distribution than the one that is written
 MS, START = 1_000_000, 1_600_000_000_000_000_000
@@ -339,14 +339,14 @@ def foreign(image_topic: str = "/sensors/cam/image_raw") -> list[tuple[str, Any]
     ]
 
 
-def odometry(stamp_ns: int, x: float, child: str = "base_link", w: float = 1.0) -> Any:
+def odometry(stamp_ns: int, x: float, child: str = "base_link", w: float = 1.0, frame: str = "odom") -> Any:
     types = STORE.types
     zero = types["geometry_msgs/msg/Vector3"](0.0, 0.0, 0.0)
     place = types["geometry_msgs/msg/Pose"](
         types["geometry_msgs/msg/Point"](x, 0.0, 0.0), types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, w)
     )
     return types["nav_msgs/msg/Odometry"](
-        header("odom", stamp_ns),
+        header(frame, stamp_ns),
         child,
         types["geometry_msgs/msg/PoseWithCovariance"](place, np.zeros(36)),
         types["geometry_msgs/msg/TwistWithCovariance"](types["geometry_msgs/msg/Twist"](zero, zero), np.zeros(36)),
@@ -385,18 +385,54 @@ def test_a_mount_below_the_vehicle_is_no_pose(tmp_path: Path, child: str, height
         np.testing.assert_allclose(place[:3, 3], [x, 0, height])
 
 
-def test_moving_transforms_come_before_the_odometry(tmp_path: Path) -> None:
-    moving = [("/tf", tf("odom", "base_footprint", [3.0 * k, 0, 0], START + 1000 * MS * k)) for k in range(2)]
-    footprint = ("/tf_static", tf("base_footprint", "base_link", [0, 0, 0.3]))
-    found = list(sweeps(bag(tmp_path / "bag", [footprint, *moving, *foreign()])))
-    place = found[1].views["sensors/cam"].vehicle_to_map
-    assert place is not None
-    np.testing.assert_allclose(place[:3, 3], [1.5, 0, 0.3])
-
-
 def vehicle_places(path: Path) -> list[list[float] | None]:
     found = [sweep.views["sensors/cam"].vehicle_to_map for sweep in sweeps(path)]
     return [None if pose is None else pose[:3, 3].round(6).tolist() for pose in found]
+
+
+@pytest.mark.parametrize(("poses", "expected"), [(2, [4, 0, 0]), (1, [1.5, 0, 0.3]), (0, [1.5, 0, 0.3])])
+def test_an_odometry_that_is_known_as_often_comes_before_moving_transforms(
+    tmp_path: Path, poses: int, expected: list[float]
+) -> None:
+    """One that has ended says nothing of the second sweep."""
+    moving = [("/tf", tf("odom", "base_footprint", [3.0 * k, 0, 0], START + 1000 * MS * k)) for k in range(2)]
+    footprint = ("/tf_static", tf("base_footprint", "base_link", [0, 0, 0.3]))
+    told = [("/odometry", odometry(START + 1000 * MS * k, 8.0 * k)) for k in range(poses)]
+    path = bag(tmp_path / "bag", [footprint, *moving, *without("/odometry"), *told])
+    assert vehicle_places(path)[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("links", "topics"),
+    [
+        (("map>odom", "odom>base_link"), {}),
+        (("map>odom", "odom>base_link"), {"/odom": "odom"}),
+        (("map>odom", "odom>base_link"), {"/odometry/global": "map"}),
+        (("map>base_link",), {"/odom": "odom"}),
+        (("map>base_link",), {"/odometry/global": "map", "/odometry/local": "robot/odom"}),
+        (("map>odom", "odom>base_footprint", "base_footprint>base_link"), {}),
+    ],
+)
+def test_a_correction_of_the_localisation_is_no_motion(
+    tmp_path: Path, links: Sequence[str], topics: dict[str, str]
+) -> None:
+    """5 m/s, and 1.5 m of correction between an image and the scan 45 ms after it, as of AMCL or GNSS."""
+    messages = []
+    for stamp_ns in range(START - 100 * MS, START + 700 * MS, 25 * MS):
+        seconds, correction = (stamp_ns - START) / 1e9, 1.5 * (stamp_ns > START + 25 * MS)
+        driven = {"map>odom": correction, "map>base_link": 5 * seconds + correction}
+        driven["base_footprint>base_link"] = 0.0  # on its springs
+        for link in links:
+            parent, child = link.split(">")
+            messages.append(("/tf", tf(parent, child, [driven.get(link, 5 * seconds), 0, 0], stamp_ns)))
+        for topic, frame in topics.items():
+            x = 5 * seconds + correction * (frame == "map")
+            messages.append((topic, odometry(stamp_ns, x, frame=frame)))
+    scan = ("/velodyne_points", cloud("mast", START + 45 * MS, np.zeros((1, 3)) + 1))
+    sweep = next(sweeps(bag(tmp_path / "bag", [*messages, scan, *without("/odometry", "/velodyne_points")])))
+    assert sweep.lidar is not None
+    moved = scan_at_pose(sweep.lidar, sweep.views["sensors/cam"].vehicle_to_map)
+    np.testing.assert_allclose(moved, [[1 + 0.225, 1, 3]], atol=1e-6)
 
 
 @pytest.mark.parametrize("child", ["base_footprint", "axle"])
@@ -441,7 +477,10 @@ def test_an_odometry_without_any_pose_is_told_where_no_other_says_it(tmp_path: P
 def test_a_map_that_was_published_once_hides_no_motion(tmp_path: Path) -> None:
     moving = [("/tf", tf("odom", "base_link", [3.0 * k, 0, 0], START + 1000 * MS * k)) for k in range(2)]
     localised = ("/tf", tf("map", "odom", [50, 0, 0], START + 400 * MS))
-    assert vehicle_places(bag(tmp_path / "bag", [localised, *moving, *foreign()])) == [[0, 0, 0], [1.5, 0, 0]]
+    assert vehicle_places(bag(tmp_path / "bag", [localised, *moving, *without("/odometry")])) == [
+        [0, 0, 0],
+        [1.5, 0, 0],
+    ]
 
 
 def compressed(format_: str, stamp_ns: int = START, picture: np.ndarray | None = None) -> Any:

@@ -45,6 +45,7 @@ def test_moving_frames_are_interpolated_along_the_chain() -> None:
 
 def test_the_root_is_known_for_most_of_the_drive() -> None:
     known = tree()
+    known.add_moving("odom", "base_link", shift(0), 10)  # stands still: only the map tells of a drive
     assert known.root("/camera", range(11)) == "map"
     assert known.root("camera", ()) == "base_link"  # fixed to it
     known.add_moving("earth", "map", shift(0), 5)  # once: known at this stamp alone
@@ -52,6 +53,24 @@ def test_the_root_is_known_for_most_of_the_drive() -> None:
     assert known.root("camera", [5]) == "earth"
     assert known.root("camera", [10**12]) == "base_link"
     assert known.root("nowhere", range(11)) == "nowhere"
+
+
+def test_the_root_is_below_a_link_that_only_corrects() -> None:
+    """But no frame that the vehicle carries: on springs it moves in that, too, up to a few decimetres."""
+    known = tree()
+    assert known.root("camera", range(11)) == "odom"
+    for stamp in (0, 10):
+        known.add_moving("odom", "base_footprint", shift(stamp), stamp)
+        known.add_moving("base_footprint", "base_link", shift(0.03 * stamp), stamp)
+    assert known.root("camera", range(11)) == "odom"
+
+
+def test_a_turn_on_the_spot_is_motion() -> None:
+    known = TransformTree()
+    for stamp, turn in ((0, [1, 0, 0, 0]), (10, QUARTER_LEFT)):
+        known.add_moving("map", "odom", shift(stamp), stamp)
+        known.add_moving("odom", "base_link", rigid(turn, [0, 0, 0]), stamp)
+    assert known.root("base_link", range(11)) == "odom"
 
 
 def test_the_first_reason_why_a_frame_is_missed_is_remembered() -> None:
