@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from fsmde_ros.geometry import compose, invert
 from fsmde_ros.rig import Rig
+from fsmde_ros.stamps import NS
 
-MAX_MOVE_M = 50.0  # within a sweep; farther is a localisation that jumped, not a motion
+MAX_SPEED = 100.0  # m/s, between reference and view; faster is a localisation that jumped, not a motion
+SLACK_M = 0.3  # on top, for the noise of two poses that are almost of one time
 
 Array = NDArray[np.float64]
 PoseAt = Callable[[int], Array | None]
@@ -34,7 +36,7 @@ def rig_at_reference(rig: Rig, stamps_ns: Mapping[str, int], reference_ns: int, 
 
     Returns:
         the rig with ``camera_to_vehicle = invert(pose(reference)) pose(stamp) camera_to_vehicle``,
-        or None where the pose is not known at one of these times, or jumps between them.
+        or None where the pose is not known at one of these times, or jumps between them (``MAX_SPEED``).
     """
     reference = pose_at(reference_ns)
     if reference is None:
@@ -45,7 +47,8 @@ def rig_at_reference(rig: Rig, stamps_ns: Mapping[str, int], reference_ns: int, 
         if pose is None:
             return None
         moved = compose(invert(reference), pose, camera.camera_to_vehicle)
-        if not np.linalg.norm(moved[:3, 3] - camera.camera_to_vehicle[:3, 3]) <= MAX_MOVE_M:
+        limit = MAX_SPEED * abs(stamps_ns[camera.name] - reference_ns) / NS + SLACK_M
+        if not np.linalg.norm(moved[:3, 3] - camera.camera_to_vehicle[:3, 3]) <= limit:  # so that NaN is refused
             return None
         cameras.append(replace(camera, camera_to_vehicle=moved))
     return replace(rig, cameras=tuple(cameras))

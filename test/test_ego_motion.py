@@ -48,7 +48,16 @@ def test_a_pose_that_is_not_known_leaves_the_sweep_as_it_is(rig):
     assert rig_at_reference(rig, stamps, 0, lambda stamp: straight(stamp) if stamp < 10 else None) is None
 
 
-@pytest.mark.parametrize("far", [60.0, 1e12, 1e308])
-def test_a_localisation_that_jumps_is_no_motion(rig, far):
-    jump = {0: rigid([1, 0, 0, 0], [0, 0, 0]), 42: rigid([1, 0, 0, 0], [far, -far, 0])}
-    assert rig_at_reference(rig, {"first": 0, "last": 42}, 0, jump.get) is None
+@pytest.mark.parametrize("far", [5.0, 60.0, 1e12, 1e308])
+@pytest.mark.parametrize("later_ns", [42_600_000, -42_600_000])
+def test_a_localisation_that_jumps_is_no_motion(rig, far, later_ns):
+    jump = {0: rigid([1, 0, 0, 0], [0, 0, 0]), later_ns: rigid([1, 0, 0, 0], [far, -far, 0])}
+    assert rig_at_reference(rig, {"first": 0, "last": later_ns}, 0, jump.get) is None
+
+
+@pytest.mark.parametrize(("milliseconds", "metres", "is_motion"), [(0, 0.2, True), (0, 0.5, False), (200, 20, True)])
+def test_how_far_a_vehicle_moves_depends_on_the_time_between_the_views(rig, milliseconds, metres, is_motion):
+    poses = iter([0.0, 0.0, metres])  # of the reference and of each view; two may be of one stamp
+    stamps = {"first": 0, "last": milliseconds * 1_000_000}
+    moved = rig_at_reference(rig, stamps, 0, lambda stamp: rigid([1, 0, 0, 0], [next(poses), 0, 0]))
+    assert (moved is not None) == is_motion

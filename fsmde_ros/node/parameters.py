@@ -166,8 +166,9 @@ class Settings:
     motion_fixed_frame: str = parameter(
         "motion.fixed_frame",
         "",
-        "The same from TF: a frame that stands still (odom, map), also where the odometry is of "
-        "another frame than the vehicle's, such as base_footprint. Not both.",
+        "The same from TF: a frame that stands still and in which the vehicle moves smoothly, as odom; map jumps when "
+        "the localisation corrects itself, and with it a view of the cloud. Also where the odometry is of another "
+        "frame than the vehicle's, such as base_footprint. Not both.",
     )
     depth_encoding: str = parameter(
         "depth.encoding",
