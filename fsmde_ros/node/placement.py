@@ -27,7 +27,8 @@ class Placement:
     lidars: Mapping[str, NDArray[np.float64]]
 
     def lidar_to_vehicle(self, frame: str) -> NDArray[np.float64]:
-        """[4, 4] of a LiDAR's frame. Raises RigError where nobody says where it is."""
+        """[4, 4] of a LiDAR's frame, with or without ROS 1's slash. Raises RigError where nobody says where it is."""
+        frame = frame.lstrip("/")
         if frame == self.extrinsics.vehicle_frame:
             return np.eye(4)
         if frame in self.lidars:

@@ -73,7 +73,11 @@ class TfBuffer:
         self._listener: Any = tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def lookup(self, target: str, source: str, stamp_ns: int = 0) -> Array:
-        """``source_to_target [4, 4]`` at a stamp, by default the newest; raises RigError where TF has none."""
+        """``source_to_target [4, 4]`` at a stamp, by default the newest; raises RigError where TF has none.
+
+        Frames may begin with a slash, as those of ROS 1 and of bridges to it; tf2 itself refuses it.
+        """
+        target, source = target.lstrip("/"), source.lstrip("/")
         try:
             found = self._buffer.lookup_transform(target, source, Time(nanoseconds=stamp_ns))
             q, t = found.transform.rotation, found.transform.translation
@@ -84,8 +88,9 @@ class TfBuffer:
     def last_ns(self, target: str, source: str) -> int:
         """Stamp of the newest transform that ``lookup`` has, nanoseconds; 0 where all are fixed.
 
-        Raises RigError where TF has none.
+        Frames as for ``lookup``. Raises RigError where TF has none.
         """
+        target, source = target.lstrip("/"), source.lstrip("/")
         try:
             return int(self._buffer.get_latest_common_time(target, source).nanoseconds)
         except self._errors as error:

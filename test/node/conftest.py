@@ -78,7 +78,7 @@ def ring() -> Callable[[tuple[str, ...], tuple[int, int]], Rig]:
 
 
 class FakeBuffer:
-    """As that of tf2_ros, which has no wheel: counts how often it is cleared, and knows one frame."""
+    """As that of tf2_ros, which has no wheel: counts how often it is cleared, and refuses frames with a slash."""
 
     def __init__(self):
         self.cleared = 0
@@ -87,14 +87,22 @@ class FakeBuffer:
         self.cleared += 1
 
     def get_latest_common_time(self, target, source):
+        refuse_slash(target, source)
         if source != "base_link":
             raise RuntimeError(f'"{source}" passed to lookupTransform argument source_frame does not exist.')
         return Time(nanoseconds=17)
 
     def lookup_transform(self, target, source, time):
+        refuse_slash(target, source)
         found = TransformStamped()
         found.transform.translation.z = 1.2
         return found
+
+
+def refuse_slash(*frames):
+    for frame in frames:
+        if frame.startswith("/"):
+            raise RuntimeError(f"Invalid argument \"{frame}\" - in tf2 frame_ids cannot start with a '/' like: ")
 
 
 class FakeListener:

@@ -10,7 +10,8 @@ import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 
-from fsmde_ros.errors import ConfigError
+from fsmde_ros.errors import ConfigError, RigError
+from fsmde_ros.geometry import rigid
 from fsmde_ros.node.placement import add_arguments, find_placement
 from fsmde_ros.replay_settings import own_domain
 from fsmde_ros.rig_file import write_rig
@@ -44,6 +45,15 @@ def test_a_rig_file_has_both_and_is_not_contradicted(node, ring, tmp_path):
     for wrong in (("base_link",), ("", 0.5)):
         with pytest.raises(ConfigError, match=r"rig.yaml is in 'car' with the road at -0.2; leave --vehicle-frame"):
             find_placement(node, tmp_path / "rig.yaml", (), *wrong)
+
+
+def test_a_lidar_is_found_by_its_frame_with_the_slash_of_ros_1(node, ring, tmp_path):
+    write_rig(ring(("front",), (96, 160)), tmp_path / "rig.yaml", {"velodyne": rigid([1, 0, 0, 0], [0, 0, 1.8])})
+    placement = find_placement(node, tmp_path / "rig.yaml", ())
+    for frame, height in (("velodyne", 1.8), ("/velodyne", 1.8), ("/base_link", 0.0)):
+        assert placement.lidar_to_vehicle(frame)[2, 3] == height
+    with pytest.raises(RigError, match="does not say where frame 'rear' is mounted"):
+        placement.lidar_to_vehicle("/rear")
 
 
 def test_the_frame_is_an_option():

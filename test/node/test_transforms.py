@@ -57,6 +57,13 @@ def test_the_newest_stamp_between_two_frames():
         tf.last_ns("odom", "gps")
 
 
+@pytest.mark.usefixtures("tf2")
+def test_frames_with_the_slash_of_ros_1_are_those_without():
+    tf = TfBuffer(SimulatedNode(), "set rig_file")
+    assert tf.lookup("/odom", "/velodyne")[2, 3] == 1.2
+    assert tf.last_ns("/odom", "/base_link") == 17
+
+
 @pytest.mark.ros
 @pytest.mark.usefixtures("tf2")
 def test_without_a_rig_file_the_parameter_says_where_the_road_is(ring, tiny_checkpoint, capfd):
