@@ -88,8 +88,7 @@ def save_checkpoint(
     written to.
     """
     path = Path(path)
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"{path}: a checkpoint must end in .safetensors, got '{path.suffix}'")
+    check_ending(path)
     state = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in student.state_dict().items()
@@ -108,6 +107,12 @@ def save_checkpoint(
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror}); give another place") from error
     return card
+
+
+def check_ending(path: Path) -> None:
+    """Raise CheckpointError for the name of a file that ``save_checkpoint`` would refuse."""
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"{path}: a checkpoint must end in .safetensors, got '{path.suffix}'")
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[Student, ModelCard]:

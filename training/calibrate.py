@@ -29,9 +29,10 @@ from tqdm import tqdm
 
 from fsmde_ros.backends import build_backend
 from fsmde_ros.backends.torch_eager import choose_device
-from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_names
+from fsmde_ros.checkpoint import check_ending, find_checkpoint, load_checkpoint, save_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError, ImageError, SourceError
 from fsmde_ros.estimator import Estimator
+from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 from fsmde_ros.sweep import Sweep
 from training.batch import SweepBatch, collate, sample_from_sweep, with_lidar_between
@@ -39,6 +40,7 @@ from training.data_source import open_data
 from training.evaluation.points import DepthRange, ImagePoints, points_of_sweep
 from training.evaluation.sigma import KS, ONE_SIGMA, expected_inside
 from training.expectation import best_power, score_powers, with_config
+from training.writable import make_folder
 
 Array = NDArray[np.float64]
 Used = TypeVar("Used")
@@ -140,20 +142,28 @@ def _each_sweep(
             yield used
 
 
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What came out: ``report`` for JSON, the fit and the shares inside k sigma before and after; the student with the
+    fit, and its card."""
+
+    report: dict[str, Any]
+    student: Student
+    card: ModelCard
+
+
 def calibrate(
     checkpoint: Path,
     fit: Sequence[str],
     check: str,
     device: str = "auto",
-    output: Path | None = None,
     power: float | Literal["best"] | None = None,
-) -> dict[str, Any]:
-    """Fit on the drives ``fit``; the fit, and the shares inside k sigma before and after, for JSON.
+) -> Calibration:
+    """Fit on the drives ``fit``, and look at the fit on ``check``.
 
-    ``output``: the same student with the fit is written there. ``power``: ``expectation_power`` of the student from
-    now on, or "best"; none leaves it. With another power the depth is another, and the card's metrics go. A sweep whose
-    files are missing or damaged is left out and counted, as in an evaluation. Raises CheckpointError, BackendError,
-    ConfigError or SourceError for what cannot be used.
+    ``power``: ``expectation_power`` of the student from now on, or "best"; none leaves it. With another power the depth
+    is another, and the card's metrics go. A sweep whose files are missing or damaged is left out and counted, as in an
+    evaluation. Raises CheckpointError, BackendError, ConfigError or SourceError for what cannot be used.
     """
     if check in fit:
         raise ConfigError(f"--check {check} is fitted on, too, and would confirm any fit; give it another drive")
@@ -183,9 +193,7 @@ def calibrate(
         report[kind] = {"n": len(e), "before": shares_inside(e, s), "after": shares_inside(e, after)}
     report["skipped_sweeps"] = len(left_out)
     report["skipped_because"] = [f"{sweep}: {why}" for sweep, why in left_out.items()][:20]
-    if output is not None:
-        save_checkpoint(output, with_power(student, sigma), card)
-    return report
+    return Calibration(report, with_power(student, sigma), card)
 
 
 def with_power(student: Student, power: SigmaPower) -> Student:
@@ -218,11 +226,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
     try:
-        report = calibrate(given.checkpoint, given.fit, given.check, given.device, given.output, power=given.power)
+        if given.output is not None:
+            check_ending(given.output)
+            make_folder("--output", given.output.parent)
+        done = calibrate(given.checkpoint, given.fit, given.check, given.device, given.power)
+        # first: what was fitted is not lost with a file that cannot be written
+        print(json.dumps(done.report, indent=2), flush=True)
+        if given.output is not None:
+            save_checkpoint(given.output, done.student, done.card)
     except FsmdeError as error:
         print(f"calibrate: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(report, indent=2))
     return 0
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -58,6 +57,7 @@ from training.pictures import DepthPictures
 from training.run_state import KeepBest, KeepState, SavedState, make_loggers, saved_state
 from training.stddev_fit import with_fitted_stddev
 from training.teachers.checkpoint import CheckpointTeacher, load_checkpoint_teacher, names_checkpoint
+from training.writable import make_folder
 
 if TYPE_CHECKING:
     from training.teachers.hub import HubTeacher
@@ -154,14 +154,7 @@ def _export_best(
 def _make_folders(config: DistillConfig) -> None:
     """Before the training: after it, a result that cannot be written would be told too late."""
     for name, folder in (("work", config.work), ("output", config.output.parent), ("cache", config.cache)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise ConfigError(
-                f"{name}: nothing can be written into {folder} ({error.strerror}); choose another place"
-            ) from error
+        make_folder(name, folder)
 
 
 @rank_zero_only

@@ -40,6 +40,7 @@ from training.evaluation.report import FORMAT, DataHash, describe, table, verdic
 from training.evaluation.tally import Tally
 from training.mounting_error import NONE, MountingError
 from training.teachers.teacher import KINDS, Teacher, TeacherSettings, metric_scale
+from training.writable import make_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,15 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data = open_data(given.data)
         pitch, roll = np.radians([given.pitch_error, given.roll_error]).tolist()
         wrong = MountingError(pitch, roll, given.road_error)
+        make_folder("--output", given.output)
         evaluation = evaluate(
             given.checkpoint, data, given.device, teacher=teacher, backend=given.backend, mounting_error=wrong
         )
+        # first: what was measured is not lost with a file that cannot be written
+        print(f"{table(evaluation.report)}\n\n{evaluation.report['verdict']}", flush=True)
         write_report(evaluation, given.output)
     except FsmdeError as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
-    print(table(evaluation.report))
-    print(f"\n{evaluation.report['verdict']}\nreport: {given.output / 'report.html'}")
+    print(f"report: {given.output / 'report.html'}")
     return 0
 
 

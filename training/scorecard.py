@@ -29,9 +29,12 @@ from training.evaluate import Evaluation, evaluate, write_report
 from training.evaluation.confidence import COVERAGE
 from training.evaluation.page import COLUMNS, format_number
 from training.evaluation.pictures import draw_sweep
+from training.evaluation.report import table
+from training.writable import make_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 HELD_OUT_SEED = "7"  # training draws its drives from seed 1,000,000 on
+PICTURES = Path("images") / "scorecard"
 PICTURE_WIDTH = 640  # pixels
 REAL = ("nuscenes", "ddad")
 KEPT = ("verdict", "made", "sweeps", "images", "missing_views", "skipped_sweeps", "range_m", "interval_of", "rows")
@@ -57,11 +60,18 @@ def make_scorecard(checkpoint: Path, drives: Mapping[str, str], docs: Path, out:
     _, card = load_checkpoint(checkpoint)
     opened = {kind: open_data(name) for kind, name in drives.items()}
     cards = _read(docs / "results" / "scorecard.json", {"format": 1, "checkpoints": {}})
+    for option, folder in (
+        *(("--output", out / kind) for kind in opened),
+        ("--docs", docs / "results"),
+        ("--docs", docs / PICTURES),
+    ):
+        make_folder(option, folder)  # before a look at real frames, of which nothing would be kept
     known = drives_of(cards["checkpoints"], card.name, card.weights_sha256)
     for kind, data in opened.items():
         if kind in REAL:
             log_look(docs / "results" / "real_looks.json", kind, f"{card.name}, weights {card.weights_sha256[:12]}")
         evaluation = evaluate(checkpoint, data, device)
+        print(f"{kind}:\n{table(evaluation.report)}\n", flush=True)
         write_report(evaluation, out / kind)
         known[kind] = {name: evaluation.report[name] for name in (*KEPT, *KEPT_TOO)}
         if kind not in REAL:
@@ -130,11 +140,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write_pictures(evaluation: Evaluation, docs: Path, name: str) -> list[dict[str, Any]]:
     """PNG files of the chosen sweeps below ``docs``, instead of those of an earlier run; the card's list of them."""
-    for old in (docs / "images" / "scorecard").glob(f"{name}-town-*.png"):
+    for old in (docs / PICTURES).glob(f"{name}-town-*.png"):
         old.unlink()
     listed = []
     for title, picture in evaluation.pictures:
-        file = Path("images") / "scorecard" / f"{name}-town-{picture.index:02d}.png"
+        file = PICTURES / f"{name}-town-{picture.index:02d}.png"
         max_depth = evaluation.report["range_m"][1]
         # 256 colours: a third of the size, and these files stay in the history of the repository for ever
         drawn = Image.fromarray(draw_sweep(picture, max_depth, PICTURE_WIDTH)).quantize(256)

@@ -103,22 +103,52 @@ def test_metrics_of_another_power_do_not_stay(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("training.calibrate.errors_of", lambda *_: (rng.normal(0, 1, 2000), rng.uniform(1, 2, 2000)))
     given = _checkpoint_with_metrics(tmp_path)
     power = load_checkpoint(given)[1].student.expectation_power
-    calibrate(given, ["a"], "b", "cpu", tmp_path / "out.safetensors", power=1.0 if changes else power)
-    card = load_checkpoint(tmp_path / "out.safetensors")[1]
+    card = calibrate(given, ["a"], "b", "cpu", power=1.0 if changes else power).card
     assert power < 1
     assert card.metrics == ({} if changes else {"held_out_town/abs_rel": 0.1})
 
 
 def test_a_drive_to_check_on_without_points_is_refused_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     errors = {"a": np.random.default_rng(3).normal(0, 1, 2000), "bag:dark": np.zeros(0)}
     monkeypatch.setattr(
         "training.calibrate.errors_of", lambda _, names, __: (errors[names[0]], errors[names[0]] ** 2 + 1)
     )
-    with pytest.raises(SourceError, match=r"bag:dark: has no LiDAR point in any view .* give --check another drive"):
-        calibrate(default_checkpoint(), ["a"], "bag:dark", "cpu", tmp_path / "out.safetensors")
+    given = ["--checkpoint", "small", "--fit", "a", "--check", "bag:dark", "--device", "cpu"]
+    assert main([*given, "--output", str(tmp_path / "out.safetensors")]) == 1
+    assert "bag:dark: has no LiDAR point in any view to check the fit on" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("calibrated", "a checkpoint must end in .safetensors, got ''"),
+        ("file/calibrated.safetensors", "--output: nothing can be written into"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_before_a_sweep_is_scored(
+    output: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.calibrate.errors_of", lambda *_: pytest.fail("was scored"))
+    (tmp_path / "file").touch()
+    given = ["--checkpoint", "small", "--fit", "a", "--check", "b", "--device", "cpu"]
+    assert main([*given, "--output", str(tmp_path / output)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_fit_is_not_lost_with_a_file_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(3)
+    monkeypatch.setattr("training.calibrate.errors_of", lambda *_: (rng.normal(0, 1, 2000), rng.uniform(1, 2, 2000)))
+    (tmp_path / "out.safetensors").mkdir()
+    given = ["--checkpoint", "small", "--fit", "a", "--check", "b", "--device", "cpu"]
+    assert main([*given, "--output", str(tmp_path / "out.safetensors")]) == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out)["check"]["n"] == 2000
+    assert "out.safetensors: cannot be written" in said.err
 
 
 def _with_spoilt(sweep: Sweep, names: Sequence[str]) -> Sweep:

@@ -148,6 +148,7 @@ def test_a_sweep_that_cannot_be_read_is_counted_and_the_others_are_scored(tmp_pa
         ({"--data": "nuscenes:no/such/folder"}, "no/such/folder"),
         ({"--checkpoint": "no/such.safetensors"}, "no/such.safetensors"),
         ({"--backend": "openvinno"}, "backend must be auto or one of"),
+        ({"--output": f"{__file__}/out"}, "--output: nothing can be written into"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -159,6 +160,17 @@ def test_a_mistake_is_told_in_one_line(
     assert message in said
     assert said.startswith("evaluate: ")
     assert "\n" not in said
+
+
+def test_figures_are_not_lost_with_a_report_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "report.json").mkdir()
+    given = ("--data", "town:7,seconds=0.5,rate=2,size=48x80", "--device", "cpu", "--output", str(tmp_path))
+    assert main(["--checkpoint", "small", *given]) == 1
+    said = capsys.readouterr()
+    assert "ground plane" in said.out
+    assert said.err.splitlines()[-1].startswith(f"evaluate: --output {tmp_path}: cannot be written")
 
 
 def test_a_teacher_sees_what_the_student_sees_and_its_disparity_is_turned_back() -> None:

@@ -125,6 +125,30 @@ def test_a_mistake_is_told_and_logs_no_look(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--docs", "--output"])
+def test_a_place_that_cannot_be_written_is_told_before_a_look(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("training.scorecard.REAL", ("town",))
+    monkeypatch.setattr("training.scorecard.evaluate", lambda *_: pytest.fail("was scored"))
+    (tmp_path / "file").touch()
+    given = {"--docs": tmp_path / "docs", "--output": tmp_path / "out", option: tmp_path / "file" / "below"}
+    assert main(["--town", TOWN, *(str(word) for pair in given.items() for word in pair)]) == 1
+    assert f"scorecard: {option}: nothing can be written into" in capsys.readouterr().err
+    assert not (tmp_path / "docs" / "results" / "real_looks.json").exists()
+
+
+def test_figures_are_not_lost_with_a_report_that_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out" / "town" / "report.json").mkdir(parents=True)
+    given = ("--docs", str(tmp_path / "docs"), "--output", str(tmp_path / "out"), "--device", "cpu")
+    assert main(["--town", TOWN, *given]) == 1
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err
+    assert "ground_plane" in said.out
+
+
 def test_the_card_in_the_repository_is_that_of_its_figures() -> None:
     docs = ROOT / "docs"
     looks = json.loads((docs / "results" / "real_looks.json").read_text())
