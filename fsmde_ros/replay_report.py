@@ -8,7 +8,7 @@ and taking the pixel comes to. Scores are averaged over images, then over camera
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,6 +26,7 @@ from fsmde_ros.sweep import LidarScan, Sweep, View, lidar_in_view
 SCANS_KEPT = 100  # of each LiDAR
 IMAGES_WAITING = 60
 POSES_KEPT = 20_000
+UNPUBLISHED = ("dropped", "skipped")  # states of sweeps; skipped are those that max_rate_hz wants left out
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,9 @@ class SweepReport:
 
     Attributes:
         stamp_ns: reference stamp of the sweep.
-        state: "complete", "partial" or "dropped".
+        state: "complete", "partial", or one of ``UNPUBLISHED``.
         missing: cameras without a view.
-        total_ms: from the arrival of the first view to everything published; None if dropped.
+        total_ms: from the arrival of the first view to everything published; None if not published.
         arrived: wall time of the report, seconds of a steady clock.
     """
 
@@ -216,24 +217,25 @@ def summarise_sweeps(reports: Sequence[SweepReport], frames_in: Mapping[str, int
     a sweep that never reached the node counts as lost. Where there are fewer than reports, as of drivers that send
     CameraInfo now and then, ``in`` is the number of reports, and how many were lost is not known: None.
     """
-    complete = sum(report.state == "complete" for report in reports)
-    partial = sum(report.state == "partial" for report in reports)
+    counts = Counter(report.state for report in reports)
+    wanted = sum(counts[state] for state in ("complete", "partial", "skipped"))
     heard = max(frames_in.values(), default=0)
     sent = max(len(reports), heard)
     missing: dict[str, int] = {}
     for report in reports:
-        for name in report.missing:
+        for name in report.missing if report.state != "skipped" else ():
             missing[name] = missing.get(name, 0) + 1
-    arrived = [report.arrived for report in reports if report.state != "dropped"]
+    arrived = [report.arrived for report in reports if report.state not in UNPUBLISHED]
     span = max(arrived) - min(arrived) if arrived else 0.0
     latencies = [report.total_ms for report in reports if report.total_ms is not None]
     percentiles = np.percentile(latencies, (50, 95, 99)).tolist() if latencies else [None] * 3
     return {
         "sweeps": {
             "in": sent,
-            "complete": complete,
-            "partial": partial,
-            "lost": max(0, sent - complete - partial) if sent == heard else None,
+            "complete": counts["complete"],
+            "partial": counts["partial"],
+            "skipped": counts["skipped"],
+            "lost": max(0, sent - wanted) if sent == heard else None,
             "missing_views": missing,
         },
         "rate_hz": (len(arrived) - 1) / span if span > 0 else None,
@@ -283,7 +285,8 @@ def format_report(report: Mapping[str, Any]) -> str:
     sweeps, latency = report["sweeps"], report["latency_ms"]
     lines.append(
         f"sweeps: {sweeps['in']} in, {sweeps['complete']} complete, {sweeps['partial']} partial, "
-        f"{_number(sweeps['lost'], 0)} lost; {_number(report['rate_hz'], 1)} Hz; latency ms "
+        + (f"{sweeps['skipped']} skipped, " if sweeps["skipped"] else "")
+        + f"{_number(sweeps['lost'], 0)} lost; {_number(report['rate_hz'], 1)} Hz; latency ms "
         + ", ".join(f"{name} {_number(latency[name], 0)}" for name in ("p50", "p95", "p99"))
     )
     without_pose, images = report["protocol"]["without_pose"], report["protocol"]["images"]

@@ -242,10 +242,13 @@ def test_sweeps_that_never_reached_the_node_are_lost() -> None:
         sweep("complete", 40.0, 1.0),
         sweep("partial", 60.0, 1.5, ("back",)),
         sweep("dropped", None, 1.6),
+        sweep("skipped", None, 1.7, ("front", "back")),
         sweep("complete", 50.0, 2.0),
+        sweep("skipped", None, 9.0, ("front", "back")),
     ]
-    summary = summarise_sweeps(reports, {"front": 6, "back": 5})
-    assert summary["sweeps"] == {"in": 6, "complete": 2, "partial": 1, "lost": 3, "missing_views": {"back": 1}}
+    summary = summarise_sweeps(reports, {"front": 8, "back": 5})
+    counts = {"complete": 2, "partial": 1, "skipped": 2, "lost": 3}
+    assert summary["sweeps"] == {"in": 8, **counts, "missing_views": {"back": 1}}
     assert summary["rate_hz"] == pytest.approx(2.0)
     assert summary["latency_ms"]["p50"] == pytest.approx(50.0)
 
@@ -255,6 +258,8 @@ def test_how_many_were_lost_is_not_known_where_camera_info_is_rare() -> None:
     assert (summary["sweeps"]["in"], summary["sweeps"]["lost"]) == (5, None)
     report = build_report(ReplayScores(), [sweep("complete", 40.0, i / 10) for i in range(5)], {"front": 1})
     assert "5 in, 5 complete, 0 partial, - lost" in format_report(report)
+    report = build_report(ReplayScores(), [sweep("skipped", None, 1.0)], {"front": 1})
+    assert "1 in, 0 complete, 0 partial, 1 skipped, 0 lost" in format_report(report)
 
 
 def test_an_empty_report_is_json_and_prints() -> None:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -396,9 +397,9 @@ class SweepReport:
         stamp: reference stamp.
         views: cameras whose depth was published.
         missing: the other cameras.
-        reason: in words; for a dropped sweep why.
-        dropped: whether nothing was published.
-        times_ms: times by name (decode, network, publish, total); empty where dropped.
+        reason: in words; for a sweep that was not published why.
+        state: "skipped" is one that was not, as was wanted; "dropped" one that was not, otherwise.
+        times_ms: times by name (decode, network, publish, total); empty where it was not published.
         motion_m: how far a view was moved at most to be of the reference time, metres; None
             where the motion of the vehicle is not known.
     """
@@ -407,27 +408,28 @@ class SweepReport:
     views: tuple[str, ...]
     missing: tuple[str, ...]
     reason: str
-    dropped: bool = False
+    state: Literal["published", "dropped", "skipped"] = "published"
     times_ms: Mapping[str, float] = field(default_factory=dict)
     motion_m: float | None = None
 
     def to_line(self) -> str:
         """For the log; begins with the stamp as image headers have it."""
-        state = "dropped" if self.dropped else f"published {len(self.views)} views"
+        state = f"published {len(self.views)} views" if self.state == "published" else self.state
         times = "".join(f", {name} {value:.1f} ms" for name, value in self.times_ms.items())
         return f"sweep {self.stamp.sec}.{self.stamp.nanosec:09d}: {state}{times}; {self.reason}"
 
     def to_message(self, frame_id: str) -> DiagnosticArray:
         """The message of ``~/sweep``."""
-        level = DiagnosticStatus.WARN if self.missing else DiagnosticStatus.OK
+        published = DiagnosticStatus.WARN if self.missing else DiagnosticStatus.OK
+        levels = {"published": published, "dropped": DiagnosticStatus.ERROR, "skipped": DiagnosticStatus.OK}
         values = {
             "views": ",".join(self.views),
             "missing": ",".join(self.missing),
-            "state": "dropped" if self.dropped else "published",
+            "state": self.state,
             "motion_m": "" if self.motion_m is None else f"{self.motion_m:.3f}",
             **{f"{name}_ms": f"{value:.3f}" for name, value in self.times_ms.items()},
         }
-        status = _status(DiagnosticStatus.ERROR if self.dropped else level, "sweep", self.reason, values)
+        status = _status(levels[self.state], "sweep", self.reason, values)
         return DiagnosticArray(header=Header(stamp=self.stamp, frame_id=frame_id), status=[status])
 
 

@@ -39,6 +39,7 @@ from fsmde_ros.node.sensor_subscription import SensorSubscription
 from fsmde_ros.option_types import finite
 from fsmde_ros.provenance import describe_inputs, describe_run
 from fsmde_ros.replay_report import (
+    UNPUBLISHED,
     DepthImage,
     ReplayScores,
     ScoringConfig,
@@ -192,9 +193,9 @@ class Evaluator:
         self.messages += 1
         for status in message.status:
             values = {value.key: value.value for value in status.values}
-            state = LEVELS.get(status.level, "dropped")
+            state = "skipped" if values.get("state") == "skipped" else LEVELS.get(status.level, "dropped")
             missing = tuple(name for name in values.get("missing", "").split(",") if name)
-            total_ms = None if state == "dropped" else _milliseconds(values.get("total_ms", ""))
+            total_ms = None if state in UNPUBLISHED else _milliseconds(values.get("total_ms", ""))
             self.reports.append(SweepReport(stamp_ns(message.header.stamp), state, missing, total_ms, time.monotonic()))
 
     def unheard(self) -> list[str]:

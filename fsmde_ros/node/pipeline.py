@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +73,10 @@ class Job:
     missing: tuple[str, ...]
     first_arrival: float
 
-    def report(self, reason: str) -> SweepReport:
-        """The report of this sweep when it is dropped."""
+    def report(self, state: Literal["dropped", "skipped"], reason: str) -> SweepReport:
+        """The report of this sweep when it is not published."""
         missing = (*self.views, *self.refused, *self.missing)
-        return SweepReport(stamp_message(self.stamp_ns), (), missing, reason, dropped=True)
+        return SweepReport(stamp_message(self.stamp_ns), (), missing, reason, state)
 
 
 def receive(message: CompressedImage | Image, depth: BitDepth) -> ReceivedImage:
@@ -212,7 +213,7 @@ class Pipeline:
         self._monitor.skipped()
         rate = self._settings().max_rate_hz
         self._outputs.publish_report(
-            job.report(f"skipped: max_rate_hz is {rate:g}, and the last sweep was not long ago")
+            job.report("skipped", f"skipped: max_rate_hz is {rate:g}, and the last sweep was not long ago")
         )
 
     def replaced(self, job: Job) -> None:
@@ -251,7 +252,7 @@ class Pipeline:
 
     def _drop(self, job: Job, cause: str, reason: str) -> None:
         self._monitor.dropped(cause, reason)
-        self._outputs.publish_report(job.report(f"{cause}: {reason}"))
+        self._outputs.publish_report(job.report("dropped", f"{cause}: {reason}"))
 
 
 def limit_range(depth: SurroundDepth, max_range_m: float) -> SurroundDepth:

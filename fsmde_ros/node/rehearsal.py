@@ -254,7 +254,7 @@ class Stage:
             Report(
                 stamp_ns(message.header.stamp),
                 tuple(name for name in values["views"].split(",") if name),
-                values["state"] == "dropped",
+                values["state"] != "published",
                 status.message,
                 float(values["total_ms"]) if "total_ms" in values else None,
                 time.monotonic(),

@@ -50,7 +50,14 @@ def test_no_sweep_is_lost(town_run: Replayed) -> None:
     sent = {name: stamps_in(town_run.drive.bag, f"/{name}/image_rect/compressed") for name in CAMERAS}
     count = len(sent["cam_front"])
     assert count >= 6
-    assert town_run.report["sweeps"] == {"in": count, "complete": count, "partial": 0, "lost": 0, "missing_views": {}}
+    assert town_run.report["sweeps"] == {
+        "in": count,
+        "complete": count,
+        "partial": 0,
+        "skipped": 0,
+        "lost": 0,
+        "missing_views": {},
+    }
     assert len(town_run.recorded["/surround_depth/sweep"]) == count
     for name, stamps in sent.items():
         assert [stamp_ns(m) for m in town_run.recorded[f"/{name}/depth/image_rect"]] == stamps

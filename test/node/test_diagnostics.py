@@ -274,16 +274,23 @@ def test_the_node_is_told_with_its_namespace():
 
 
 @pytest.mark.parametrize(
-    ("missing", "dropped", "level", "state"),
-    [((), False, OK, "published"), (("b",), False, WARN, "published"), (("a", "b"), True, ERROR, "dropped")],
+    ("missing", "level", "state"),
+    [
+        ((), OK, "published"),
+        (("b",), WARN, "published"),
+        (("a", "b"), ERROR, "dropped"),
+        (("a", "b"), OK, "skipped"),
+    ],
 )
-def test_sweep_reports(missing, dropped, level, state):
+def test_sweep_reports(missing, level, state):
     views = tuple(name for name in "ab" if name not in missing)
-    times = {} if dropped else {"total": 12.5}
-    message = SweepReport(stamp_message(7_000_000_005), views, missing, "why", dropped, times).to_message("base_link")
+    times = {"total": 12.5} if state == "published" else {}
+    report = SweepReport(stamp_message(7_000_000_005), views, missing, "why", state, times)
+    assert f"7.000000005: {state}" in report.to_line()
+    message = report.to_message("base_link")
     assert (message.header.frame_id, message.header.stamp.sec, message.header.stamp.nanosec) == ("base_link", 7, 5)
     (status,) = message.status
     assert (status.name, status.level, status.message) == ("sweep", level, "why")
     found = values(status)
     assert (found["views"], found["missing"], found["state"]) == (",".join(views), ",".join(missing), state)
-    assert found.get("total_ms") == (None if dropped else "12.500")
+    assert found.get("total_ms") == ("12.500" if state == "published" else None)

@@ -177,6 +177,9 @@ def test_beside_a_node_in_a_namespace_the_sensors_of_the_vehicle_are_heard(
         strange = DiagnosticArray(status=[DiagnosticStatus(level=DiagnosticStatus.OK)])
         strange.status[0].values = [KeyValue(key="total_ms", value="soon")]
         drive.sweep.publish(strange)
+        skipped = DiagnosticArray(status=[DiagnosticStatus(level=DiagnosticStatus.OK)])
+        skipped.status[0].values = [KeyValue(key="state", value="skipped"), KeyValue(key="missing", value="cam_front")]
+        drive.sweep.publish(skipped)
         drive.step(0, 12.0, wall=10.0, frame="/lidar_top")  # as a bridge to ROS 1 has it
         drive.wait_for_delivery()
         process.send_signal(signal.SIGINT)
@@ -186,6 +189,7 @@ def test_beside_a_node_in_a_namespace_the_sensors_of_the_vehicle_are_heard(
     assert process.returncode == 0, output
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["overall"]["n"] == 40
+    assert (report["sweeps"]["skipped"], report["sweeps"]["missing_views"]) == (1, {})
     assert report["latency_ms"]["p50"] == pytest.approx(40)
     assert "Traceback" not in output
 
@@ -214,7 +218,14 @@ def test_a_drive_with_known_errors(node: Node, rig_file: Path, tmp_path: Path, e
     assert report["overall"]["d1"] == pytest.approx(2 / 3)
     assert report["overall"]["n"] == 120
     assert report["baseline"]["ground_plane"]["abs_rel"] == pytest.approx(1.0, abs=1e-5)
-    assert report["sweeps"] == {"in": 3, "complete": 3, "partial": 0, "lost": 0, "missing_views": {}}
+    assert report["sweeps"] == {
+        "in": 3,
+        "complete": 3,
+        "partial": 0,
+        "skipped": 0,
+        "lost": 0,
+        "missing_views": {},
+    }
     assert report["latency_ms"]["p50"] == pytest.approx(41)
     assert report["inputs"]["bag"] == {"name": "drive.mcap", "sha256": hashlib.sha256(b"the bag").hexdigest()}
     assert report["machine"]["cores"] >= 1

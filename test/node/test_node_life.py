@@ -470,7 +470,8 @@ def test_sweeps_that_come_too_soon_are_skipped_undecoded(bench):
     it = bench(build, **{"max_rate_hz": 5.0, "latency_budget_ms": 4000.0})
     it.start()
     states = [values(it.send_and_wait(index))["state"] for index in range(6)]
-    assert states == ["published", "dropped"] * 3
+    assert states == ["published", "skipped"] * 3
+    assert it.sweeps[-1].status[0].level == DiagnosticStatus.OK
     assert it.sweeps[-1].status[0].message == "skipped: max_rate_hz is 5, and the last sweep was not long ago"
     assert len(loaded) == 3 * len(NAMES)
     pipeline = it.pipeline(lambda s: values(s)["complete"] == "3")
