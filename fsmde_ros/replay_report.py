@@ -8,6 +8,7 @@ and taking the pixel comes to. Scores are averaged over images, then over camera
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,10 +47,14 @@ class ScoringConfig:
     baseline_cap: float = 20.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_depth < self.max_depth:
-            raise ConfigError(f"depth range must be 0 < min < max metres, got {self.min_depth}, {self.max_depth}")
-        if not self.tolerance_s >= 0:
-            raise ConfigError(f"tolerance must be at least 0 seconds, got {self.tolerance_s}")
+        if not 0 < self.min_depth < self.max_depth < math.inf:
+            raise ConfigError(
+                f"depth range must be 0 < min < max metres, both finite, got {self.min_depth}, {self.max_depth}"
+            )
+        if not 0 <= self.tolerance_s < math.inf:
+            raise ConfigError(f"tolerance must be at least 0 seconds and finite, got {self.tolerance_s}")
+        if not 0 < self.baseline_cap < math.inf:
+            raise ConfigError(f"baseline_cap must be above 0 metres and finite, got {self.baseline_cap}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -284,3 +284,11 @@ def test_the_name_of_a_camera_is_told_whole(rig: Rig) -> None:
 def test_an_empty_range_is_refused(limits: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match="0 < min < max"):
         ScoringConfig(*limits)
+
+
+@pytest.mark.parametrize("name", ["min_depth", "max_depth", "tolerance_s", "baseline_cap"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0])
+def test_limits_are_finite(name: str, value: float) -> None:
+    """They go into the report, as JSON, and a tolerance into whole nanoseconds."""
+    with pytest.raises(ConfigError, match="finite"):
+        ScoringConfig(**{name: value})

@@ -317,6 +317,8 @@ def test_without_a_rig_file_tf_is_asked_for() -> None:
     ("change", "message"),
     [
         (lambda a: [*a, "--min-depth", "90"], "depth range must be 0 < min < max"),
+        (lambda a: [*a, "--max-depth", "inf"], "argument --max-depth: must be a finite number, got 'inf'"),
+        (lambda a: [*a, "--tolerance", "inf"], "argument --tolerance: must be a finite number, got 'inf'"),
         (lambda a: [*a, "--bag", "no_such_bag"], "no_such_bag: cannot be read"),
         (lambda a: ["--rig", "no_such_rig.yaml"], "no_such_rig.yaml: the rig file cannot be read"),
         (lambda a: ["--ros-args", "-p", "rig_file:=other.yaml"], "other.yaml: the rig file cannot be read"),
