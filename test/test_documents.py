@@ -79,6 +79,15 @@ def test_parameter_table_is_that_of_the_code() -> None:
     assert table.strip() == to_markdown().strip()
 
 
+def test_powers_of_the_shipped_students_are_those_of_their_cards() -> None:
+    students: dict[float, list[str]] = {}
+    for path in sorted((ROOT / "fsmde_ros" / "models").glob("*.json")):
+        students.setdefault(json.loads(path.read_text())["student"]["expectation_power"], []).append(f"`{path.stem}`")
+    powers = ", ".join(f"{power:g} of {' and '.join(names)}" for power, names in sorted(students.items()))
+    said = " ".join((ROOT / "docs" / "evaluation.md").read_text().split())
+    assert f"now the powers are {powers}." in said
+
+
 def test_qos_is_that_of_the_code() -> None:
     said = " ".join(README.split())
     assert (INPUT_QOS.reliability, INPUT_QOS.history) == (ReliabilityPolicy.BEST_EFFORT, HistoryPolicy.KEEP_LAST)
