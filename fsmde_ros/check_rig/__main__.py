@@ -25,9 +25,12 @@ from fsmde_ros.check_rig.scan_overlay import choose_sweep, decoded, overlay, roa
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint, read_card
 from fsmde_ros.errors import CheckpointError, ConfigError, FsmdeError
 from fsmde_ros.mounting import mountings
+from fsmde_ros.rectifying_turn import REMEDY, describe_turn
 from fsmde_ros.rig import VEHICLE_FRAME, Rig
 from fsmde_ros.rig_file import read_lidars, read_rig
 from fsmde_ros.sources import bag
+from fsmde_ros.sources.bag_file import open_bag
+from fsmde_ros.sources.bag_rig import turns_of_bag
 from fsmde_ros.sweep import Sweep
 
 DISTANCES = (5.0, 20.0)  # metres at which the ring is looked at
@@ -73,7 +76,7 @@ def check(
     if bag_path is not None:
         sweeps = bag.sweeps(bag_path, rig, lidars, rig.vehicle_frame, lidar_topic)
         sweep = choose_sweep(sweeps, first)
-        findings += _look_at(sweep, output / "scan.png")
+        findings += [*_turned(bag_path, rig), *_look_at(sweep, output / "scan.png")]
         pictures.append(output / "scan.png")
     coverages = [coverage(rig, distance) for distance in DISTANCES]
     draw_rig(rig, coverages, findings, output / "rig.png")
@@ -107,6 +110,14 @@ def _training(rig: Rig, checkpoint: Path | None) -> tuple[Finding, ...]:
             raise
         return (Finding("note", "", f"nothing is known of what the student was trained on: {error}"),)
     return examine_training(rig, card)
+
+
+def _turned(bag_path: Path, rig: Rig) -> list[Finding]:
+    """Which cameras' frames may be of the lens, not of the rectified images; a rig file may know that already."""
+    with open_bag(bag_path) as opened:
+        turns = turns_of_bag(opened, rig.names)
+    found = [Finding("note", name, describe_turn(turn)) for name, turn in turns.items()]
+    return [*found, *([Finding("note", "", REMEDY)] if found else [])]
 
 
 def _look_at(sweep: Sweep, path: Path) -> list[Finding]:

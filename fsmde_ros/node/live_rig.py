@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo
 from fsmde_ros.errors import RigError
 from fsmde_ros.node.messages import camera_from_info
 from fsmde_ros.node.transforms import Extrinsics
+from fsmde_ros.rectifying_turn import rectifying_turn
 from fsmde_ros.rig import Camera, Rig
 
 # A mounting that moves by less is the same one: a frame of TF that trembles must not have every image decoded anew.
@@ -34,6 +35,7 @@ class LiveRig:
         self._problems = dict.fromkeys(names, "no CameraInfo")
         self._mountings: dict[str, NDArray[np.float64] | None] = {}
         self._cameras: dict[str, Camera] = {}
+        self._turns: dict[str, float] = {}
         self._rig: Rig | None = None
         self._in_file = {} if fallback is None else {name: fallback[name] for name in names if name in fallback}
         for name in names:
@@ -54,7 +56,7 @@ class LiveRig:
             message.height,
             message.width,
             message.distortion_model,
-            np.concatenate([message.k, message.p, message.d]).tobytes(),  # numbers: NaN never equals NaN
+            np.concatenate([message.k, message.r, message.p, message.d]).tobytes(),  # numbers: NaN never equals NaN
             message.binning_x,
             message.binning_y,
             message.roi.width,
@@ -91,6 +93,13 @@ class LiveRig:
         """Whether a CameraInfo of the camera has arrived, and the last one does not say that the driver knows none."""
         return name in self._infos and name not in self._uncalibrated
 
+    def turns(self) -> dict[str, float]:
+        """By how much the images of cameras are turned against their lens by their rectification, degrees.
+
+        Only of those that can be used, and for which it matters (``rectifying_turn``).
+        """
+        return {name: turn for name, turn in self._turns.items() if turn and name in self._cameras}
+
     def _build(self, name: str, message: CameraInfo, only_mounting: bool = False) -> None:
         self._rig = None
         self._cameras.pop(name, None)
@@ -104,6 +113,7 @@ class LiveRig:
                     outlines = self._in_file[name].resized(camera.size).self_occlusion
                     camera = replace(camera, self_occlusion=outlines)
                 self._cameras[name] = camera
+                self._turns[name] = rectifying_turn(message, self._rectified)
                 self._problems.pop(name, None)
         except RigError as error:
             self._problems[name] = str(error)

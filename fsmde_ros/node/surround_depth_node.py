@@ -54,6 +54,7 @@ from fsmde_ros.node.outputs import Outputs
 from fsmde_ros.node.parameters import Settings
 from fsmde_ros.node.pipeline import Job, Pipeline, ReceivedImage, begin, make_job, receive, size_problem, warm_up
 from fsmde_ros.node.rate_limit import RateLimit
+from fsmde_ros.node.rectified_frames import RectifiedFrames
 from fsmde_ros.node.status_log import Seen, StatusLog
 from fsmde_ros.node.synchronisation import Synchroniser, build_synchroniser
 from fsmde_ros.node.transforms import Extrinsics, RigFileExtrinsics, TfBuffer, TfExtrinsics
@@ -93,6 +94,7 @@ class SurroundDepthNode(LifecycleNode):
         self._motion: EgoMotion = NoMotion()
         self._live_rig: LiveRig | None = None
         self._beyond: BeyondTraining | None = None
+        self._rectified_frames = RectifiedFrames(self._log.warning)
         self._depths: dict[str, BitDepth] = {}
         self._elsewhere: Elsewhere | None = None
         self._status_log = StatusLog()
@@ -373,6 +375,7 @@ class SurroundDepthNode(LifecycleNode):
         if live_rig is not None and self._beyond is not None:
             live_rig.refresh()
             facts["beyond_training"] = self._beyond.look(live_rig.rig())
+            facts["rectified_frames"] = self._rectified_frames.look(live_rig.turns())
         synchroniser, worker = self._synchroniser, self._worker
         counters = synchroniser.counters if synchroniser else Counters()
         facts["silent"] = ",".join(synchroniser.silent()) if synchroniser else ""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fsmde_ros.errors import RigError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.pixel_layout import ENCODINGS
+from fsmde_ros.rectifying_turn import rectifying_turn
 from fsmde_ros.rig import VEHICLE_FRAME, Camera, Rig, check_info, distortion_of_info, follows_pinhole
 from fsmde_ros.sources.bag_file import BagFile
 from fsmde_ros.sources.bag_messages import CLOUD, COMPRESSED, INFO, RAW
@@ -294,6 +295,20 @@ def _camera_of_info(info: Any, topics: CameraTopics, camera_to_vehicle: NDArray[
 def projection_of_info(info: Any) -> NDArray[np.float64] | None:
     """Intrinsics [3, 3] of rectified images, pixels, from the P of their CameraInfo; None where it has none."""
     return np.reshape(info.p, (3, 4))[:, :3] if info.p[0] > 0 else None
+
+
+def turns_of_bag(bag: BagFile, cameras: Iterable[str]) -> dict[str, float]:
+    """By how much the rectified images of ``cameras`` are turned against their lens, degrees, where it matters.
+
+    See ``rectifying_turn``. Cameras without a CameraInfo or images are not in it.
+    """
+    turns = {}
+    for name, topics in cameras_of(bag, cameras).items():
+        info = bag.first(topics.info) if topics.info else None
+        turn = 0.0 if info is None else rectifying_turn(info, is_rectified_topic(topics.image))
+        if turn:
+            turns[name] = turn
+    return turns
 
 
 def lidars_of_bag(bag: BagFile, tree: TransformTree, vehicle_frame: str) -> Mapping[str, NDArray[np.float64]]:

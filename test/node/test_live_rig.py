@@ -61,6 +61,19 @@ def test_the_outline_of_the_own_vehicle_in_the_rig_file_fits_images_of_another_s
     assert live.rig()["b"].self_occlusion == ()
 
 
+def test_images_that_are_turned_against_their_lens_are_known(live, file_rig):
+    assert live.turns() == {}
+    turned = camera_to_info(file_rig["a"], Header())
+    turned.r = rigid([np.cos(0.01), np.sin(0.01), 0, 0], [0, 0, 0])[:3, :3].ravel().tolist()
+    live.take("b", camera_to_info(file_rig["b"], Header()))
+    live.take("a", camera_to_info(file_rig["a"], Header()))
+    live.take("a", turned)
+    assert live.turns() == {"a": pytest.approx(np.degrees(0.02))}
+    np.testing.assert_array_equal(live.rig()["a"].camera_to_vehicle, file_rig["a"].camera_to_vehicle)
+    live.take("a", camera_to_info(file_rig["a"], Header()))
+    assert live.turns() == {}
+
+
 def test_numbers_that_are_none_are_no_change(live, file_rig):
     """A simulator may fill D with NaN; of rectified images nobody reads it."""
     for _ in range(2):

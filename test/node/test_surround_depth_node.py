@@ -35,7 +35,7 @@ from std_msgs.msg import Float64, Header
 
 from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
 from fsmde_ros.cloud_layout import cloud_columns
-from fsmde_ros.geometry import scale_intrinsics
+from fsmde_ros.geometry import rigid, scale_intrinsics
 from fsmde_ros.images import decode, encode_jpeg, resize
 from fsmde_ros.network_view import network_view
 from fsmde_ros.node.messages import camera_to_info, image_to_depth, image_to_rgb, stamp_message, stamp_ns
@@ -889,6 +889,18 @@ def test_cameras_that_the_model_does_not_know_are_told(start, tiny_checkpoint, t
     log = node.output
     assert log.count("model low was not trained on such cameras, and its depth may be far off: ") == 1
     assert "set checkpoint to base or " in log
+
+
+def test_images_that_are_turned_against_their_lens_are_told(start):
+    """Of a stereo pair: once in the log, and in every diagnostics."""
+    node, client = start(THREE)
+    turned = camera_to_info(client.rig["left"], client.header("left", 0))
+    turned.r = rigid([np.cos(0.01), np.sin(0.01), 0, 0], [0, 0, 0])[:3, :3].ravel().tolist()
+    what = "left: its rectified images are turned by 1.1 degrees against its lens (R of its CameraInfo)"
+    told = client.status_in_use("pipeline", lambda s: values(s)["rectified_frames"], infos={"left": turned})
+    assert values(told)["rectified_frames"] == what
+    client.status_in_use("pipeline", lambda s: True, infos={"left": turned})
+    assert node.output.count(f"{what}; the frame of a camera must be that of its rectified images") == 1
 
 
 def test_deadlines_hold_with_a_clock_that_stands_still(start):

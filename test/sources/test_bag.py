@@ -16,6 +16,7 @@ from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 
+from fsmde_ros.check_rig.__main__ import main as check_rig
 from fsmde_ros.errors import FsmdeError, RigError, SourceError
 from fsmde_ros.geometry import rigid
 from fsmde_ros.images import decode
@@ -768,6 +769,24 @@ def test_a_rectified_topic_takes_the_projection(tmp_path: Path) -> None:
     camera = found.cameras[0]
     np.testing.assert_array_equal(camera.intrinsics, [[14, 0, 15], [0, 14, 9], [0, 0, 1]])
     assert camera.is_rectified
+
+
+@pytest.mark.parametrize(("images", "is_told"), [("image_rect", True), ("image_raw", False)])
+def test_images_that_are_turned_against_their_lens_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: str, is_told: bool
+) -> None:
+    """Those of a stereo pair; no message says whether the frame is that of the lens or of the images."""
+    messages = foreign(f"/sensors/cam/{images}")
+    turn = rigid([np.cos(0.01), np.sin(0.01), 0, 0], [0, 0, 0])[:3, :3]
+    for topic, message in messages:
+        if topic == "/sensors/cam/camera_info":
+            message.r[:] = turn.ravel()
+    path = bag(tmp_path / "bag", messages)
+    assert check_rig(["--bag", str(path), "--output", str(tmp_path / "checked")]) in (0, 1)
+    said = capsys.readouterr().out
+    what = "note: sensors/cam: its rectified images are turned by 1.1 degrees against its lens (R of its CameraInfo)"
+    assert (what in said) == is_told
+    assert ("note: the frame of a camera must be that of its rectified images" in said) == is_told
 
 
 def test_images_that_are_rectified_already_are_not_rectified_again(tmp_path: Path) -> None:
