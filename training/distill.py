@@ -247,12 +247,7 @@ def _weights_licence(config: DistillConfig) -> str:
 def _first_weights(config: DistillConfig) -> dict[str, Tensor]:
     path = _start(config)
     first, _ = load_checkpoint(path)
-    # What does not concern the weights: the size that the encoder sees, what is chosen after training, what is trained.
-    free = ("input_reduction", "stddev_power", "expectation_power")
-    chosen_here = {name: getattr(config.student, name) for name in free}
-    trained_here = {name: getattr(config.student.encoder, name) for name in ("frozen_stages", "freeze_batch_norm")}
-    encoder = replace(first.config.encoder, **trained_here)
-    if replace(first.config, encoder=encoder, **chosen_here) != config.student:
+    if first.config.shape != config.student.shape:
         raise ConfigError(
             f"start_from: {path} holds another student than the settings under student describe: {first.config}, "
             f"expected {config.student}; make them equal"

@@ -2,12 +2,17 @@
 
     python -m training.soup --checkpoints a.safetensors b.safetensors --shares 0.6 0.4 --output soup.safetensors
     python -m training.soup --checkpoints nano new.safetensors small --shares 1 0.7 -0.7 --output n.safetensors
+    python -m training.soup --checkpoints small --imagenet 0.5 --output half_imagenet.safetensors
 
 Trainings that set out from the same weights, each on data or with settings of its own, end near each other, and the
 mean of their weights is a student as fast as any of them and often better than the best (Wortsman et al., Model soups,
 arXiv 2203.05482). So two machines can train without a word between them. And what a training changed in one student can
 be added to another that has not seen it: new - small above, with shares of either sign (Ilharco et al., Editing models
 with task arithmetic, arXiv 2212.04089).
+
+An encoder lies no less near to the weights of ImageNet that it began with: a share of these gives back what it knew of
+real pictures (Wortsman et al., Robust fine-tuning of zero-shot models, arXiv 2109.01903), and what follows it has to be
+trained to that, with ``student.encoder.frozen_stages 7``.
 
 The rest is that of the first: the input size, what the encoder sees of it, how the bins are averaged and what makes
 sigma of their spread; ``training.calibrate --power best`` fits the last two anew. It is said to know the cameras that
@@ -28,30 +33,39 @@ from torch import Tensor
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, shipped_names
 from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.encoder import Encoder
 from fsmde_ros.network.student import Student
 from fsmde_ros.trained_cameras import TrainedCameras
+from training.imagenet import initialise_from_imagenet
 
 # Cosine between the matrices outside the encoder: above 0.9 for trainings with a common beginning, 0 for others.
 RELATED = 0.5
 SMALLEST = 0.1  # sum of the shares, by that of their absolute values
 
 
-def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -> tuple[Student, ModelCard]:
+def make_soup(
+    checkpoints: Sequence[Path], shares: Sequence[float], name: str, imagenet: float = 0.0
+) -> tuple[Student, ModelCard]:
     """The student whose weights are the weighted mean of those of ``checkpoints``, and its card.
 
     Args:
-        checkpoints: at least two files of the same network.
+        checkpoints: files of the same network, at least two where ``imagenet`` is 0.
         shares: of each in the mean; they are divided by their sum, which must be above ``SMALLEST`` of the sum of their
             absolute values.
         name: of the student.
+        imagenet: share of the weights of ImageNet in its encoder, 0 to 1.
 
-    Raises CheckpointError for a file that is none, ConfigError for checkpoints that cannot be averaged.
+    Raises CheckpointError for a file that is none or missing weights of ImageNet, ConfigError for checkpoints that
+    cannot be averaged.
     """
     # a small difference of large shares would make weights that no training has seen
     is_mean = all(0 < abs(share) < torch.inf for share in shares) and sum(shares) > SMALLEST * sum(map(abs, shares))
-    if len(checkpoints) < 2 or len(shares) != len(checkpoints) or not is_mean:
+    if not 0 <= imagenet <= 1:
+        raise ConfigError(f"the share of ImageNet must be 0 to 1, got {imagenet:g}")
+    if len(checkpoints) < (1 if imagenet else 2) or len(shares) != len(checkpoints) or not is_mean:
         raise ConfigError(
-            f"a soup takes at least two checkpoints and a share for each, none 0 and few of them negative, got "
+            "a soup takes at least two checkpoints, or one and a share of ImageNet, and a share for each, none 0 and "
+            "few of them negative, got "
             f"{len(checkpoints)} checkpoints and the shares {list(shares)}"
         )
     parts = [load_checkpoint(path) for path in checkpoints]
@@ -64,14 +78,14 @@ def make_soup(checkpoints: Sequence[Path], shares: Sequence[float], name: str) -
         raise ConfigError("variances of BatchNorm would be below 0 with these shares; take smaller ones")
     soup = Student(first.config)
     soup.load_state_dict(mean)
+    if imagenet:
+        _mix_in_imagenet(soup.encoder, imagenet)
     cards = [card for _, card in parts]
-    return soup.eval(), _card(cards, exact, name)
+    return soup.eval(), _card(cards, exact, name, imagenet)
 
 
 def _refuse_strangers(path: Path, other_path: Path, student: Student, other: Student) -> None:
-    config = student.config
-    free = ("input_reduction", "expectation_power", "stddev_power")  # the weights do not depend on these
-    if replace(other.config, **{name: getattr(config, name) for name in free}) != config:
+    if other.config.shape != student.config.shape:
         raise ConfigError(f"{other_path} holds another network than {path}; only students of one shape can be averaged")
     cosine = float(torch.cosine_similarity(_learned(student), _learned(other), dim=0))
     if cosine < RELATED:
@@ -95,7 +109,16 @@ def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     return torch.as_tensor(total).to(tensors[0].dtype)
 
 
-def _card(cards: Sequence[ModelCard], shares: Sequence[float], name: str) -> ModelCard:
+def _mix_in_imagenet(encoder: Encoder, share: float) -> None:
+    """Move the weights of ``encoder`` towards those of ImageNet, by ``share`` of the way."""
+    first = Encoder(encoder.config)
+    initialise_from_imagenet(first)
+    before = first.state_dict()
+    now = encoder.state_dict()
+    encoder.load_state_dict({key: _mean([value, before[key]], [1 - share, share]) for key, value in now.items()})
+
+
+def _card(cards: Sequence[ModelCard], shares: Sequence[float], name: str, imagenet: float) -> ModelCard:
     listed = [f"{c.name} {c.weights_sha256[:8]} ({share:.2f})" for c, share in zip(cards, shares, strict=True)]
     return replace(
         cards[0],
@@ -107,7 +130,8 @@ def _card(cards: Sequence[ModelCard], shares: Sequence[float], name: str) -> Mod
         config_sha256="",
         metrics={},  # those of the parts are not those of the soup
         cameras=_known_to_all([card for card, share in zip(cards, shares, strict=True) if share > 0]),
-        notes=f"Weighted mean of the weights of {', '.join(listed)}.",
+        notes=f"Weighted mean of the weights of {', '.join(listed)}"
+        + (f"; the encoder {imagenet:g} of the way back to ImageNet." if imagenet else "."),
     )
 
 
@@ -130,11 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"files, or names of the package: {shipped_names()}; the first decides the rest",
     )
     parser.add_argument("--shares", type=float, nargs="+", help="of each in the mean, of either sign (equal)")
+    parser.add_argument("--imagenet", type=float, default=0.0, help="share of ImageNet's weights in the encoder (0)")
     parser.add_argument("--output", type=Path, required=True, help="write the soup here (.safetensors)")
     given = parser.parse_args(arguments)
     shares = given.shares or [1.0] * len(given.checkpoints)
     try:
-        student, card = make_soup(given.checkpoints, shares, given.output.stem)
+        student, card = make_soup(given.checkpoints, shares, given.output.stem, given.imagenet)
         save_checkpoint(given.output, student, card)
     except FsmdeError as error:
         print(f"soup: {error}", file=sys.stderr)

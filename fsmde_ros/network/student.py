@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -82,6 +82,16 @@ class StudentConfig:
     def depth_range(self) -> tuple[float, float]:
         """(d_min, d_max), metres."""
         return self.d_min, self.d_max
+
+    @property
+    def shape(self) -> StudentConfig:
+        """What the weights depend on: two students are one network where it is the same.
+
+        The rest, here at its defaults, is how they are used (the size that the encoder sees, and what is chosen after
+        training) and which of them are trained.
+        """
+        encoder = replace(self.encoder, frozen_stages=0, freeze_batch_norm=True)
+        return replace(self, encoder=encoder, input_reduction=1, expectation_power=1.0, stddev_power=(1.0, 1.0))
 
     @property
     def stride(self) -> int:

@@ -11,8 +11,10 @@ import torch
 from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.model_card import ModelCard
+from fsmde_ros.network.encoder import Encoder
 from fsmde_ros.network.student import Student, StudentConfig
 from fsmde_ros.trained_cameras import TrainedCameras
+from training.imagenet import initialise_from_imagenet
 from training.soup import main, make_soup
 
 CONFIG = StudentConfig(bins=16, attention_dim=32, attention_blocks=1, decoder_widths=(32, 16, 16))
@@ -58,6 +60,41 @@ def test_the_command_writes_a_student_whose_card_names_the_parts(
     for path in parts:
         assert f"{path.stem} {load_checkpoint(path)[1].weights_sha256[:8]} (0.50)" in card.notes
     assert student.config == CONFIG
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_an_encoder_goes_back_to_imagenet_by_its_share(
+    parts: list[Path], share: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "back.safetensors"
+    given = ["--checkpoints", str(parts[1]), "--imagenet", str(share), "--output", str(output)]
+    assert main(given) == 0
+    assert f"the encoder {share:g} of the way back to ImageNet" in capsys.readouterr().out
+    first = Encoder(CONFIG.encoder)
+    initialise_from_imagenet(first)
+    before, after = (load_checkpoint(path)[0].state_dict() for path in (parts[1], output))
+    for name, value in first.state_dict().items():
+        if value.is_floating_point():
+            key = f"encoder.{name}"
+            torch.testing.assert_close(
+                after[key], (1 - share) * before[key] + share * value, atol=1e-4, rtol=2e-3, msg=key
+            )
+    rest = [name for name in before if not name.startswith("encoder.")]
+    assert all(torch.allclose(after[name], before[name], atol=1e-4, rtol=2e-3) for name in rest)
+
+
+@pytest.mark.parametrize(("arguments", "named"), [(["--imagenet", "1.5"], "0 to 1"), ([], "or one and a share")])
+def test_one_checkpoint_needs_a_share_of_imagenet(
+    arguments: list[str], named: str, parts: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--checkpoints", str(parts[0]), "--output", str(tmp_path / "one.safetensors"), *arguments]) == 1
+    assert named in capsys.readouterr().err
+
+
+def test_students_of_which_other_parts_were_trained_are_one_network(parts: list[Path], tmp_path: Path) -> None:
+    frozen = replace(CONFIG, encoder=replace(CONFIG.encoder, frozen_stages=7))
+    other = write(tmp_path / "frozen.safetensors", 0, config=frozen)
+    assert make_soup([parts[0], other], (1, 1), "soup")[0].config == CONFIG
 
 
 def test_what_is_chosen_after_training_is_that_of_the_first(parts: list[Path], tmp_path: Path) -> None:
