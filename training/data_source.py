@@ -15,6 +15,7 @@ Options follow the place, each ``,name=value``:
     town:7,rig=unusual                              one to eight cameras as on robots, machines and lorries
     town:7,rough=1                                  ragged leaves of any grain, worn lawns, more beside the road
     town:7,grain=2                                  textures twice as large
+    town:7,style=painted                            pictures as no student was taught, see training/styles.py
     town:7,haze=0.0002                              air of so much haze per metre: a clear day; 0.004 is fog
 
 Of all kinds: ``samples=A:B`` (a slice of the sweeps chosen so far), ``every=N``, and ``min_depth`` and
@@ -37,6 +38,7 @@ from fsmde_ros.sources import ddad
 from fsmde_ros.sources.bag import BagDrive
 from fsmde_ros.sources.nuscenes import NuScenesDrives, Row
 from fsmde_ros.sweep import Sweep
+from training.styles import STYLES, in_style
 from training.town.drive import ddad_drive, nuscenes_drive, random_drive, unusual_drive
 from training.town.settings import TownSettings
 
@@ -45,7 +47,7 @@ OPTIONS = {
     "nuscenes": ("version", "split", "scenes", "tokens", "lidar_sweeps"),
     "ddad": ("split", "scenes"),
     "bag": ("rig", "vehicle_frame", "lidar", "anchor"),
-    "town": ("seconds", "rate", "size", "unevenness", "rough", "haze", "grain", "rig"),
+    "town": ("seconds", "rate", "size", "unevenness", "rough", "haze", "grain", "style", "rig"),
 }
 COMMON_OPTIONS = ("samples", "every", "min_depth", "max_depth")
 MAX_DEPTH = {"nuscenes": 80.0, "ddad": 200.0, "bag": 80.0, "town": 80.0}  # metres, of the public protocols
@@ -274,7 +276,12 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         duration_s=name.number("seconds", 10.0, lowest=0.1),
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )
-    return LazySweeps(range(len(drive)), drive.sweep), ()
+    style = name.options.get("style")
+    if style is None:
+        return LazySweeps(range(len(drive)), drive.sweep), ()
+    if style not in STYLES:
+        raise ConfigError(f"{name}: style must be one of {', '.join(STYLES)}, got '{style}'")
+    return LazySweeps(range(len(drive)), lambda index: in_style(drive.sweep(index), STYLES[style])), ()
 
 
 def _scenes(name: DataName, scenes: Sequence[str]) -> Sequence[str]:

@@ -205,6 +205,7 @@ def test_a_place_may_have_commas_and_colons() -> None:
         ("bag:", ConfigError, "names no data"),
         ("town:x", ConfigError, "seed"),
         ("town:1,size=36", ConfigError, "size must be HEIGHTxWIDTH"),
+        ("town:1,style=mine", ConfigError, "style must be one of painted"),
         ("town:1,split=val", ConfigError, "no option 'split', town has seconds"),
         ("town:1,every=0", ConfigError, "every must be a number of at least 1, got '0'"),
         ("town:1,every=two", ConfigError, "got 'two'"),
