@@ -22,6 +22,7 @@ from fsmde_ros.rig import Camera, Rig
 from fsmde_ros.self_occlusion import usable_pixels
 from fsmde_ros.sweep import EncodedImage, SurroundDepth, Sweep, View
 
+DECODERS = "decode"  # what the names of the threads that decode begin with
 _CACHED_RIGS = 64  # a rig hardly ever changes in a drive, but a source may make a new one for every sweep
 
 
@@ -82,7 +83,7 @@ class Estimator:
     def __init__(self, backend: Backend, card: ModelCard) -> None:
         self.backend = backend
         self.card = card
-        self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix=DECODERS)
         self._network_rig = lru_cache(maxsize=_CACHED_RIGS)(self._make_network_rig)
         self._usable = lru_cache(maxsize=_CACHED_RIGS)(self._find_usable)
 

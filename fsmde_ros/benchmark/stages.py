@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,12 +14,30 @@ import numpy as np
 from fsmde_ros import images
 from fsmde_ros.benchmark.timing import interleave
 from fsmde_ros.benchmark.workload import CAMERA_SIZE, encoded_sweep
-from fsmde_ros.estimator import Estimator
+from fsmde_ros.estimator import DECODERS, Estimator
 from fsmde_ros.fusion import FusionConfig, fuse
 from fsmde_ros.sweep import EncodedImage
 
 CLOUD = FusionConfig(max_relative_stddev=0.3, voxel_m=0.1)  # the node's defaults
 LENS = np.array([-0.3, 0.1, 0.001, -0.001])  # a wide-angle one
+
+
+def spread_decoders(stage: Callable[[], object]) -> object:
+    """``stage``, with the threads that decode on cores of their own as far as there are so many.
+
+    The scheduler of a virtual machine may keep them on one core all the same while the others sleep (one of Linux with
+    ``sched_vcpu_pack`` did), which says more of the host than of the program.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    decoders = [thread.native_id for thread in threading.enumerate() if thread.name.startswith(DECODERS)]
+    threads = [number for number in decoders if number is not None]
+    for index, number in enumerate(threads):
+        os.sched_setaffinity(number, {cores[index % len(cores)]})
+    try:
+        return stage()
+    finally:
+        for number in threads:
+            os.sched_setaffinity(number, cores)
 
 
 def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[str, Any]]:
@@ -28,23 +49,31 @@ def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[s
     lens = tuple(replace(camera, distortion=LENS, distortion_model="plumb_bob") for camera in sweep.rig.cameras)
     through_lens = replace(sweep, rig=replace(sweep.rig, cameras=lens))
     encoded = [view.image for view in sweep.views.values() if isinstance(view.image, EncodedImage)]
-    pictures = [images.decode(image) for image in encoded]
+    size = estimator.card.input_size
+    reduction = images.largest_reduction(CAMERA_SIZE, size)
+    pictures = [images.decode(image, reduction=reduction) for image in encoded]
     prepared = estimator.prepare(sweep)
     depth = estimator.infer(prepared)
     colours = prepared.colors()
     height, width = CAMERA_SIZE
-    size = estimator.card.input_size
+    reduced = f"{views} JPEG of {width}x{height} to {pictures[0].shape[1]}x{pictures[0].shape[0]}"
     network = f"network, {estimator.backend.name}"
+
+    def around() -> object:
+        return estimator.prepare(sweep), fuse(depth, colours, CLOUD)
+
     stages: dict[str, Callable[[], object]] = {
-        f"decode {views} JPEG of {width}x{height}, one thread": lambda: [images.decode(image) for image in encoded],
+        f"decode {reduced}, one thread": lambda: [images.decode(image, reduction=reduction) for image in encoded],
         f"resize them to {size[1]}x{size[0]}, one thread": lambda: [images.resize(p, size) for p in pictures],
         "decode and resize, in threads": lambda: estimator.prepare(sweep),
         "the same and undo a lens": lambda: estimator.prepare(through_lens),
         network: lambda: estimator.infer(prepared),
         "fuse the cloud": lambda: fuse(depth, colours, CLOUD),
-        "all but the network": lambda: (estimator.prepare(sweep), fuse(depth, colours, CLOUD)),
+        "all but the network": around,
         "all: JPEG to depth and cloud": lambda: fuse(estimator(sweep), colours, CLOUD),
     }
+    if hasattr(os, "sched_setaffinity"):
+        stages["all but the network, a core for each decoder"] = partial(spread_decoders, around)
     times = interleave(stages, rounds)
     whole = times[network].median_ms
     return [

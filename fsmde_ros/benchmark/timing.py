@@ -9,6 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
+# A sweep follows a sweep, as on a vehicle. A scheduler that keeps busy threads on one core for their first milliseconds
+# (virtual machines do, to pack them) would have those of a short stage take turns in a benchmark, and nowhere else.
+BUSY_S = 0.05
+
 Key = TypeVar("Key", bound=Hashable)  # what a time belongs to, a name for example
 
 
@@ -29,15 +33,19 @@ class Timing:
 
 
 def interleave(subjects: Mapping[Key, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[Key, Timing]:
-    """Call every subject twice a round, and time the second call in all rounds after the first ``warm_up``.
+    """Call every subject a few times a round, and time the last call in all rounds after the first ``warm_up``.
 
-    The first call takes what the subject before has left behind: cold caches, and threads that still spin. A subject
-    that answers with a float has measured itself, seconds: one in another process, to which the way is no part of it.
+    The calls before it, for ``BUSY_S`` or one, take what the subject before has left behind: cold caches, threads that
+    still spin, cores that still sleep. A subject that answers with a float has measured itself, seconds: one in
+    another process, to which the way is no part of it.
     """
     seconds: dict[Key, list[float]] = {name: [] for name in subjects}
     for index in range(warm_up + rounds):
         for name, call in subjects.items():
+            begin = time.perf_counter()
             call()
+            while time.perf_counter() - begin < BUSY_S:
+                call()
             start = time.perf_counter()
             answer = call()
             took = time.perf_counter() - start

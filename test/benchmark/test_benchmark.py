@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,6 +38,7 @@ from fsmde_ros.benchmark.counts import Ceiling, copy_bytes, count_module, count_
 from fsmde_ros.benchmark.networks import measure, peer_subjects
 from fsmde_ros.benchmark.node_run import make_bag
 from fsmde_ros.benchmark.report import _NODE, table
+from fsmde_ros.benchmark.stages import spread_decoders
 from fsmde_ros.benchmark.timing import Timing, interleave
 from fsmde_ros.benchmark.workload import CAMERA_SIZE, encoded_sweep, prepared_sweep
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
@@ -57,9 +62,14 @@ def test_subjects_take_turns_and_the_warm_up_does_not_count(monkeypatch: pytest.
         now += 0.001 if counts else 1000.0
         called.append("a")
 
+    def second() -> None:
+        nonlocal now
+        now += 1 / 64
+        called.append("b")
+
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
-    times = interleave({"a": first, "b": lambda: called.append("b")}, rounds=3)
-    assert called == ["a", "a", "b", "b"] * 4
+    times = interleave({"a": first, "b": second}, rounds=3)
+    assert called == ["a", "a", "b", "b", "b", "b", "b"] * 4  # for 50 ms, or once, before what is timed
     assert times["a"].calls == 3
     assert times["a"].high_ms == pytest.approx(1.0)
 
@@ -73,6 +83,19 @@ def test_a_subject_in_another_process_measures_itself() -> None:
 def test_peers_on_the_cpu_are_not_compared_with_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--gpu", "--peers"]) == 1
     assert "--peers are measured on the CPU" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot bind a thread to a core")
+def test_decoders_have_cores_of_their_own_only_while_that_is_measured() -> None:
+    cores = os.sched_getaffinity(0)
+    with ThreadPoolExecutor(len(cores), thread_name_prefix="decode of a test") as pool:
+        list(pool.map(time.sleep, [0.05] * len(cores)))  # so that all of its threads are there
+        numbers = [thread.native_id or 0 for thread in threading.enumerate() if "of a test" in thread.name]
+        assert len(numbers) == len(cores)
+        meanwhile = spread_decoders(lambda: [os.sched_getaffinity(number) for number in numbers])
+        assert meanwhile is not None
+        assert sorted(map(sorted, meanwhile)) == [[core] for core in sorted(cores)]
+        assert all(os.sched_getaffinity(number) == cores for number in numbers)
 
 
 def test_quantiles_of_times() -> None:
