@@ -16,6 +16,7 @@ Options follow the place, each ``,name=value``:
     town:7,rough=1                                  ragged leaves of any grain, worn lawns, more beside the road
     town:7,grain=2                                  textures twice as large
     town:7,style=painted                            pictures as no student was taught, see training/styles.py
+    town:7,wide=1                                   wide roads, houses and woods far back, towers behind them
     town:7,haze=0.0002                              air of so much haze per metre: a clear day; 0.004 is fog
 
 Of all kinds: ``samples=A:B`` (a slice of the sweeps chosen so far), ``every=N``, and ``min_depth`` and
@@ -47,7 +48,7 @@ OPTIONS = {
     "nuscenes": ("version", "split", "scenes", "tokens", "lidar_sweeps"),
     "ddad": ("split", "scenes"),
     "bag": ("rig", "vehicle_frame", "lidar", "anchor"),
-    "town": ("seconds", "rate", "size", "unevenness", "rough", "haze", "grain", "style", "rig"),
+    "town": ("seconds", "rate", "size", "unevenness", "rough", "haze", "grain", "wide", "style", "rig"),
 }
 COMMON_OPTIONS = ("samples", "every", "min_depth", "max_depth")
 MAX_DEPTH = {"nuscenes": 80.0, "ddad": 200.0, "bag": 80.0, "town": 80.0}  # metres, of the public protocols
@@ -265,14 +266,23 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     rise, rough = name.number("unevenness", 0.0, lowest=0.0), name.number("rough", 0.0, lowest=0.0)
     town, haze = TownSettings.held_out(), name.number("haze", 0.0, lowest=0.0)
     air = (haze, haze) if "haze" in name.options else town.haze
-    grain = name.number("grain", 1.0, lowest=0.01)
+    grain, wide = name.number("grain", 1.0, lowest=0.01), name.number("wide", 0.0, lowest=0.0)
+    skyline = TownSettings().skyline if wide > 0 else town.skyline
     make = TOWN_RIGS.get(name.options.get("rig", "nuscenes"))
     if make is None:
         raise ConfigError(f"{name}: rig must be one of {', '.join(TOWN_RIGS)}, got '{name.options['rig']}'")
     drive = make(
         int(name.place),
         (int(size[1]), int(size[2])),
-        replace(town, unevenness=(rise, rise), rough_probability=rough, haze=air, grain=(grain, grain)),
+        replace(
+            town,
+            unevenness=(rise, rise),
+            rough_probability=rough,
+            haze=air,
+            grain=(grain, grain),
+            wide_probability=wide,
+            skyline=skyline,
+        ),
         duration_s=name.number("seconds", 10.0, lowest=0.1),
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )

@@ -164,6 +164,15 @@ def test_a_town_of_another_grain_is_the_same_town_with_other_textures() -> None:
         open_data("town:7,grain=0")
 
 
+def test_a_wide_town_is_another_one_of_its_seed() -> None:
+    plain, wide = (open_data(f"town:3,seconds=0.3,rate=10,size=36x64{end}").sweeps[0] for end in ("", ",wide=1"))
+    assert plain.lidar is not None
+    assert wide.lidar is not None
+    assert not np.array_equal(wide.lidar.points_vehicle, plain.lidar.points_vehicle)
+    with pytest.raises(ConfigError, match="wide must be"):
+        open_data("town:7,wide=very")
+
+
 def test_selection_of_sweeps(a_bag: Path) -> None:
     whole = [sweep.stamp_ns for sweep in open_data(f"bag:{a_bag}").sweeps]
     some = open_data(f"bag:{a_bag},samples=1:-1,every=2,min_depth=1,max_depth=40")

@@ -13,6 +13,7 @@ from training.town.landscape import line_with_landscape
 from training.town.primitives import WIDTH, Rows
 from training.town.settings import TownSettings
 from training.town.site import Site
+from training.town.skyline import line_with_skyline
 from training.town.streets import draw_path, draw_streets, draw_waves
 
 Array = NDArray[np.float64]
@@ -81,6 +82,9 @@ class Layout:
 
 def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
     """Draw a town around a drive that is at ``travel`` = (first, 0, last) metres."""
+    # not drawn where there is none: the towns without stay what they are
+    if settings.wide_probability > 0 and rng.uniform() < settings.wide_probability:
+        settings = settings.widened()
     length = float(travel[2])
     left_hand = rng.uniform() < settings.left_hand_probability
     side = 1.0 if left_hand else -1.0  # sign of v of the lanes along the heading
@@ -95,6 +99,8 @@ def lay_out(rng: Generator, settings: TownSettings, travel: Array) -> Layout:
         _line_with_greenery(rng, settings, site, street, reach)
         _line_with_furniture(rng, settings, site, street, reach, side)
         _park(rng, settings, site, street, reach, side)
+        if settings.skyline[1] > 0:
+            line_with_skyline(rng, settings, site, street, reach)
     if rng.uniform() < settings.overpass_probability:
         u = rng.uniform(30, length + 120)
         x, y, heading = streets[0].place(np.array(u), np.array(0.0))

@@ -49,7 +49,7 @@ def test_nothing_grows_on_a_road(worlds: list[World]) -> None:
 
 
 def test_a_closed_town_has_no_open_street_and_an_open_one_has() -> None:
-    closed = build_world(3, TownSettings(open_probability=0.0), duration_s=2.0)
+    closed = build_world(3, TownSettings(open_probability=0.0, wide_probability=0.0), duration_s=2.0)
     assert not any(street.is_open for street in closed.layout.streets)
     assert any(street.is_open for street in build_world(3, OPEN, duration_s=2.0).layout.streets)
 
