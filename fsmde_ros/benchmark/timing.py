@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-# A sweep follows a sweep, as on a vehicle. A scheduler that keeps busy threads on one core for their first milliseconds
-# (virtual machines do, to pack them) would have those of a short stage take turns in a benchmark, and nowhere else.
+# A sweep follows a sweep, as on a vehicle. A scheduler that keeps threads on one core for their first milliseconds, as
+# that of a virtual machine may, has those of a short stage take turns where it is called once.
 BUSY_S = 0.05
 
 Key = TypeVar("Key", bound=Hashable)  # what a time belongs to, a name for example

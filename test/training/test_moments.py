@@ -313,7 +313,8 @@ def test_a_drive_without_lidar_teaches_by_its_motion(tmp_path: Path, capsys: pyt
 
 
 def test_in_the_town_the_true_depth_fits_best() -> None:
-    data = TownData(drives=1, sweeps_per_drive=1, first_seed=5, size=SIZE)
+    # held out: towns to train in may be wide and dark, with little to tell one depth from another
+    data = TownData(drives=1, sweeps_per_drive=1, first_seed=5, size=SIZE, held_out=True)
     sample = town_sample(data.drive(0), 0, SIZE, consecutive=True)
     assert sample.moments is not None
     assert sample.moments.known.all()
