@@ -271,6 +271,9 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     make = TOWN_RIGS.get(name.options.get("rig", "nuscenes"))
     if make is None:
         raise ConfigError(f"{name}: rig must be one of {', '.join(TOWN_RIGS)}, got '{name.options['rig']}'")
+    style = name.options.get("style")
+    if style is not None and style not in STYLES:
+        raise ConfigError(f"{name}: style must be one of {', '.join(STYLES)}, got '{style}'")
     drive = make(
         int(name.place),
         (int(size[1]), int(size[2])),
@@ -286,12 +289,8 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         duration_s=name.number("seconds", 10.0, lowest=0.1),
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )
-    style = name.options.get("style")
-    if style is None:
-        return LazySweeps(range(len(drive)), drive.sweep), ()
-    if style not in STYLES:
-        raise ConfigError(f"{name}: style must be one of {', '.join(STYLES)}, got '{style}'")
-    return LazySweeps(range(len(drive)), lambda index: in_style(drive.sweep(index), STYLES[style])), ()
+    read = drive.sweep if style is None else lambda index: in_style(drive.sweep(index), STYLES[style])
+    return LazySweeps(range(len(drive)), read), ()
 
 
 def _scenes(name: DataName, scenes: Sequence[str]) -> Sequence[str]:

@@ -45,8 +45,13 @@ def without_hidden_points(sample: Sample) -> Sample:
 
 def lidar_pixels(sample: Sample) -> Pixels:
     """The nearest pixel of each LiDAR point."""
-    view, x, y = np.rint(sample.lidar[:, :3]).astype(np.int64).T
-    height, width = sample.size
+    return nearest_pixels(sample.lidar[:, :3], sample.size)
+
+
+def nearest_pixels(places: NDArray[np.floating[Any]], size: tuple[int, int]) -> Pixels:
+    """The pixels of images of ``size`` (H, W) at ``places`` [N, 3]: index of the view, x, y."""
+    view, x, y = np.rint(places).astype(np.int64).T
+    height, width = size
     return view, y.clip(0, height - 1), x.clip(0, width - 1)
 
 

@@ -13,7 +13,7 @@ from fsmde_ros.metrics import sample_bilinear
 from fsmde_ros.self_occlusion import are_usable
 from fsmde_ros.sweep import SurroundDepth, Sweep, lidar_in_view
 from training.evaluation.overlap import seen_by_another
-from training.hidden_points import is_surrounded
+from training.hidden_points import is_surrounded, nearest_pixels
 
 Array = NDArray[np.float64]
 
@@ -118,7 +118,8 @@ def _hidden(points: Mapping[str, tuple[Array, Array]], size: tuple[int, int]) ->
     if not points:
         return {}
     counts = [len(depth) for _, depth in points.values()]
-    x, y = np.rint(np.concatenate([pixels for pixels, _ in points.values()])).astype(np.int64).T
-    place = np.repeat(np.arange(len(points)), counts), y.clip(0, size[0] - 1), x.clip(0, size[1] - 1)
-    hidden = is_surrounded(np.concatenate([depth for _, depth in points.values()]), place, size)
+    views = np.repeat(np.arange(len(points)), counts)
+    places = np.column_stack([views, np.concatenate([pixels for pixels, _ in points.values()])])
+    depths = np.concatenate([depth for _, depth in points.values()])
+    hidden = is_surrounded(depths, nearest_pixels(places, size), size)
     return dict(zip(points, np.split(hidden, np.cumsum(counts)[:-1]), strict=True))

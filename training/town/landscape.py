@@ -19,7 +19,7 @@ Generator = np.random.Generator
 Reach = tuple[float, float]
 
 
-def _place(street: Street, u: float, v: float) -> tuple[float, float, float]:
+def place_beside(street: Street, u: float, v: float) -> tuple[float, float, float]:
     """x, y (metres) and heading (radians) in the map of a place ``u`` along the street and ``v`` to its left."""
     x, y, heading = (float(value) for value in street.place(np.array(u), np.array(v)))
     return x, y, heading
@@ -90,7 +90,7 @@ def _wood(rng: Generator, site: Site, street: Street, stretch: Reach, edge: floa
         for u in np.arange(stretch[0], stretch[1], step):
             tall = height * rng.uniform(0.65, 1.25) * (1 + 0.08 * depth)
             v = edge + np.sign(edge) * (depth * step * 0.9 + rng.uniform(-0.25, 0.25) * step)
-            x, y, heading = _place(street, u + rng.normal(0, step / 4), v)
+            x, y, heading = place_beside(street, u + rng.normal(0, step / 4), v)
             if not site.is_free(x, y, 1.5 + 0.1 * tall):
                 continue
             parts = 1 if depth else int(rng.integers(2, 6))
@@ -121,7 +121,7 @@ def _banks(rng: Generator, site: Site, street: Street, reach: Reach, side: float
     out = street.half_width + street.sidewalk + width + rng.uniform(0.3, 6.0)
     color = np.array(objects.leaf_color(rng)) * rng.uniform(0.8, 1.5)
     for u in np.arange(*reach, 12.0):
-        x, y, heading = _place(street, u, side * out)
+        x, y, heading = place_beside(street, u, side * out)
         if site.is_free(x, y, width + 0.2):
             half = (14.0, width, height * rng.uniform(0.85, 1.15))
             site.put(row(Kind.ELLIPSOID, (0, 0, 0), half, Material.CLOTH, color, seed=rng.uniform()), x, y, heading)
@@ -136,7 +136,7 @@ def _car_park(rng: Generator, site: Site, street: Street, reach: Reach, side: fl
             if rng.uniform() > 0.6:
                 continue
             v = side * (out + 7.5 * lane)
-            x, y, heading = _place(street, u, v)
+            x, y, heading = place_beside(street, u, v)
             if site.is_free(x, y, 3.0):
                 site.put(traffic.car(rng), x, y, heading + turn + float(rng.choice([0.0, np.pi])))
                 site.take(x, y, 2.5)
@@ -154,7 +154,7 @@ def _long_border(rng: Generator, site: Site, street: Street, reach: Reach, side:
     material = Material.METAL if rail else Material.FOLIAGE if style > 0.7 else Material.CONCRETE
     low = 0.45 if rail else 0.0
     for u in np.arange(begin, min(begin + rng.uniform(30, 160), reach[1]), 4.0):
-        x, y, heading = _place(street, u, side * out)
+        x, y, heading = place_beside(street, u, side * out)
         if site.is_free(x, y, 0.3):
             half = (2.05, thick, 0.16 if rail else height / 2)
             parts = [row(Kind.BOX, (0, 0, low + half[2]), half, material, color, seed=rng.uniform())]

@@ -1,7 +1,7 @@
 """What stands high behind the first row of houses: towers, blocks, works, and rows of houses of other streets.
 
 Houses of one row only are all as near as the street is wide, so that a student takes every facade for near. Here some
-stand 40 to 200 m back, and of any size.
+stand farther back, and are of any size.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import numpy as np
 from training.town import buildings
 from training.town.draws import log_uniform
 from training.town.ground import Street
+from training.town.landscape import place_beside
 from training.town.settings import TownSettings
 from training.town.site import Site
 
 Generator = np.random.Generator
-BACK = (25.0, 190.0)  # m from the kerb to the middle of a house
+BACK = (25.0, 190.0)  # m from the sidewalk to the front of a house
 HEIGHT = (7.0, 110.0)  # m
 
 
@@ -34,7 +35,7 @@ def line_with_skyline(
         turn = float(rng.choice([0.0, 0.0, np.pi / 2])) + rng.normal(0, 0.15)
         for k in range(group):
             v = side * (street.half_width + street.sidewalk + back)
-            x, y, heading = (float(value) for value in street.place(np.array(u + k * 1.4 * width), np.array(v)))
+            x, y, heading = place_beside(street, u + k * 1.4 * width, v)
             margin = 0.6 * max(width, 2 * depth)
             if site.is_free(x, y, margin):
                 facing = heading + (0.0 if side > 0 else np.pi) + turn
