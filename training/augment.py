@@ -18,7 +18,7 @@ from fsmde_ros.geometry import invert
 from fsmde_ros.images import resize
 from fsmde_ros.network_view import FILL
 from training.batch import Sample, select_views
-from training.moments import MIRROR
+from training.mirrored import MIRROR, mirrored_intrinsics, mirrored_pose
 from training.mounting_error import MountingError
 from training.own_body import cover_with_body
 
@@ -106,20 +106,16 @@ def _told(sample: Sample, error: MountingError) -> Sample:
 
 
 def mirror(sample: Sample) -> Sample:
-    """Mirror the world at the x-z plane of the vehicle: left becomes right in every view.
-
-    With M = diag(1, -1, 1) in the vehicle frame and N = diag(-1, 1, 1) in the camera frame a camera
-    has the rotation M R N, the position M t and the principal point W - 1 - cx.
-    """
+    """Mirror the world at the x-z plane of the vehicle: left becomes right in every view."""
     width = sample.size[1]
-    cameras = []
-    for camera in sample.rig.cameras:
-        intrinsics, matrix = camera.intrinsics.copy(), camera.camera_to_vehicle.copy()
-        intrinsics[0, 1] *= -1
-        intrinsics[0, 2] = width - 1 - intrinsics[0, 2]
-        matrix[1, :] *= -1
-        matrix[:, 0] *= -1
-        cameras.append(replace(camera, intrinsics=intrinsics, camera_to_vehicle=matrix))
+    cameras = [
+        replace(
+            camera,
+            intrinsics=mirrored_intrinsics(camera.intrinsics, width),
+            camera_to_vehicle=mirrored_pose(camera.camera_to_vehicle),
+        )
+        for camera in sample.rig.cameras
+    ]
     lidar = sample.lidar.copy()
     lidar[:, 1] = width - 1 - lidar[:, 1]
     return replace(

@@ -8,7 +8,8 @@ Writes report.json and report.html, a page that stands alone, to the output fold
 Protocol (SurroundDepth's): single LiDAR scan moved to each view's stamp; a score for each image, the
 mean over the images of a camera, the mean over the cameras; no crop, no mask. Rows: ``metric`` without
 any scaling, ``median`` scaled per image, ``median_sweep`` scaled once per sweep, ``affine`` with scale
-and shift fitted in disparity per image, the flat ground plane, and the rows of a teacher where one is given.
+and shift fitted in disparity per image, the flat ground plane, the rows of a teacher where one is given, and with
+``--mirror`` ``mirrored``, the mean with what is said of the mirrored images, as SurroundDepth has it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from training.evaluation.pictures import PictureBook, SweepPicture
 from training.evaluation.points import DepthRange
 from training.evaluation.report import FORMAT, DataHash, describe, table, verdict, without_folders
 from training.evaluation.tally import Tally
+from training.mirrored import MirroredBackend
 from training.mounting_error import NONE, MountingError
 from training.teachers.teacher import KINDS, Teacher, TeacherSettings, metric_scale
 from training.writable import make_folder
@@ -67,6 +69,7 @@ def evaluate(
     teacher: NamedTeacher | None = None,
     backend: str = "torch",
     mounting_error: MountingError = NONE,
+    mirror: bool = False,
 ) -> Evaluation:
     """Run a checkpoint over all sweeps of ``data`` and score it.
 
@@ -80,10 +83,12 @@ def evaluate(
         teacher: scored on the same images, at the size the student sees.
         backend: as of the node; what a lower precision costs is the difference to torch.
         mounting_error: of the rig that the network is told; the score is of the true one.
+        mirror: ask for the mirrored images too, for the row ``mirrored``; twice the time.
 
     Raises CheckpointError, BackendError, and SourceError where nothing could be scored.
     """
     estimator = Estimator.from_checkpoint(checkpoint, device=device, backend=backend)
+    mirrored = Estimator(MirroredBackend(estimator.backend), estimator.card) if mirror else None
     limits = DepthRange(data.min_depth, data.max_depth)
     tally = Tally(limits, teacher_is_metric=teacher is not None and teacher.network.kind != "disparity")
     book, digest = PictureBook(pictures, len(data.sweeps), limits), DataHash()
@@ -98,7 +103,7 @@ def evaluate(
         told = replace(prepared, rig=mounting_error.told(prepared.rig))
         estimate = replace(estimator.infer(told), rig=prepared.rig)
         said = None if teacher is None else teacher_disparity(teacher.network, prepared)
-        points = tally.add(sweep, estimate, said)
+        points = tally.add(sweep, estimate, said, None if mirrored is None else mirrored.infer(told))
         book.add(index, prepared, estimate, points)
         if points:
             digest.add(sweep)
@@ -189,6 +194,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pitch-error", type=float, default=0.0, metavar="DEG", help="tell the network a rig that is")
     parser.add_argument("--roll-error", type=float, default=0.0, metavar="DEG", help="... this much wrong (degrees)")
     parser.add_argument("--road-error", type=float, default=0.0, metavar="M", help="... and a road so much too high")
+    parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="score the mean with the mirrored images too, row mirrored: twice the time",
+    )
     parser.add_argument("--output", type=Path, default=Path("out/evaluation"), help="folder for the report")
     given = parser.parse_args(arguments)
     try:
@@ -198,7 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wrong = MountingError(pitch, roll, given.road_error)
         make_folder("--output", given.output)
         evaluation = evaluate(
-            given.checkpoint, data, given.device, teacher=teacher, backend=given.backend, mounting_error=wrong
+            given.checkpoint,
+            data,
+            given.device,
+            teacher=teacher,
+            backend=given.backend,
+            mounting_error=wrong,
+            mirror=given.mirror,
         )
         # first: what was measured is not lost with a file that cannot be written
         print(f"{table(evaluation.report)}\n\n{evaluation.report['verdict']}", flush=True)

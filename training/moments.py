@@ -12,10 +12,9 @@ from fsmde_ros.geometry import compose, invert
 from fsmde_ros.images import resize
 from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import Sweep
+from training.mirrored import MIRROR
 
 MOST_APART_S = 0.6  # the key frames of nuScenes are half a second apart; after more, little is seen twice
-
-MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])  # [4, 4] of the vehicle frame at its x-z plane, its own inverse
 
 Image = NDArray[np.uint8]
 

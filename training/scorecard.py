@@ -70,7 +70,7 @@ def make_scorecard(checkpoint: Path, drives: Mapping[str, str], docs: Path, out:
     for kind, data in opened.items():
         if kind in REAL:
             log_look(docs / "results" / "real_looks.json", kind, f"{card.name}, weights {card.weights_sha256[:12]}")
-        evaluation = evaluate(checkpoint, data, device)
+        evaluation = evaluate(checkpoint, data, device, mirror=True)
         print(f"{kind}:\n{table(evaluation.report)}\n", flush=True)
         write_report(evaluation, out / kind)
         known[kind] = {name: evaluation.report[name] for name in (*KEPT, *KEPT_TOO)}

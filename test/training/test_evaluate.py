@@ -113,6 +113,22 @@ def test_a_rig_that_is_told_wrong_costs_accuracy_and_is_named(tmp_path: Path) ->
     assert wrong["rows"]["ground_plane"] == right["rows"]["ground_plane"]  # the truth is not moved
 
 
+def test_the_mean_with_the_mirrored_images_is_a_row_of_its_own(tmp_path: Path) -> None:
+    def rows(folder: str, *more: str) -> Any:
+        data = "town:7,seconds=0.5,rate=2,size=192x320"
+        given = ["--checkpoint", "small", "--data", data, "--output", str(tmp_path / folder), "--device", "cpu"]
+        assert main([*given, *more]) == 0
+        return json.loads((tmp_path / folder / "report.json").read_text())["rows"]
+
+    plain, both = rows("plain"), rows("both", "--mirror")
+    mirrored = both.pop("mirrored")
+    assert both == plain
+    # a network that is told the mirrored rig wrongly says something else altogether
+    assert mirrored["overall"]["abs_rel"] == pytest.approx(plain["metric"]["overall"]["abs_rel"], rel=0.1)
+    assert mirrored["overall"] != plain["metric"]["overall"]
+    assert mirrored["overall"]["n"] == plain["metric"]["overall"]["n"]
+
+
 def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:
     pytest.importorskip("nuscenes.nuscenes", reason="nuscenes-devkit is not installed")
     drive = TownDrive(3, rig=nuscenes_rig((45, 80)), duration_s=0.1, lidar=SpinningLidar(columns=360, packet=5))

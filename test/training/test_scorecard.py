@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_card_has_rows_cameras_ranges_and_the_baseline(folder: Path) -> None:
     town = card_of(folder / "docs")["checkpoints"]["small"]["drives"]["town"]
-    assert set(town["rows"]) == {"metric", "median", "median_sweep", "affine", "ground_plane"}
+    assert set(town["rows"]) == {"metric", "mirrored", "median", "median_sweep", "affine", "ground_plane"}
     assert len(town["rows"]["metric"]["views"]) == 6
     assert set(town["rows"]["metric"]["ranges"]) == {"0-20", "20-40", "40-80"}
     assert town["rows"]["metric"]["spread"]["abs_rel"] > 0

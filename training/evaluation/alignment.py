@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 
 ROWS: Mapping[str, str] = {
     "metric": "as published, no scaling",
+    "mirrored": "the mean disparity of that and of the mirrored images, no scaling",
     "median": "scaled to the median of the truth, per image",
     "median_sweep": "scaled to the median of the truth, once for the sweep",
     "affine": "scale and shift fitted in disparity, per image",
@@ -30,7 +31,7 @@ ROWS: Mapping[str, str] = {
 def rows_of_sweep(
     images: Sequence[ImagePoints], limits: DepthRange, teacher_is_metric: bool = False
 ) -> dict[str, list[Array]]:
-    """Depth [N] in metres of each image, by row of ``ROWS``; the teacher's rows where the points have one.
+    """Depth [N] in metres of each image, by row of ``ROWS``; some of these only where the points have them.
 
     Predictions are scaled by their median first and clamped to the range then, as SurroundDepth does: clamped first,
     what is 1.6 times too far everywhere would not be right when scaled. What is out of range (+inf) stays so. In
@@ -48,6 +49,10 @@ def rows_of_sweep(
         "affine": [fit_disparity(1.0 / p, g) for p, g in zip(clamped, truth, strict=True)],
         "ground_plane": [image.ground_plane for image in images],
     }
+    seconds = [image.mirrored for image in images if image.mirrored is not None]
+    if seconds:
+        means = [mean_in_disparity(p, m) for p, m in zip(predicted, seconds, strict=True)]
+        rows["mirrored"] = [np.clip(mean, limits.min, limits.max) for mean in means]
     disparities = [image.teacher for image in images if image.teacher is not None]
     if disparities:
         rows["teacher_affine"] = [fit_disparity(d, g) for d, g in zip(disparities, truth, strict=True)]
@@ -55,6 +60,13 @@ def rows_of_sweep(
         if teacher_is_metric:
             rows["teacher_metric"] = [_depth_of(d) for d in disparities]
     return rows
+
+
+def mean_in_disparity(first: Array, second: Array) -> Array:
+    """The depth [N] in metres whose disparity is the mean of two; +inf has none, and NaN stays NaN."""
+    with np.errstate(divide="ignore"):  # out of range in both
+        mean: Array = 2.0 / (1.0 / first + 1.0 / second)
+    return mean
 
 
 def fit_disparity(disparity: Array, truth: Array) -> Array:

@@ -42,6 +42,7 @@ class ImagePoints:
         shared: [N] bool: another view of the sweep sees the point too.
         hidden: [N] bool: the camera cannot see it, by the nearer points on all sides of it.
         teacher: [N] disparity, higher is nearer, of a teacher, where there is one.
+        mirrored: [N] metres, as ``predicted``: what the student says of the mirrored images, where it was asked.
     """
 
     camera: str
@@ -53,6 +54,7 @@ class ImagePoints:
     shared: NDArray[np.bool_]
     hidden: NDArray[np.bool_]
     teacher: Array | None = None
+    mirrored: Array | None = None
 
 
 def at_size_of(sweep: Sweep, estimate: SurroundDepth) -> Sweep:
@@ -70,11 +72,15 @@ def is_motion_compensated(sweep: Sweep, name: str) -> bool:
 
 
 def points_of_sweep(
-    sweep: Sweep, estimate: SurroundDepth, limits: DepthRange, teacher: NDArray[np.float32] | None = None
+    sweep: Sweep,
+    estimate: SurroundDepth,
+    limits: DepthRange,
+    teacher: NDArray[np.float32] | None = None,
+    mirrored: SurroundDepth | None = None,
 ) -> tuple[ImagePoints, ...]:
     """The points of each estimated view that has any with a true depth within ``limits``, on pixels that can have one.
 
-    ``teacher``: its disparity of the estimated views, [V, H, W].
+    ``teacher``: its disparity of the estimated views, [V, H, W]. ``mirrored``: a second estimate of the same views.
 
     Depth is sampled between its pixels at the very place where the point is projected to, which is what
     enlarging it to the original size and taking the pixel comes to.
@@ -108,6 +114,7 @@ def points_of_sweep(
                 shared=seen_by_another(small, camera.name, pixels, truth),
                 hidden=hidden[camera.name],
                 teacher=None if teacher is None else sample_bilinear(teacher[index], pixels),
+                mirrored=None if mirrored is None else sample_bilinear(mirrored.view(camera.name)[0], pixels),
             )
         )
     return tuple(found)

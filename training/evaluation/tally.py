@@ -77,10 +77,17 @@ class Tally:
         self._agreement: dict[str, dict[str, list[tuple[float, float, float, int]]]] = {"at_lidar": {}, "dense": {}}
 
     def add(
-        self, sweep: Sweep, estimate: SurroundDepth, teacher: NDArray[np.float32] | None = None
+        self,
+        sweep: Sweep,
+        estimate: SurroundDepth,
+        teacher: NDArray[np.float32] | None = None,
+        mirrored: SurroundDepth | None = None,
     ) -> tuple[ImagePoints, ...]:
-        """Score one sweep; returns the points it was scored at. ``teacher``: its disparity [V, H, W]."""
-        images = points_of_sweep(sweep, estimate, self.limits, teacher)
+        """Score one sweep; returns the points it was scored at.
+
+        ``teacher``: its disparity [V, H, W]. ``mirrored``: the estimate of the same views by their mirrored images.
+        """
+        images = points_of_sweep(sweep, estimate, self.limits, teacher, mirrored)
         # between the views the estimates can be compared without any LiDAR
         self._compare_views(disagreement(at_size_of(sweep, estimate), estimate, self.limits.min, self.limits.max))
         if not images:

@@ -72,3 +72,16 @@ def test_without_a_teacher_there_are_no_rows_of_one() -> None:
     rows = rows_of_sweep([image("a", np.geomspace(2, 60, 30), None)], DepthRange())
     assert not [row for row in rows if row.startswith("teacher")]
     assert rows["median"][0] == pytest.approx(np.geomspace(2, 60, 30))
+
+
+def test_mirrored_is_the_mean_in_disparity_clamped_to_the_range() -> None:
+    truth = np.full(6, 10.0)
+    points = replace(
+        image("a", truth, None),
+        predicted=np.array([10.0, 20.0, np.inf, np.inf, np.nan, 5.0]),
+        mirrored=np.array([10.0, 5.0, 30.0, np.inf, 10.0, np.nan]),
+    )
+    rows = rows_of_sweep([points], DepthRange())
+    # 2 / (1/20 + 1/5) = 8, 2 / (0 + 1/30) = 60
+    np.testing.assert_allclose(rows["mirrored"][0], [10.0, 8.0, 60.0, 80.0, np.nan, np.nan])
+    assert "mirrored" not in rows_of_sweep([replace(points, mirrored=None)], DepthRange())
