@@ -14,16 +14,24 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from fsmde_ros.errors import RigError, SourceError
 from fsmde_ros.node.messages import odometry_to_pose, stamp_ns
 from fsmde_ros.node.transforms import TfBuffer
-from fsmde_ros.pose_track import EXTRAPOLATION_NS, VELOCITY_BASE_NS, PoseTrack
+from fsmde_ros.pose_track import VELOCITY_BASE_NS, PoseTrack
 from fsmde_ros.stamps import NS, stamp_problem
 
 Array = NDArray[np.float64]
 
 NO_POSE_S = 2.0  # of sweeps without a pose, after which it is said
+OUTCOMES = 50  # sweeps over which the share of those without a pose is taken
+MANY_WITHOUT = 0.1
+# How far the poses are followed at constant velocity: until the next of an odometry of 5 Hz, or of one that comes 0.1 s
+# late. A cloud needs them relative to one another only: a car that brakes at 3 m/s2 is 1.2 m/s slower by then than the
+# last two poses tell, 5 cm over the 43 ms of a sweep of nuScenes; without a pose it would be 64 cm at 15 m/s.
+FOLLOWED_NS = 300_000_000
 NO_MESSAGE = "no message yet"
+JUMPS = "the poses of TF jump"
 SPAN_NS = 10 * NS  # of poses that are kept: no sweep that is still under way is older
 POSES = 20_000  # are kept at most, whatever their stamps: 10 s at 2 kHz
 RESTART_NS = 1_000_000_000  # poses that are older than the newest by more than this: the clock was set back
+OFTEN_ENOUGH = "let it come every 0.2 s or more often, at most 0.1 s after its stamp"  # together ``FOLLOWED_NS``
 # A subscription that asks for best effort is served by every publisher.
 QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -40,7 +48,10 @@ class EgoMotion(Protocol):
         ...
 
     def problem(self) -> str:
-        """Why the sweeps of the last ``NO_POSE_S`` and more had no pose; empty where they had, or none is wanted."""
+        """Why the sweeps of the last ``NO_POSE_S`` and more, or many of the last ``OUTCOMES``, had no pose.
+
+        Empty where they had, or none is wanted.
+        """
         ...
 
     def describe(self) -> str:
@@ -53,13 +64,17 @@ class EgoMotion(Protocol):
 
 
 class PoseGap:
-    """How long the sweeps have been without a pose, by their stamps."""
+    """How long the sweeps have been without a pose, by their stamps, and how many of the last ones were."""
 
     def __init__(self) -> None:
-        self._span: tuple[int, int] | None = None  # first and last stamp, nanoseconds; put in one go, for other threads
+        # Tuples, put in one go, for other threads.
+        self._span: tuple[int, int] | None = None  # first and last stamp, nanoseconds
+        self._outcomes: tuple[bool, ...] = ()  # of the last sweeps, from the first with a pose on: whether they had one
 
     def add(self, stamp_ns: int, is_known: bool) -> None:
         """A sweep of this stamp had poses, or not."""
+        if is_known or self._outcomes:  # poses that begin after the images do not come too seldom
+            self._outcomes = (*self._outcomes, is_known)[-OUTCOMES:]
         span = self._span
         if is_known:
             self._span = None
@@ -75,6 +90,15 @@ class PoseGap:
         if seconds <= NO_POSE_S:
             return ""
         return f"the sweeps of the last {seconds:.1f} s had no pose of the vehicle, their clouds are not of one moment"
+
+    def describe_share(self) -> str:
+        """How many, in words; empty up to ``MANY_WITHOUT`` of ``OUTCOMES``, so that a few at the start are not many."""
+        outcomes = self._outcomes
+        without = outcomes.count(False)
+        if without <= MANY_WITHOUT * OUTCOMES:
+            return ""
+        share = f"{100 * without / len(outcomes):.0f} % of the last sweeps"
+        return f"{share} had no pose of the vehicle, their clouds are not of one moment"
 
 
 class NoMotion:
@@ -105,9 +129,10 @@ class OdometryMotion:
     def __init__(self, node: Node, topic: str, vehicle_frame: str) -> None:
         self._node, self._topic, self._vehicle_frame = node, topic, vehicle_frame
         self._lock = threading.Lock()  # the executor adds, the worker asks
-        self._track = PoseTrack(limit=POSES, span_ns=SPAN_NS)
+        self._track = PoseTrack(limit=POSES, extrapolation_ns=FOLLOWED_NS, span_ns=SPAN_NS)
         self._problem = NO_MESSAGE
-        self._gap, self._behind_s = PoseGap(), 0.0
+        self._gap = PoseGap()
+        self._behind_s = 0.0  # by how much the newest pose was older than the last sweep that had none
         self._subscription = node.create_subscription(Odometry, topic, self.take, QOS)
 
     def take(self, message: Odometry) -> None:
@@ -142,26 +167,33 @@ class OdometryMotion:
         with self._lock:
             self._gap.add(stamp_ns, is_known)
             last = self._track.last_ns
-            self._behind_s = 0.0 if last is None else (stamp_ns - last) / NS
+            if not is_known:
+                self._behind_s = 0.0 if last is None else (stamp_ns - last) / NS
 
     def problem(self) -> str:
         """See ``EgoMotion``; none before the first message: odometry is optional."""
         with self._lock:
-            gap = self._gap.describe()
+            gap = self._gap.describe() or self._gap.describe_share()
             if not gap or self._problem == NO_MESSAGE:
                 return ""
-            return f"{gap}: {self._topic} {self._problem or self._lag()}"
+            return f"{gap}: {self._topic} {self._problem or self._cause()}"
 
     def describe(self) -> str:
         """See ``EgoMotion``."""
         with self._lock:
-            problem = self._problem or (self._lag() if self._gap.describe() else "")
+            problem = self._problem or self._cause()
             return f"odometry {self._topic}" + (f": {problem}" if problem else "")
 
-    def _lag(self) -> str:
-        if self._behind_s > 0:
+    def _cause(self) -> str:
+        """Why the last sweeps, or many of them, had no pose though messages come; empty where they had."""
+        has_gap = bool(self._gap.describe())
+        if not has_gap and not self._gap.describe_share():
+            return ""
+        if self._behind_s <= 0:
+            return "has no poses of these times, or they jump; look at its clock"
+        if has_gap:
             return f"has stopped or lags, its last pose is {self._behind_s:.1f} s older than the last sweep"
-        return "has no poses of these times, or they jump; look at its clock"
+        return f"comes too late or too seldom, or had stopped; {OFTEN_ENOUGH}"
 
     def close(self) -> None:
         """See ``EgoMotion``."""
@@ -174,7 +206,7 @@ class TfMotion:
     def __init__(self, tf: TfBuffer, fixed_frame: str, vehicle_frame: str) -> None:
         self._tf, self._fixed_frame, self._vehicle_frame = tf, fixed_frame, vehicle_frame
         self._problem = ""
-        self._gap = PoseGap()
+        self._gap, self._jumped = PoseGap(), False
 
     def pose_at(self, stamp_ns: int) -> Array | None:
         """See ``EgoMotion``."""
@@ -192,12 +224,12 @@ class TfMotion:
 
         The transforms at its newest stamp and a moment before give the velocity.
         """
-        track = PoseTrack()
+        track = PoseTrack(extrapolation_ns=FOLLOWED_NS)
         try:
             last = self._tf.last_ns(self._fixed_frame, self._vehicle_frame)
             if stamp_ns <= last:  # it came after the look in vain, or is older than all that TF keeps
                 return self._tf.lookup(self._fixed_frame, self._vehicle_frame, stamp_ns)
-            if stamp_ns > last + EXTRAPOLATION_NS:
+            if stamp_ns > last + FOLLOWED_NS:
                 return None
             for known in (last - VELOCITY_BASE_NS, last):
                 track.add(known, self._tf.lookup(self._fixed_frame, self._vehicle_frame, known))
@@ -207,16 +239,30 @@ class TfMotion:
 
     def served(self, stamp_ns: int, is_known: bool) -> None:
         """See ``EgoMotion``."""
+        if not is_known:
+            self._jumped = not self._problem
         self._gap.add(stamp_ns, is_known)
 
     def problem(self) -> str:
         """See ``EgoMotion``."""
-        gap = self._gap.describe()
-        return f"{gap}: {self._problem or 'the poses of TF jump'}" if gap else ""
+        gap, share = self._gap.describe(), self._gap.describe_share()
+        if gap:
+            return f"{gap}: {self._problem or JUMPS}"
+        return f"{share}: {self._seldom()}" if share else ""
 
     def describe(self) -> str:
         """See ``EgoMotion``."""
-        return f"TF {self._fixed_frame}" + (f": {self._problem}" if self._problem else "")
+        problem = self._problem or (self._seldom() if self._gap.describe_share() else "")
+        return f"TF {self._fixed_frame}" + (f": {problem}" if problem else "")
+
+    def _seldom(self) -> str:
+        """Why many of the last sweeps had no pose."""
+        if self._jumped:
+            return JUMPS
+        return (
+            f"the transform from '{self._vehicle_frame}' to '{self._fixed_frame}' comes too late or too seldom, or had "
+            f"stopped; {OFTEN_ENOUGH}"
+        )
 
     def close(self) -> None:
         """See ``EgoMotion``; the buffer belongs to the node."""

@@ -553,6 +553,23 @@ def test_odometry_that_stops_is_a_warning(bench):
     assert "has stopped or lags" in values(status)["motion"]
 
 
+def test_odometry_that_comes_too_seldom_is_a_warning(bench):
+    """One pose a second: of ten sweeps six have none, never for as long as two seconds."""
+    it = bench()
+    it.start()
+    it.spin_until(lambda: it.odometry.get_subscription_count())
+    for second in (-1, 0):
+        it.odometry.publish(odometry(START + second * 10**9, 10.0 * second))
+    it.pipeline(lambda s: values(s)["motion"] == "odometry /odom")
+    for index in range(1, 10):
+        it.send_and_wait(index)
+    status = it.pipeline(lambda s: "% of the last sweeps had no pose" in s.message)
+    assert status.level == DiagnosticStatus.WARN
+    assert values(status)["judged"] == "degraded"
+    assert "/odom comes too late or too seldom" in status.message
+    assert "comes too late or too seldom" in values(status)["motion"]
+
+
 def points_of(cloud, view):
     """x y z of the points of one view, in the order of the pixels (voxels are off)."""
     columns = cloud_columns(cloud)
