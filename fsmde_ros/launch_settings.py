@@ -5,7 +5,7 @@ What stands beside the node, an evaluator or a viewer, follows the same argument
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ import yaml
 
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.topics import InputForm, full_name
+
+NODE_NAMES = ("surround_depth", "*", "**")  # what a section of the node can end in, as launch names it
+PARAMETERS = "ros__parameters"
 
 
 def image_topic_of(params_file: Path, transport: str, rectified: str) -> str:
@@ -117,16 +120,28 @@ def _text(params_file: Path, name: str) -> str:
 
 
 def _node_parameters(path: Path) -> Mapping[str, Any]:
-    """Parameters by their full name, of whatever node the file names."""
+    """Parameters of the node by their full name, whatever its namespace; of two sections the later one counts.
+
+    As rclpy has it, for which wildcards are no less than names. Other nodes may have sections in the same file.
+    """
     try:
         content = yaml.safe_load(path.read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"params_file {path} cannot be read: {error}") from error
     flat: dict[str, Any] = {}
-    for node in content.values() if isinstance(content, dict) else ():
-        if isinstance(node, dict) and isinstance(node.get("ros__parameters"), dict):
-            _flatten("", node["ros__parameters"], flat)
+    for name, parameters in _sections("", content):
+        if name.rpartition("/")[2] in NODE_NAMES:
+            _flatten("", parameters, flat)
     return flat
+
+
+def _sections(name: str, tree: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Full names of nodes and their parameters: a namespace is part of a node's name, or a mapping around it."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key != PARAMETERS:
+            yield from _sections(f"{name}/{key}", value)
+        elif isinstance(value, dict):
+            yield name, value
 
 
 def _flatten(prefix: str, tree: Mapping[str, Any], into: dict[str, Any]) -> None:

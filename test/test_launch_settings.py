@@ -20,6 +20,7 @@ from fsmde_ros.launch_settings import (
     rig_file_of,
     vehicle_frame_of,
 )
+from fsmde_ros.replay_settings import own_domain
 
 SHIPPED = Path(__file__).parent.parent / "config" / "surround_depth.yaml"
 NESTED = "/**:\n  ros__parameters:\n    input: {transport: raw, rectified: false}\n"
@@ -71,6 +72,62 @@ def test_the_odometry_the_frame_and_the_road_are_those_of_the_node(tmp_path: Pat
     path.write_text("/**:\n  ros__parameters:\n    motion: {odometry: '', fixed_frame: map}\n")
     assert odometry_of(path, "") == ""
     assert odometry_parameter(path, "/o") == {}, "the node takes one of them, and refuses both"
+
+
+SECTIONS = {
+    "surround_depth:\n  ros__parameters: {rig_file: a}\n": "a",
+    "/surround_depth:\n  ros__parameters: {rig_file: a}\n": "a",
+    "/**:\n  ros__parameters: {rig_file: a}\n": "a",
+    "/*:\n  ros__parameters: {rig_file: a}\n": "a",
+    "/**/surround_depth:\n  ros__parameters: {rig_file: a}\n": "a",
+    "/**:\n  surround_depth:\n    ros__parameters: {rig_file: a}\n": "a",
+    "/**:\n  ros__parameters: {rig_file: a}\nsurround_depth:\n  ros__parameters: {rig_file: b}\n": "b",
+    "surround_depth:\n  ros__parameters: {rig_file: a}\n/**:\n  ros__parameters: {rig_file: b}\n": "b",
+    "surround_depth:\n  ros__parameters: {rig_file: a}\nother:\n  ros__parameters: {rig_file: b}\n": "a",
+    "other:\n  ros__parameters: {rig_file: b}\n": "",
+    "/other:\n  sub:\n    ros__parameters: {rig_file: b}\n": "",
+}
+OF_A_ROBOT = {
+    "/robot1:\n  surround_depth:\n    ros__parameters: {rig_file: a}\n": "a",
+    "robot1:\n  '*':\n    ros__parameters: {rig_file: a}\n": "a",
+    "robot1/surround_depth:\n  ros__parameters: {rig_file: a}\n": "a",
+    "/robot1/**:\n  ros__parameters: {rig_file: a}\n": "a",
+    "/robot1:\n  surround_depth:\n    ros__parameters: {rig_file: a}\n  b:\n    ros__parameters: {rig_file: b}\n": "a",
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), [*SECTIONS.items(), *OF_A_ROBOT.items()])
+def test_sections_of_the_node_are_found_and_no_others(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert rig_file_of(path, "") == expected
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize(
+    ("namespace", "text", "expected"),
+    [("", *row) for row in SECTIONS.items()] + [("/robot1", *row) for row in OF_A_ROBOT.items()],
+)
+def test_the_node_itself_finds_the_same_sections(tmp_path: Path, namespace: str, text: str, expected: str) -> None:
+    rclpy = pytest.importorskip("rclpy")
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    context = rclpy.Context()
+    rclpy.init(args=["--ros-args", "--params-file", str(path)], context=context, domain_id=own_domain())
+    node = rclpy.create_node("surround_depth", namespace=namespace, context=context)
+    assert node.declare_parameter("rig_file", "").value == expected
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+def test_another_node_in_the_file_does_not_name_our_cameras(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(
+        "surround_depth:\n  ros__parameters: {rig_file: /rig.yaml, motion.odometry: /odom2}\n"
+        "other:\n  ros__parameters: {cameras: [a, b], vehicle_frame: foo, ground_z: 1.0}\n"
+    )
+    assert (rig_file_of(path, ""), odometry_of(path, "")) == ("/rig.yaml", "/odom2")
+    assert (cameras_of(path, ""), vehicle_frame_of(path), ground_z_of(path)) == ([], "", "")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
