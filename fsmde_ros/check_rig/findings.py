@@ -34,6 +34,7 @@ SAME_PLACE, SAME_DIRECTION = 0.02, 2.0  # metres, degrees
 
 NAMED = 60.0  # degrees between the direction of a camera and what its name says
 _BACK = {"back", "rear"}
+PAIR_APART, PAIR_DIRECTION = 1.0, 10.0  # metres, degrees: left and right of a stereo pair, which look the same way
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def examine(rig: Rig) -> tuple[Finding, ...]:
     lonely = all(finding.level == "note" for finding in found)
     for camera in rig.cameras:
         at = mounting(camera, rig.ground_z)
-        texts = [*_position(camera, at, lonely), *_direction(at, quarter_turns(camera)), *_lens(camera, at), *_name(at)]
+        texts = [*_position(camera, at, lonely), *_direction(at, quarter_turns(camera)), *_lens(camera, at)]
+        if not _is_of_a_stereo_pair(camera, rig):
+            texts += _name(at)
         found += [Finding("warning", camera.name, text) for text in texts]
     return (*found, *_twins(rig), *_gaps(rig))
 
@@ -197,6 +200,15 @@ def _name(at: Mounting) -> Iterator[str]:
         )
 
 
+def _is_of_a_stereo_pair(camera: Camera, rig: Rig) -> bool:
+    """Whether a camera called left, without front or back, has one called right beside it that looks the same way."""
+    side = direction_of_name(camera.name)
+    if side is None or abs(side) != 90:
+        return False
+    opposite = [_apart(camera, other) for other in rig.cameras if direction_of_name(other.name) == -side]
+    return any(metres < PAIR_APART and degrees < PAIR_DIRECTION for metres, degrees in opposite)
+
+
 def direction_of_name(name: str) -> float | None:
     """Degrees to the left of straight ahead that a name such as ``cam_back_left`` stands for; None for others."""
     words = set(re.findall("[a-z]+", name.lower()))
@@ -211,10 +223,16 @@ def direction_of_name(name: str) -> float | None:
 def _twins(rig: Rig) -> Iterator[Finding]:
     for i, first in enumerate(rig.cameras):
         for second in rig.cameras[i + 1 :]:
-            apart = np.linalg.norm(first.camera_to_vehicle[:3, 3] - second.camera_to_vehicle[:3, 3])
-            cosine = float(first.camera_to_vehicle[:3, 2] @ second.camera_to_vehicle[:3, 2])
-            if apart < SAME_PLACE and np.degrees(np.arccos(np.clip(cosine, -1, 1))) < SAME_DIRECTION:
+            apart, degrees = _apart(first, second)
+            if apart < SAME_PLACE and degrees < SAME_DIRECTION:
                 yield Finding("warning", second.name, f"is at the same place and looks the same way as {first.name}")
+
+
+def _apart(first: Camera, second: Camera) -> tuple[float, float]:
+    """Metres between two cameras, and degrees between their optical axes."""
+    metres = float(np.linalg.norm(first.camera_to_vehicle[:3, 3] - second.camera_to_vehicle[:3, 3]))
+    cosine = float(first.camera_to_vehicle[:3, 2] @ second.camera_to_vehicle[:3, 2])
+    return metres, float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def _gaps(rig: Rig) -> Iterator[Finding]:

@@ -58,6 +58,30 @@ def test_an_error_of_a_quarter_turn_is_reported_for_the_camera(ring: Rig, name: 
     assert any(text.startswith(f"{name}: looks to") for text in found), found
 
 
+def stereo(ring: Rig, names: tuple[str, str], baseline: float = 0.12) -> Rig:
+    """Two cameras like the front one, the first to the left of the second."""
+    front = ring["cam_front"]
+    places = (baseline / 2, -baseline / 2)
+    return Rig(tuple(replace(moved(front, y=y), name=name) for name, y in zip(names, places, strict=True)))
+
+
+@pytest.mark.parametrize("names", [("stereo/left", "stereo/right"), ("zed/zed_node/left", "zed/zed_node/right")])
+@pytest.mark.parametrize("yaw", [0, 5, 180])
+def test_a_stereo_pair_is_left_and_right_without_looking_there(ring: Rig, names: tuple[str, str], yaw: float) -> None:
+    rig = stereo(ring, names)
+    rig = replace(rig, cameras=tuple(turned(camera, "yaw", yaw) for camera in rig.cameras))
+    assert warnings(rig) == []
+
+
+def test_left_and_right_that_are_no_stereo_pair_must_look_there(ring: Rig) -> None:
+    far = stereo(ring, ("left", "right"), baseline=1.8)  # the mirrors of a car, with forgotten rotations
+    assert [text.partition(": looks to 0 degrees")[0] for text in warnings(far)] == ["left", "right"]
+    pair = stereo(ring, ("left", "right"))
+    assert len(warnings(change(pair, "left", lambda c: turned(c, "yaw", 20)))) == 2
+    for names in (("left", "middle"), ("left", "side_left"), ("left", "front_right")):
+        assert any(text.startswith("left: looks to") for text in warnings(stereo(ring, names))), names
+
+
 @pytest.mark.parametrize("index", range(6))
 def test_names_that_say_nothing_still_leave_the_blind_spot(ring: Rig, index: int) -> None:
     unnamed = replace(ring, cameras=tuple(replace(c, name=f"camera_{i}") for i, c in enumerate(ring.cameras)))
