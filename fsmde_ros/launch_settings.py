@@ -80,8 +80,11 @@ def odometry_parameter(params_file: Path, given: str) -> dict[str, str]:
 
 
 def vehicle_frame_of(params_file: Path) -> str:
-    """The vehicle frame that the parameters of the node name; may be empty. Raises ConfigError as the others do."""
-    return _text(params_file, "vehicle_frame")
+    """The vehicle frame that the parameters of the node name, as it has it; may be empty.
+
+    Raises ConfigError as the others do.
+    """
+    return _text(params_file, "vehicle_frame").lstrip("/")
 
 
 def ground_z_of(params_file: Path) -> str:

@@ -130,6 +130,12 @@ def test_another_node_in_the_file_does_not_name_our_cameras(tmp_path: Path) -> N
     assert (cameras_of(path, ""), vehicle_frame_of(path), ground_z_of(path)) == ([], "", "")
 
 
+def test_the_vehicle_frame_is_without_the_slash_of_ros_1(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("/**:\n  ros__parameters: {vehicle_frame: /base_footprint}\n")
+    assert vehicle_frame_of(path) == "base_footprint"
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [")
     for name in ("a.yaml", "none.yaml"):

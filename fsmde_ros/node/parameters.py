@@ -253,6 +253,7 @@ class Settings:
             object.__setattr__(self, "cameras", tuple(name for name in self.cameras if name != ""))
         for row in fields(self):
             _check_value(row, getattr(self, row.name))
+        object.__setattr__(self, "vehicle_frame", self.vehicle_frame.lstrip("/"))  # ROS 1's slash, as of all frames
         if len(set(self.cameras)) != len(self.cameras):
             raise ConfigError(f"parameter cameras: expected each name once, got {list(self.cameras)}")
         for name in self.cameras:

@@ -62,9 +62,11 @@ def find_placement(
 ) -> Placement:
     """From the rig file; without one from TF. Raises ConfigError or RigError where neither will do.
 
-    ``vehicle_frame``: empty for that of the rig file, with TF ``base_link``; ``ground_z``: height of the road in it,
-    metres, as no transform says it. A rig file has both; ConfigError where it contradicts them.
+    ``vehicle_frame``: with or without ROS 1's slash, empty for that of the rig file, with TF ``base_link``;
+    ``ground_z``: height of the road in it, metres, as no transform says it. A rig file has both; ConfigError where it
+    contradicts them.
     """
+    vehicle_frame = vehicle_frame.lstrip("/")
     if rig_file is not None:
         rig = read_rig(rig_file)
         if vehicle_frame not in ("", rig.vehicle_frame) or ground_z not in (0.0, rig.ground_z):

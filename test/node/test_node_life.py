@@ -532,6 +532,19 @@ def test_the_cloud_is_of_one_moment_where_odometry_tells_the_motion(bench):
         np.testing.assert_allclose(moved - still, np.tile([shift, 0, 0], (len(still), 1)), atol=2e-3)
 
 
+@pytest.mark.usefixtures("tf2")
+@pytest.mark.parametrize("places", [{}, {"rig_file": '""', "cameras": "[left,middle,right]"}], ids=["rig file", "TF"])
+def test_the_vehicle_frame_may_have_the_slash_of_ros_1(bench, places):
+    """With a rig file the node did not start, with TF it refused odometry and its clouds were of ``/base_link``."""
+    it = bench(vehicle_frame="/base_link", **places)
+    it.start()
+    it.spin_until(lambda: it.odometry.get_subscription_count())
+    for millisecond in (0, 10):
+        it.odometry.publish(odometry(START + 10**6 * millisecond, 0.0))
+    it.pipeline(lambda s: values(s)["motion"] == "odometry /odom")
+    assert it.node._live_rig._extrinsics.vehicle_frame == "base_link"
+
+
 @pytest.mark.parametrize(("given", "heard"), [("/odom", "/odom"), ("odom", "/car/odom")])
 def test_odometry_within_the_namespace_is_named_without_a_slash(bench, given, heard):
     it = bench(remap={"__ns": "/car"}, **{"motion.odometry": given})

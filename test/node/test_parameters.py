@@ -100,6 +100,11 @@ def test_an_empty_name_means_no_name_and_foreign_parameters_are_ignored():
     assert Settings().changed({"cameras": ["a", "b"]}).cameras == ("a", "b")
 
 
+def test_the_vehicle_frame_loses_the_slash_of_ros_1():
+    assert Settings().changed({"vehicle_frame": "/base_footprint"}).vehicle_frame == "base_footprint"
+    assert Settings(vehicle_frame="/") == Settings()
+
+
 def test_each_form_of_images_has_parameters_that_choose_it():
     for form in INPUT_FORMS:
         values = {name: yaml.safe_load(text) for name, text in form.parameters.items()}

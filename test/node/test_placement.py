@@ -33,13 +33,14 @@ def node():
 def test_with_tf_the_frame_and_the_road_are_those_of_the_node(node):
     given = find_placement(node, None, ("front",), "base_footprint", -0.2).extrinsics
     assert (given.vehicle_frame, given.ground_z) == ("base_footprint", -0.2)
+    assert find_placement(node, None, ("front",), "/base_footprint").extrinsics.vehicle_frame == "base_footprint"
     plain = find_placement(node, None, ("front",)).extrinsics
     assert (plain.vehicle_frame, plain.ground_z) == ("base_link", 0.0)
 
 
 def test_a_rig_file_has_both_and_is_not_contradicted(node, ring, tmp_path):
     write_rig(replace(ring(("front",), (96, 160)), vehicle_frame="car", ground_z=-0.2), tmp_path / "rig.yaml")
-    for given in ((), ("car", -0.2)):
+    for given in ((), ("car", -0.2), ("/car",)):
         found = find_placement(node, tmp_path / "rig.yaml", (), *given).extrinsics
         assert (found.vehicle_frame, found.ground_z) == ("car", -0.2)
     for wrong in (("base_link",), ("", 0.5)):
