@@ -10,9 +10,10 @@ A message is bound to a sweep only when the sweep leaves. It leaves at once when
 is alive has its view; at its deadline with the views it has; or when a later sweep leaves first.
 A camera that is slower than others is not waited for where it sends nothing.
 
-Stamps that jump, back or ahead, wait until half of the cameras have jumped with them: a looping bag
-or a clock that was set moves all cameras, a camera with a wrong clock must not spoil the others. A jump
-ahead of the only camera that is alive is taken at once.
+Stamps that jump, back or ahead, wait until more cameras have jumped with them than have not: a looping
+bag or a clock that was set moves all cameras, those with a wrong clock, as all of a second computer, must
+not spoil the others. Of two halves with a clock each the one that was heard first goes on, so that the
+sweeps do not change over for ever. A jump ahead of the only camera that is alive is taken at once.
 
 Convention: stamps are int nanoseconds (of the messages); ``now`` is float seconds of any clock of
 the caller that does not run backwards, best a steady one. No threads, no clock of its own.
@@ -147,6 +148,7 @@ class SweepAssembler(Generic[Payload]):
         self._pending: list[Arrival[Payload]] = []
         self._missed = dict.fromkeys(self.config.cameras, 0)
         self._suspects: list[Arrival[Payload]] = []
+        self._outvoted: dict[str, tuple[bool, float]] = {}  # camera that jumped with too few: whether back, arrival s
         self._newest: Arrival[Payload] | None = None
         self._last_out: dict[str, int] = {}  # newest stamp of each camera that has left
         self._last_group: list[Arrival[Payload]] = []
@@ -167,9 +169,8 @@ class SweepAssembler(Generic[Payload]):
             self._drop_suspects()
             self._take(arrival)
             return out + self._leave(now)
-        assert self._newest is not None  # else it had nothing to jump from
-        back = stamp_ns <= self._newest.stamp_ns
-        if self._suspects and back != (self._suspects[0].stamp_ns <= self._newest.stamp_ns):
+        back = self._is_back(arrival)
+        if self._suspects and back != self._is_back(self._suspects[0]):
             self._drop_suspects()
         self._suspects.append(arrival)
         if not self._is_jump():
@@ -219,22 +220,35 @@ class SweepAssembler(Generic[Payload]):
             setattr(counters, what, getattr(counters, what) + 1)
 
     def _drop_suspects(self) -> None:
-        """No other camera has jumped: what is far back came late, what is far ahead has a wrong clock."""
+        """Too few have jumped: what is far back came late, what is far ahead has a wrong clock."""
         for suspect in self._suspects:
-            assert self._newest is not None
-            self._count(suspect.camera, "strayed" if suspect.stamp_ns > self._newest.stamp_ns else "late")
+            back = self._is_back(suspect)
+            self._count(suspect.camera, "late" if back else "strayed")
+            self._outvoted[suspect.camera] = back, suspect.arrived
         self._suspects = []
 
     def _is_jump(self) -> bool:
-        """Whether half of the cameras that are alive have jumped, or some have gone on jumping."""
-        assert self._newest is not None  # else they had nothing to jump from
+        """Whether more cameras have jumped than are alive and have not, or some have gone on jumping.
+
+        Those that were outvoted just now, the same way, count: else cameras whose messages come between those of a
+        smaller group with another clock, which was heard first, would never be more.
+        """
         alive = {name for name, recent in self._recent.items() if recent and self._missed[name] < SILENT_AFTER}
         jumped = {suspect.camera for suspect in self._suspects}
-        if alive == jumped and len(alive) == 1 and self._suspects[0].stamp_ns > self._newest.stamp_ns:
+        last = self._suspects[-1]
+        back = self._is_back(last)
+        if alive == jumped and len(alive) == 1 and not back:
             return True  # no other camera could contradict, and of a slow one that is played fast each image jumps
         # a single message may be a straggler, however few cameras there are
         is_alone = len(self._suspects) < 2
-        return (not is_alone and 2 * len(jumped) >= len(alive)) or len(self._suspects) > 2 * len(self._missed)
+        jumped |= {n for n, (b, arrived) in self._outvoted.items() if b == back and last.arrived - arrived < PAUSE_S}
+        # those that have jumped need not be alive: of a clock that was never followed no stamp is known
+        most = len(jumped) > len(alive - jumped)
+        return (most and not is_alone) or len(self._suspects) > 2 * len(self._missed)
+
+    def _is_back(self, suspect: Arrival[Payload]) -> bool:
+        assert self._newest is not None  # else it had nothing to jump from
+        return suspect.stamp_ns <= self._newest.stamp_ns
 
     def _has_jumped(self, arrival: Arrival[Payload]) -> bool:
         """Whether the stamp speaks for a jump: far back, far ahead, or repeated after a pause."""
@@ -244,7 +258,7 @@ class SweepAssembler(Generic[Payload]):
         waited_ns = max(0.0, arrival.arrived - self._newest.arrived) * 1e9
         if -back - waited_ns > JUMP_NS:  # a slow camera also steps far, but as far in the caller's clock
             return True
-        gone_back = bool(self._suspects) and self._suspects[-1].stamp_ns <= self._newest.stamp_ns
+        gone_back = bool(self._suspects) and self._is_back(self._suspects[-1])
         paused = gone_back or arrival.arrived - self._newest.arrived > PAUSE_S
         return back > JUMP_NS or (back >= 0 and paused and arrival.stamp_ns in self._recent[arrival.camera])
 
@@ -263,6 +277,7 @@ class SweepAssembler(Generic[Payload]):
         if recent and arrival.stamp_ns < max(recent):
             self._count(arrival.camera, "out_of_order")
         recent.append(arrival.stamp_ns)
+        self._outvoted.pop(arrival.camera, None)
         if self._newest is None or arrival.stamp_ns >= self._newest.stamp_ns:
             self._newest = arrival
         self._offsets.learn(arrival.camera, arrival.stamp_ns)
