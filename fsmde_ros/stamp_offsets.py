@@ -21,6 +21,7 @@ import math
 from bisect import bisect_left, insort
 
 HISTORY = 16  # stamps remembered of each camera
+LATEST = 4  # stamps of a camera that are compared with those of another
 SETTLED = 8  # stamps of a camera after which its offset is kept while it still fits
 ALIKE = 0.75  # a difference that fits this much as often as the best one is as good
 SMOOTHING = 32  # stamps of a camera over which its offset is averaged, to tell drift from jitter
@@ -67,8 +68,8 @@ class StampOffsets:
             self.window_ns = min(self._window, round(0.45 * self.period_ns))
             self._usual = steps[len(steps) // 2]
         seen = [name for name, known in self._stamps.items() if known]
-        if all(len(self._stamps[name]) >= SETTLED for name in seen):
-            alive = [name for name in seen if self._stamps[name][-1] >= stamps[0]]
+        alive = [name for name in seen if self._stamps[name][-1] >= stamps[0]]
+        if all(len(self._stamps[name]) >= SETTLED for name in alive):  # a camera that fell silent before never will
             if self._base not in alive:
                 self._measure_against(min(alive, key=lambda name: abs(self._offsets[name])))
             self._update(camera, alive)
@@ -105,7 +106,7 @@ class StampOffsets:
 
     def _choose_anchor(self, seen: list[str]) -> None:
         """Take the camera with the smallest spread of offsets, which lies amid the others."""
-        common = self._of_common_rate(seen)
+        common = self._of_common_rate(self._sending(seen))
         candidates = [self._configured_anchor] if self._configured_anchor in common else common
         offsets = {anchor: {name: self._offset(anchor, name) for name in seen} for anchor in candidates}
         spread = {a: max(o.values()) - min(o.values()) for a, o in offsets.items()}
@@ -116,6 +117,12 @@ class StampOffsets:
         self._base, self._offsets = best, offsets[best]
         self._learned = dict(self._offsets)
         self._smooth = {name: float(offset) for name, offset in self._offsets.items()}
+
+    def _sending(self, seen: list[str]) -> list[str]:
+        """Those that have not fallen silent: the latest stamps of others lie near none of a silent one."""
+        newest = max(self._stamps[name][-1] for name in seen)
+        steps = {name: max(self._usual, _median_step(self._stamps[name])) for name in seen}
+        return [name for name in seen if newest - self._stamps[name][-1] <= LATEST * steps[name] or not self._usual]
 
     def _of_common_rate(self, seen: list[str]) -> list[str]:
         """The cameras that step like most of them; of two halves the slower one.
@@ -192,9 +199,8 @@ class StampOffsets:
         if anchor == camera:
             return 0
         reach = max(self._window, self.period_ns or 0)
-        differences = sorted(
-            {s - a for s in self._stamps[camera][-4:] for a in self._stamps[anchor] if abs(s - a) <= reach}, key=abs
-        )
+        latest = self._stamps[camera][-LATEST:]
+        differences = sorted({s - a for s in latest for a in self._stamps[anchor] if abs(s - a) <= reach}, key=abs)
         found = [(self._matches(anchor, camera, d), self._possible(anchor, camera, d)) for d in differences]
         if not found:
             return default

@@ -107,3 +107,40 @@ def test_drift_folds_nothing_where_frames_do_not_come_a_period_apart():
     )
     for offsets in follow(pairs, 3, "cam_0"):
         assert 14 * MS < offsets[2] < 40 * MS
+
+
+class Counted(StampOffsets):
+    """Counts how often all offsets are learned anew, which takes all pairs of cameras."""
+
+    chosen = 0
+
+    def _choose_anchor(self, seen):
+        self.chosen += 1
+        super()._choose_anchor(seen)
+
+
+@pytest.mark.parametrize("images", [1, 3, 7])
+@pytest.mark.parametrize("anchor", ["", "cam_5"])
+def test_a_camera_that_dies_while_the_offsets_are_learned_does_not_keep_them_from_settling(images, anchor):
+    offsets = Counted(tuple(f"cam_{i}" for i in range(6)), anchor, 50 * MS)
+    counts = []
+    for k in range(60):
+        for i in range(6):
+            if i < 5 or k < images:
+                offsets.learn(f"cam_{i}", 10**12 + (100 * k + 8 * i) * MS)
+        counts.append(offsets.chosen)
+        known = [offsets.aligned("cam_0", 0) - offsets.aligned(f"cam_{i}", 0) for i in range(5)]
+        assert known == [8 * i * MS for i in range(5)]
+    assert counts[25] == counts[-1]
+
+
+@pytest.mark.parametrize("images", [3, 30])
+def test_a_camera_that_comes_late_is_measured_against_one_that_sends(images):
+    """One that is silent has no stamps near those of the others: it would tear them apart."""
+    offsets = StampOffsets(("cam_0", "cam_1", "cam_2", "cam_3"), "", 50 * MS)
+    for k in range(90):
+        for i in range(4):
+            if (i < 3 or k < images) and (i != 1 or k >= 60):
+                offsets.learn(f"cam_{i}", 10**12 + (100 * k + 12 * i) * MS)
+        known = [offsets.aligned("cam_0", 0) - offsets.aligned(f"cam_{i}", 0) for i in (1, 2)]
+        assert known == [12 * MS if k >= 60 else 0, 24 * MS]

@@ -576,6 +576,16 @@ def test_free_running_cameras_outlive_one_of_them(anchor, dead, returns):
     assert assembler.silent() == (() if returns else (f"cam_{dead}",))
 
 
+def test_free_running_cameras_stay_together_where_one_dies_at_once():
+    """After three images, before the offsets are known."""
+    rates = [10.0, 10.01, 9.99, 10.005, 10.0]
+    messages = free_running(rates, 100, random.Random(0))
+    start = messages[0][0]
+    messages = [m for m in messages if m[1] != "cam_4" or m[0] < start + 0.3]
+    out = leave(SweepAssembler(AssemblerConfig(tuple(f"cam_{i}" for i in range(5)))), messages)
+    assert sum(len(sweep.views) == 4 for _, sweep in out) >= 980
+
+
 @settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 6), st.sampled_from([10, 30]), st.sampled_from([20, 200, 1000]))
 def test_free_running_cameras_lose_a_sweep_or_two_for_each_slip(seed, cameras, rate, ppm):
