@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -137,8 +138,13 @@ def fill_cache(data: TownData, root: Path, workers: int = 2, consecutive: bool =
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin_to_render) as pool:
             jobs = [pool.submit(_render_drive, data, index, folder, consecutive) for index in missing]
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering town drives", unit="drive"):
-                job.result()
+            try:
+                for job in tqdm(as_completed(jobs), total=len(jobs), desc="rendering town drives", unit="drive"):
+                    job.result()
+            except BaseException:
+                # Waits for the drives that have begun. Without waiting, the pool's own exit would bring the rest back.
+                pool.shutdown(cancel_futures=True)
+                raise
     return [
         _drive_folder(folder, index) / f"{i}.npz" for index in range(data.drives) for i in range(data.sweeps_per_drive)
     ]
@@ -227,21 +233,23 @@ def town_sample(drive: TownDrive, i: int, size: tuple[int, int], consecutive: bo
 
 
 def _render_drive(data: TownData, index: int, folder: Path, consecutive: bool) -> None:
-    """Render one drive into a scratch folder and give it its name once it is complete."""
+    """Render one drive into a scratch folder and give it its name once it is complete; a failure leaves neither."""
     scratch = folder / f".drive-{index:05d}-{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    drive = data.drive(index)
-    for i in range(data.sweeps_per_drive):
-        save_sample(scratch / f"{i}.npz", town_sample(drive, i, data.size, consecutive))
-    final = _drive_folder(folder, index)
-    if final.exists():  # another process that shares the cache was faster
-        shutil.rmtree(scratch)
-    else:
-        scratch.rename(final)
+    try:
+        drive = data.drive(index)
+        for i in range(data.sweeps_per_drive):
+            save_sample(scratch / f"{i}.npz", town_sample(drive, i, data.size, consecutive))
+        final = _drive_folder(folder, index)
+        if not final.exists():  # else another process that shares the cache was faster
+            scratch.rename(final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _begin_to_render() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then gives out no more drives
     # as many processes as cores: threads inside them would only fight
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -87,8 +87,8 @@ datasets._render_drive({DATA!r}, 0, Path({str(tmp_path)!r}), False)
         np.testing.assert_array_equal(load_sample(file).images, load_sample(expected).images)
 
 
-def test_processes_that_render_end_with_one_that_is_killed(tmp_path: Path) -> None:
-    """It cannot end them itself; they would render all the drives that are left."""
+def _rendering(tmp_path: Path, workers: int) -> subprocess.Popen[bytes]:
+    """A process that fills ``tmp_path / "cache"`` with a thousand drives, in a group of its own."""
     script = tmp_path / "render.py"
     script.write_text(f"""
 import sys
@@ -96,9 +96,15 @@ sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from training.datasets import TownData, fill_cache
 if __name__ == "__main__":
-    fill_cache({replace(DATA, drives=1000)!r}, Path({str(tmp_path / "cache")!r}), workers=2)
+    fill_cache({replace(DATA, drives=1000)!r}, Path({str(tmp_path / "cache")!r}), {workers})
 """)
-    program = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, str(script)], env=environment, start_new_session=True)
+
+
+def test_processes_that_render_end_with_one_that_is_killed(tmp_path: Path) -> None:
+    """It cannot end them itself; they would render all the drives that are left."""
+    program = _rendering(tmp_path, workers=2)
     try:
         began = DATA.cache_folder(tmp_path / "cache")
         deadline = time.monotonic() + 240
@@ -115,6 +121,40 @@ if __name__ == "__main__":
     for worker in alive:
         worker.kill()
     assert not alive
+
+
+def test_a_drive_that_cannot_be_kept_is_told_before_the_others_are_rendered(tmp_path: Path) -> None:
+    """Something else has its name."""
+    data = replace(DATA, drives=12, sweeps_per_drive=1)
+    folder = data.cache_folder(tmp_path)
+    folder.mkdir()
+    (folder / "drive-00000").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(NotADirectoryError, match="drive-00000"):
+        fill_cache(data, tmp_path, workers=1)
+    left = [path.name for path in folder.iterdir() if path.is_dir()]
+    assert len(left) <= 5  # one that is rendered, and those that are handed out ahead
+    assert not any(name.startswith(".") for name in left)
+
+
+def test_an_interrupted_run_ends_with_the_drives_that_it_has_begun(tmp_path: Path) -> None:
+    """Ctrl-C, as a terminal sends it: to all processes."""
+    program = _rendering(tmp_path, workers=1)
+    folder = DATA.cache_folder(tmp_path / "cache")
+    try:
+        deadline = time.monotonic() + 240
+        while not any(folder.glob("drive-*")):
+            assert program.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        before = len(list(folder.glob("drive-*")))
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.wait(240) not in (0, -signal.SIGKILL)
+    finally:
+        program.kill()
+        program.wait()
+    left = [path.name for path in folder.iterdir()]
+    assert before <= len(left) <= before + 5
+    assert not any(name.startswith(".") for name in left)
 
 
 def test_cache_folder_depends_on_what_is_rendered_only() -> None:
