@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -234,16 +235,17 @@ def town_sample(drive: TownDrive, i: int, size: tuple[int, int], consecutive: bo
 
 def _render_drive(data: TownData, index: int, folder: Path, consecutive: bool) -> None:
     """Render one drive into a scratch folder and give it its name once it is complete; a failure leaves neither."""
-    scratch = folder / f".drive-{index:05d}-{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch, final = folder / f".drive-{index:05d}-{uuid4().hex}", _drive_folder(folder, index)
     scratch.mkdir()
     try:
         drive = data.drive(index)
         for i in range(data.sweeps_per_drive):
             save_sample(scratch / f"{i}.npz", town_sample(drive, i, data.size, consecutive))
-        final = _drive_folder(folder, index)
-        if not final.exists():  # else another process that shares the cache was faster
+        try:
             scratch.rename(final)
+        except OSError:
+            if not final.exists():  # else another process that shares the cache, here or on another host, was faster
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from fsmde_ros.errors import ConfigError
 from training.augment import AugmentSettings
 from training.batch import collate
-from training.datasets import CachedSweeps, TownData, fill_cache
+from training.datasets import CachedSweeps, TownData, _render_drive, fill_cache
 from training.sample_file import load_sample
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +156,17 @@ def test_an_interrupted_run_ends_with_the_drives_that_it_has_begun(tmp_path: Pat
     left = [path.name for path in folder.iterdir()]
     assert before <= len(left) <= before + 5
     assert not any(name.startswith(".") for name in left)
+
+
+def test_two_who_render_the_same_drive_leave_it_once(tmp_path: Path) -> None:
+    """As processes of the same number on two hosts that share a cache."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: _render_drive(DATA, 0, tmp_path, False), range(2)))
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "drive-00000",
+        "drive-00000/0.npz",
+        "drive-00000/1.npz",
+    ]
 
 
 def test_cache_folder_depends_on_what_is_rendered_only() -> None:
