@@ -10,7 +10,8 @@ sigma are printed before and after.
 
 ``--power`` chooses what the depth is, of the probabilities of the bins: 1 their expectation in metres, 0 that in log
 depth, or something between (``expectation_power`` of the student); ``best`` takes the one that scores best on the
-drives to fit, by the rule of ``training.expectation``, and tells the scores. The weights stay as they are.
+drives to fit (200 of their sweeps, spread evenly, where there are more), by the rule of ``training.expectation``, and
+tells the scores. The weights stay as they are.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ from fsmde_ros.network.student import Student
 from fsmde_ros.sweep import Sweep
 from training.batch import SweepBatch, collate, sample_from_sweep, with_lidar_between
 from training.data_source import open_data
+from training.draws import evenly
 from training.evaluation.points import DepthRange, ImagePoints, points_of_sweep
 from training.evaluation.sigma import KS, ONE_SIGMA, expected_inside
-from training.expectation import best_power, score_powers, with_config
+from training.expectation import MAX_BATCHES, best_power, score_powers, with_config
 from training.writable import make_folder
 
 Array = NDArray[np.float64]
@@ -114,23 +116,31 @@ def errors_of(estimator: Estimator, names: Sequence[str], left_out: dict[str, st
 def batches_of(names: Sequence[str], size: tuple[int, int], left_out: dict[str, str]) -> Iterator[SweepBatch]:
     """The sweeps of drives, one a batch, at ``size`` (H, W), with the LiDAR points that count in an evaluation.
 
-    ``left_out``: as for ``errors_of``; here a single view that cannot be decoded costs its sweep.
+    Of more than ``MAX_BATCHES`` so many, spread evenly over all drives. ``left_out``: as for ``errors_of``; here a
+    single view that cannot be decoded costs its sweep.
     """
 
     def batch(sweep: Sweep, limits: DepthRange) -> SweepBatch:
         return collate([with_lidar_between(sample_from_sweep(sweep, size), limits.min, limits.max)])
 
-    return _each_sweep(names, batch, left_out)
+    return _each_sweep(names, batch, left_out, MAX_BATCHES)
 
 
 def _each_sweep(
-    names: Sequence[str], use: Callable[[Sweep, DepthRange], Used], left_out: dict[str, str]
+    names: Sequence[str],
+    use: Callable[[Sweep, DepthRange], Used],
+    left_out: dict[str, str],
+    most: int | None = None,
 ) -> Iterator[Used]:
-    """What ``use`` makes of each sweep of drives; those that cannot be read are told, and left out."""
-    for name in names:
-        data = open_data(name)
+    """What ``use`` makes of each sweep of drives, or of ``most`` of them; what cannot be read is told, and left out."""
+    drives = [open_data(name) for name in names]
+    there = [(drive, index) for drive, data in enumerate(drives) for index in range(len(data.sweeps))]
+    chosen = [there[place] for place in evenly(len(there), len(there) if most is None else most)]
+    if len(chosen) < len(there):
+        print(f"the power is chosen on {len(chosen)} of {len(there)} sweeps, spread evenly", file=sys.stderr)
+    for drive, (name, data) in enumerate(zip(names, drives, strict=True)):
         limits = DepthRange(data.min_depth, data.max_depth)
-        for index in tqdm(range(len(data.sweeps)), desc=name, unit="sweep"):
+        for index in tqdm([index for its_drive, index in chosen if its_drive == drive], desc=name, unit="sweep"):
             try:
                 used = use(data.sweeps[index], limits)
             except (ImageError, SourceError) as error:

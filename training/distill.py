@@ -22,7 +22,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +40,7 @@ from fsmde_ros.errors import ConfigError, FsmdeError
 from fsmde_ros.model_card import ModelCard
 from fsmde_ros.network.student import Student
 from fsmde_ros.trained_cameras import TrainedCameras
+from training.batch import SweepBatch
 from training.configuration import (
     DistillConfig,
     as_yaml,
@@ -98,12 +99,12 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
         steps = trainer.global_step
     # The trainer leaves the weights on the CPU. And those of a fit are in training mode: what they are scored on would
     # move the statistics of a BatchNorm that is not frozen.
-    device = trainer.strategy.root_device
-    scores = score_powers(module.average.to(device).eval(), loaders.val_dataloader())
+    device, to_fit = trainer.strategy.root_device, loaders.fitting_dataloader()
+    scores = score_powers(module.average.to(device).eval(), to_fit)
     power = best_power(scores)
     module.average = with_config(module.average, expectation_power=power)
     trainer.validate(module, datamodule=loaders)
-    student = with_fitted_stddev(module.average.to(device), loaders.val_dataloader())
+    student = with_fitted_stddev(module.average.to(device), to_fit)
     if trainer.is_global_zero:
         for suffix in (".safetensors", ".json"):  # of an earlier end of this run, or of one before it
             (config.work / f"best{suffix}").unlink(missing_ok=True)
@@ -113,7 +114,7 @@ def distill(config: DistillConfig, export_only: bool = False) -> None:
         kept = best.weights() if trainer.is_global_zero else {}  # which may be on another machine than the rest
         module.average.load_state_dict(trainer.strategy.broadcast(kept))
         last = error_of(scores[power])
-        _export_best(config, loaders, module.average.to(device), best.step, last, trainer.is_global_zero)
+        _export_best(config, loaders, to_fit, module.average.to(device), best.step, last, trainer.is_global_zero)
     if trainer.is_global_zero and loaders.left_out:
         print(f"{len(loaders.left_out)} sweeps could not be used and were left out; they are named above")
 
@@ -129,6 +130,7 @@ def _export(
 def _export_best(
     config: DistillConfig,
     loaders: Loaders,
+    to_fit: Iterable[SweepBatch],
     student: Student,
     step: int,
     last: float,
@@ -136,12 +138,12 @@ def _export_best(
 ) -> None:
     """Finish and export the best of the validations, of ``step``, where its error is below that of the ``last`` step,
     each with the power that is best for it; all processes have to call this."""
-    scores = score_powers(student, loaders.val_dataloader())
+    scores = score_powers(student, to_fit)
     power = best_power(scores)
     its = error_of(scores[power])
     if not its < last:
         return
-    student = with_fitted_stddev(with_config(student, expectation_power=power), loaders.val_dataloader())
+    student = with_fitted_stddev(with_config(student, expectation_power=power), to_fit)
     if writes:
         path = config.work / "best.safetensors"
         _export(config, loaders, student, step, validation_metrics(scores[power]), path)

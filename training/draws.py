@@ -90,6 +90,11 @@ class Draws(Sampler[tuple[int, int]]):
         return np.random.default_rng(key).permutation(self.lengths[source])
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """All indices below ``count``, or of more than ``most`` so many, spread evenly over them."""
+    return [place * count // most for place in range(most)] if count > most else list(range(count))
+
+
 def _shares(total: int, weights: Sequence[float]) -> list[int]:
     """``total`` in whole numbers by weight, by the largest remainder, but at least 1 each."""
     exact = np.asarray(weights, dtype=np.float64) / np.sum(weights) * total

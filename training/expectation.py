@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from training.batch import SweepBatch
 from training.module import board_of_all, run_student, score_views
 
 POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)
-MAX_BATCHES = 200  # a number that is fitted after training needs no more, however long a validation set is
+MAX_BATCHES = 200  # a number that is fitted after training needs no more, spread evenly over however many there are
 
 
 @torch.no_grad()
@@ -29,7 +28,7 @@ def score_powers(student: Student, batches: Iterable[SweepBatch]) -> dict[float,
     candidates = {power: with_config(student, expectation_power=power) for power in POWERS}
     boards = {power: ScoreBoard() for power in POWERS}
     device = next(student.parameters()).device
-    for batch in islice(batches, MAX_BATCHES):
+    for batch in batches:
         batch = SweepBatch(*(part.to(device) for part in batch))
         said = run_student(student, batch)
         for power, candidate in candidates.items():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from fsmde_ros.trained_cameras import TrainedCameras
 from training.batch import collate
 from training.configuration import TAUGHT_WITHOUT_LIDAR, DistillConfig, Method
 from training.datasets import CachedSweeps
-from training.draws import Draws, Shard
+from training.draws import Draws, Shard, evenly
+from training.expectation import MAX_BATCHES
 from training.mixture import SampleFiles, gather
 from training.sample_file import has_lidar, load_rig, load_sample, stores_dense_depth
 from training.teachers.cache import CachedTeacher, fill_teacher_cache
@@ -150,9 +153,35 @@ class Loaders(lightning.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Any]:
         """Every validation sweep once."""
         assert self.trainer is not None
+        return self._validation_loader(self._validation_sweeps(self.trainer.global_rank))
+
+    def fitting_dataloader(self) -> DataLoader[Any]:
+        """The validation batches that numbers are fitted to after the training; tells where these are not all.
+
+        At most ``MAX_BATCHES`` of all processes together, spread evenly.
+        """
+        assert self.trainer is not None
+        of_all = [self._sweeps_to_fit(process) for process in range(self.trainer.world_size)]
+        used, there = sum(map(len, of_all)), len(self.validation.files)
+        if used < there and self.trainer.is_global_zero:
+            print(f"the power of the bins and sigma are fitted to {used} of {there} validation sweeps, spread evenly")
+        return self._validation_loader(of_all[self.trainer.global_rank])
+
+    def _validation_sweeps(self, process: int) -> Sequence[int]:
+        assert self.trainer is not None
+        return range(process, len(self.validation.files), self.trainer.world_size)
+
+    def _sweeps_to_fit(self, process: int) -> Sequence[int]:
+        """Those of whole batches of a process, so that these are the batches of a validation."""
+        assert self.trainer is not None
+        own, size = self._validation_sweeps(process), self.config.batch_size
+        batches = [own[first : first + size] for first in range(0, len(own), size)]
+        chosen = evenly(len(batches), math.ceil(MAX_BATCHES / self.trainer.world_size))
+        return [index for batch in chosen for index in batches[batch]]
+
+    def _validation_loader(self, sweeps: Sequence[int]) -> DataLoader[Any]:
         dataset = CachedSweeps(self.validation.files, None, self.config.teacher_blur_px, self.config.seed)
-        own = range(self.trainer.global_rank, len(dataset), self.trainer.world_size)
-        return self._loader(dataset, [(index, 0) for index in own])
+        return self._loader(dataset, [(index, 0) for index in sweeps])
 
     def _loader(self, dataset: CachedSweeps, keys: Any) -> DataLoader[Any]:
         return DataLoader(

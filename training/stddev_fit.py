@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 
 import numpy as np
 import torch
@@ -11,7 +10,6 @@ import torch
 from fsmde_ros.network.student import OUT_OF_RANGE, Student
 from training.batch import SweepBatch
 from training.calibrate import MIN_POINTS, SigmaPower, fit_power, with_power
-from training.expectation import MAX_BATCHES
 from training.module import run_student
 
 
@@ -27,7 +25,7 @@ def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Stude
     errors, spreads = [np.zeros(0)], [np.zeros(0)]
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     processes = torch.distributed.get_world_size() if together else 1
-    for batch in islice(batches, -(-MAX_BATCHES // processes)):
+    for batch in batches:
         batch = SweepBatch(*(part.to(device) for part in batch))
         output = run_student(plain, batch)
         truth = batch.lidar_depth

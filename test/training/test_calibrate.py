@@ -188,6 +188,24 @@ def test_sweeps_that_cannot_be_read_are_left_out_and_named(
     assert scans[-1]["filename"] in said
 
 
+def test_the_power_of_long_drives_is_chosen_on_sweeps_of_all_of_them(
+    tmp_path: Path,
+    made_up_rig: Rig,
+    standing_drive: Callable[..., list[Sweep]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("training.calibrate.MAX_BATCHES", 3)
+    for name, sweeps in (("a", 2), ("b", 4)):
+        write_bag(tmp_path / name, standing_drive(made_up_rig, 6)[-sweeps:])
+    batches = list(batches_of([f"bag:{tmp_path / name}" for name in "ab"], (64, 96), {}))
+    shades = [float(batch.images[0, 0, 0, 32, 48]) for batch in batches]
+    assert shades == pytest.approx([150, 110, 150], abs=5)  # 4 of a; 2 and 4 of b
+    assert "the power is chosen on 3 of 6 sweeps" in capsys.readouterr().err
+    assert len(list(batches_of([f"bag:{tmp_path / 'a'}"], (64, 96), {}))) == 2
+    assert "the power is chosen" not in capsys.readouterr().err
+
+
 def test_the_power_is_chosen_by_the_points_that_count_in_an_evaluation() -> None:
     name = "town:101,seconds=0.1,rate=10,size=48x80"
     whole = next(iter(batches_of([f"{name},min_depth=0,max_depth=1000"], (48, 80), {}))).lidar_depth

@@ -47,6 +47,7 @@ from training.configuration import (
 from training.datasets import TownData
 from training.distill import distill, main, make_module, model_card, trained_cameras
 from training.loaders import Loaders
+from training.mixture import SampleFiles
 from training.module import DistillModule
 from training.run_state import SETTINGS_KEY, KeepBest, saved_state
 from training.sample_file import load_sample, save_sample
@@ -603,21 +604,24 @@ def test_what_is_chosen_after_training_is_chosen_on_the_device_of_the_training(
     """Lightning moves the module to the CPU after everything it does; "meta" stands for a GPU."""
     _, config = _configure(tmp_path, sample)
     seen: list[str] = []
+    loaders = MagicMock()
 
-    def look(student: Student, _: object) -> dict[float, DepthScore]:
+    def look(student: Student, batches: object) -> dict[float, DepthScore]:
         seen.append(next(student.parameters()).device.type)
+        assert batches is loaders.fitting_dataloader()
         assert not student.training
         return {}
 
-    def fit(student: Student, _: object) -> Student:
+    def fit(student: Student, batches: object) -> Student:
         seen.append(next(student.parameters()).device.type)
+        assert batches is loaders.fitting_dataloader()
         return student
 
     trainer = MagicMock(is_global_zero=True, global_step=1, callback_metrics={})
     trainer.strategy.root_device = torch.device("meta")
     stand_ins = {
         "make_trainer": lambda *_: trainer,
-        "Loaders": MagicMock(),
+        "Loaders": lambda *_, **__: loaders,
         "score_powers": look,
         "with_config": lambda student, **changes: Student(replace(student.config, **changes)).eval(),
         "with_fitted_stddev": fit,
@@ -627,6 +631,34 @@ def test_what_is_chosen_after_training_is_chosen_on_the_device_of_the_training(
         monkeypatch.setattr(f"training.distill.{name}", stand_in)
     distill(config)
     assert seen == ["meta", "meta"]
+
+
+@pytest.mark.parametrize(("processes", "batch_size"), [(1, 1), (1, 6), (3, 2)])
+def test_what_is_chosen_after_training_is_chosen_on_batches_of_the_whole_validation(
+    processes: int, batch_size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a hundred batches too many; of all processes together as many as of one."""
+    loaders = Loaders(read_command_line(["--batch_size", str(batch_size), "--loader_workers", "0"])[0])
+
+    def chosen(sweeps: int) -> list[int]:
+        loaders.validation = SampleFiles((tuple(Path(f"{index}.npz") for index in range(sweeps)),), (1.0,))
+        of_processes: list[int] = []
+        for process in range(processes):
+            loaders.trainer = MagicMock(global_rank=process, world_size=processes, is_global_zero=process == 0)
+            whole, some = (loader.batch_sampler for loader in (loaders.val_dataloader(), loaders.fitting_dataloader()))
+            batches = list(whole)
+            assert all(batch in batches for batch in some)
+            of_processes += [index for batch in some for index, _ in batch]
+        return of_processes
+
+    few, too_many = 200 // processes * processes * batch_size, 300 * batch_size
+    assert sorted(chosen(few)) == list(range(few))
+    assert capsys.readouterr().out == ""
+    fitted_to = chosen(too_many)
+    assert len(fitted_to) == pytest.approx(200 * batch_size, abs=processes * batch_size)
+    assert np.histogram(fitted_to, 10, (0, too_many))[0] == pytest.approx(20 * batch_size, abs=2 * batch_size)
+    told = f"the power of the bins and sigma are fitted to {len(fitted_to)} of {too_many} validation sweeps"
+    assert capsys.readouterr().out.count(told) == 1
 
 
 @pytest.mark.parametrize(

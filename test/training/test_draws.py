@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fsmde_ros.errors import SourceError
-from training.draws import Draws, Shard
+from training.draws import Draws, Shard, evenly
 
 
 def take(draws: Draws, count: int) -> list[tuple[int, int]]:
@@ -57,3 +57,9 @@ def test_nothing_to_draw_from() -> None:
     for lengths in ([], [0], [3, 0]):
         with pytest.raises(SourceError, match="no sweep to train on"):
             Draws(lengths, seed=0)
+
+
+def test_of_too_many_some_are_spread_evenly_over_all() -> None:
+    assert evenly(10, 4) == [0, 2, 5, 7]
+    assert evenly(4, 4) == evenly(4, 9) == [0, 1, 2, 3]
+    assert evenly(0, 4) == []
