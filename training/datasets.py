@@ -118,7 +118,7 @@ class TownData:
         """
         described = {
             "format": CACHE_FORMAT,
-            "renderer": _renderer_hash(),
+            "renderer": renderer_hash(),
             "data": {name: value for name, value in asdict(self).items() if name != "drives"},
             "town": asdict(self.settings),
             **({"later_s": LATER_S} if consecutive else {}),
@@ -201,7 +201,7 @@ def prepare(sample: Sample, augmentation: AugmentSettings | None, blur_px: float
 
 
 @functools.cache
-def _renderer_hash() -> str:
+def renderer_hash() -> str:
     """sha256 of the town's source: whatever changes its looks makes another cache."""
     digest = hashlib.sha256()
     for path in sorted(Path(training.town.__file__).parent.glob("*.py")):

@@ -20,11 +20,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+import training.styles
 from fsmde_ros.errors import ConfigError, ImageError, SourceError
 from fsmde_ros.sweep import Sweep
 from training.batch import Sample, sample_from_sweep, with_lidar_between, with_moments
 from training.data_source import EXAMPLES, DataName, DataSource, open_data, parse_name
-from training.datasets import TownData, fill_cache
+from training.datasets import TownData, fill_cache, renderer_hash
 from training.moments import MOST_APART_S, are_consecutive
 from training.sample_file import FORMAT, has_moments, save_sample
 
@@ -183,18 +184,29 @@ def read_source(
 def source_folder(
     source: DataSource, size: tuple[int, int], cache: Path, consecutive: bool = False, needs_lidar: bool = True
 ) -> Path:
-    """Folder below ``cache`` for exactly these sweeps: it changes with the drive's name and its files."""
+    """Folder below ``cache`` for exactly these sweeps: it changes with the drive's name and its files, and the drive of
+    a town with what renders it."""
     described = {
         "format": FORMAT,
         "name": str(source.name),
-        "place": str(Path(source.name.place).absolute()),
-        "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files],
+        **_place(source),
         "size": list(size),
         **({"most_apart_s": MOST_APART_S} if consecutive else {}),
         **({} if needs_lidar else {"needs_lidar": False}),
         **({} if _labelled(source) is None else {"labelled": _labelled(source)}),
     }
     return cache / hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _place(source: DataSource) -> dict[str, object]:
+    """What is at the place of a drive's name: files, or a town as this version renders it."""
+    if source.name.kind == TOWN:
+        styles = hashlib.sha256(Path(training.styles.__file__).read_bytes()).hexdigest()
+        return {"seed": source.name.place, "renderer": renderer_hash(), "styles": styles}
+    return {
+        "place": str(Path(source.name.place).absolute()),
+        "files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files],
+    }
 
 
 def _labelled(source: DataSource) -> tuple[float, float] | None:

@@ -91,6 +91,21 @@ def test_a_drive_whose_sensors_were_calibrated_anew_is_read_anew(
             assert source_folder(open_data(drive), SIZE, tmp_path) != before, file
 
 
+def test_a_town_drive_is_rendered_anew_by_another_renderer_but_not_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_data("town:5,seconds=0.1,size=48x80")
+    before = source_folder(source, SIZE, tmp_path)
+    assert source_folder(open_data("town:6,seconds=0.1,size=48x80"), SIZE, tmp_path) != before
+    monkeypatch.chdir(tmp_path)
+    assert source_folder(source, SIZE, tmp_path) == before
+    monkeypatch.setattr("training.mixture.renderer_hash", lambda: "of another version")
+    of_another = source_folder(source, SIZE, tmp_path)
+    (tmp_path / "styles.py").write_text("# of another version")
+    monkeypatch.setattr("training.styles.__file__", str(tmp_path / "styles.py"))
+    assert len({before, of_another, source_folder(source, SIZE, tmp_path)}) == 3
+
+
 def test_sweeps_that_cannot_be_used_are_named_and_left_out(
     tmp_path: Path,
     sweeps: list[Sweep],
