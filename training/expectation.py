@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fsmde_ros.backends.torch_eager import full_precision
 from fsmde_ros.metrics import DepthScore, ScoreBoard
 from fsmde_ros.network.student import Student
 from training.batch import SweepBatch
@@ -30,11 +31,12 @@ def score_powers(student: Student, batches: Iterable[SweepBatch]) -> dict[float,
     device = next(student.parameters()).device
     for batch in batches:
         batch = SweepBatch(*(part.to(device) for part in batch))
-        said = run_student(student, batch)
-        for power, candidate in candidates.items():
-            full = candidate.full_size(said.features, said.logits[:, :, :-1], said.logits[:, :, -1], said.centers)
-            for view, score in score_views(full.depth, batch, student.config):
-                boards[power].add(view, score)
+        with full_precision(device):
+            said = run_student(student, batch)
+            for power, candidate in candidates.items():
+                full = candidate.full_size(said.features, said.logits[:, :, :-1], said.logits[:, :, -1], said.centers)
+                for view, score in score_views(full.depth, batch, student.config):
+                    boards[power].add(view, score)
     return {power: board_of_all(board).overall() for power, board in boards.items()}
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from fsmde_ros.backends.torch_eager import full_precision
 from fsmde_ros.errors import ConfigError
 from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
 from fsmde_ros.network.student import Student, StudentConfig, StudentOutput
@@ -129,7 +130,8 @@ class DistillModule(lightning.LightningModule):
 
     def validation_step(self, batch: SweepBatch, batch_index: int) -> None:
         """Score the averaged student against the LiDAR, view by view; in float32, whatever is trained in."""
-        with torch.autocast(batch.images.device.type, enabled=False):
+        device = batch.images.device
+        with torch.autocast(device.type, enabled=False), full_precision(device):
             output = run_student(self.average.eval(), batch)
         for name, score in score_views(output.depth, batch, self.student.config):
             self.board.add(name, score)

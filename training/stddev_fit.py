@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from fsmde_ros.backends.torch_eager import full_precision
 from fsmde_ros.network.student import OUT_OF_RANGE, Student
 from training.batch import SweepBatch
 from training.calibrate import MIN_POINTS, SigmaPower, fit_power, with_power
@@ -27,7 +28,8 @@ def with_fitted_stddev(student: Student, batches: Iterable[SweepBatch]) -> Stude
     processes = torch.distributed.get_world_size() if together else 1
     for batch in batches:
         batch = SweepBatch(*(part.to(device) for part in batch))
-        output = run_student(plain, batch)
+        with full_precision(device):
+            output = run_student(plain, batch)
         truth = batch.lidar_depth
         # What is taken for sky has no depth when it is published, and no error.
         has_depth = batch.present[:, :, None, None] & (output.out_of_range <= OUT_OF_RANGE)
