@@ -10,10 +10,11 @@
     torchrun --nproc-per-node 8 -m training.distill --config training/configs/nuscenes.yaml --devices 8
 
 Running the same command again continues where the last run stopped, also after a kill: the state is
-saved every few minutes and on SIGTERM. Other settings need another folder ``work``; of those that decide
-the weights only ``steps`` may grow. ``work/config.yaml`` has all settings of the run. At the end the averaged
-weights are written as a checkpoint of ``fsmde_ros``: safetensors and a model card. Where they had scored better in the
-validation of an earlier step, or before the first, the student of then is ``work/best.safetensors``.
+saved every few minutes and, by a run of one process, on SIGTERM and Ctrl-C. Other settings need another folder
+``work``; of those that decide the weights only ``steps`` may grow. ``work/config.yaml`` has all settings of the run.
+At the end the averaged weights are written as a checkpoint of ``fsmde_ros``: safetensors and a model card. Where they
+had scored better in the validation of an earlier step, or before the first, the student of then is
+``work/best.safetensors``.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class SavedState(NamedTuple):
 
 
 class KeepState(Callback):
-    """Saves the state of the run every few steps and on SIGTERM or Ctrl-C; never a half-written file.
+    """Saves the state of the run every few steps and, of one process, on SIGTERM or Ctrl-C; never a half-written file.
 
     ``settings`` are saved with it: values that JSON can hold, by name. Weights that are not finite are never saved.
     """
