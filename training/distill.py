@@ -25,6 +25,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
@@ -63,6 +65,8 @@ from training.writable import make_folder
 
 if TYPE_CHECKING:
     from training.teachers.hub import HubTeacher
+
+LONGEST_WAIT = timedelta(days=1)  # of processes for another: the first of a machine fills the caches
 
 
 def distill(config: DistillConfig, export_only: bool = False) -> None:
@@ -271,14 +275,16 @@ def make_trainer(config: DistillConfig, state: Path, best: KeepBest, first_step:
     keep = KeepState(state, config.save_every, flat_settings(config))
     rates = LearningRateMonitor("step")  # of each group of parameters, in the log
     callbacks = [keep, best, rates, DepthPictures(config.work / "pictures"), TQDMProgressBar(5)]
-    # a loss that is switched off leaves weights without a gradient, which plain ddp does not forgive
-    several = config.processes > 1 and config.strategy == "auto"
+    strategy: str | DDPStrategy = config.strategy
+    if config.processes > 1 and strategy == "auto":
+        # A loss that is switched off leaves weights without a gradient, which plain ddp does not forgive.
+        strategy = DDPStrategy(find_unused_parameters=True, timeout=LONGEST_WAIT)
     try:
         return lightning.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            strategy="ddp_find_unused_parameters_true" if several else config.strategy,
+            strategy=strategy,
             precision=config.precision,
             max_steps=config.steps,
             max_epochs=-1,

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from datetime import timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from lightning.pytorch.strategies import DDPStrategy
 
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, read_card, save_checkpoint
 from fsmde_ros.errors import CheckpointError, ConfigError
@@ -45,7 +47,7 @@ from training.configuration import (
     read_command_line,
 )
 from training.datasets import TownData
-from training.distill import distill, main, make_module, model_card, trained_cameras
+from training.distill import distill, main, make_module, make_trainer, model_card, trained_cameras
 from training.loaders import Loaders
 from training.mixture import SampleFiles
 from training.module import DistillModule
@@ -316,6 +318,17 @@ def test_two_processes_do_what_one_does(tmp_path: Path, sample: Sample, server: 
     for step, name in rows[0]:
         if name.startswith("val/"):
             assert rows[1][step, name] == pytest.approx(rows[0][step, name], rel=1e-5), (step, name)
+
+
+def test_processes_wait_for_one_that_fills_the_caches(
+    tmp_path: Path, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch's half an hour is too short for a dataset."""
+    _, config = _configure(tmp_path, sample, devices=2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    trainer = make_trainer(config, tmp_path / "last.ckpt", KeepBest(tmp_path / "best.ckpt", begins=True))
+    assert isinstance(trainer.strategy, DDPStrategy)
+    assert trainer.strategy._timeout >= timedelta(days=1)
 
 
 def test_processes_that_do_not_fit_together(
