@@ -67,6 +67,10 @@ class Loaded:
         run_network(self.backend, self.sweep)
         return time.perf_counter() - start
 
+    def runs_as(self) -> str:
+        """What runs where, such as ``torch cpu``: of auto what it has chosen, known for sure after the first sweep."""
+        return self.backend.name
+
     def gpu_memory_mb(self) -> float | None:
         """Most that PyTorch has held on the GPU in this process, MB, other runtimes not counted; None without a GPU."""
         if not torch.cuda.is_available():
@@ -106,18 +110,23 @@ def network_subjects(
                 try:
                     loaded = processes.enter_context(apart(load, checkpoint, name, device, views, own))
                     found = loaded.ask(Loaded.depth)
+                    precision = precision_of(loaded.ask(Loaded.runs_as))
                 except Exception as error:  # of any kind: the others are still worth measuring
                     kind = "" if isinstance(error, BackendError) else f"{type(error).__name__}: "
                     left_out[f"{model} {name}"] = f"{kind}{one_line(error)}"
                     continue
                 change = float(np.median(np.abs(found / expected - 1)))
                 call, memory = partial(loaded.ask, Loaded.run), partial(loaded.ask, Loaded.gpu_memory_mb)
-                subjects[f"{model} {name}"] = Subject(call, work, change, own, memory, precision_of(name, device))
+                subjects[f"{model} {name}"] = Subject(call, work, change, own, memory, precision)
         yield subjects, left_out
 
 
-def precision_of(backend: str, device: str) -> str:
-    """In which precision a backend multiplies; what int8 could reach is not measured, and counts as float32."""
+def precision_of(runs_as: str) -> str:
+    """In which precision a backend multiplies that has the name ``runs_as``, such as ``torch cpu``.
+
+    What int8 could reach is not measured, and counts as float32.
+    """
+    backend, device = runs_as.split()
     if backend in ("cuda_graph", "torch_compile"):
         return str(dtype_of(torch.device(device))).removeprefix("torch.")
     return "bfloat16" if backend == "openvino_bf16" else "float32"

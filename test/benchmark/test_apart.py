@@ -7,9 +7,12 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+import torch
 
+from fsmde_ros.backends import fastest_ready
+from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.benchmark.apart import apart
-from fsmde_ros.benchmark.networks import network_subjects
+from fsmde_ros.benchmark.networks import network_subjects, precision_of
 from fsmde_ros.checkpoint import default_checkpoint, load_checkpoint
 from fsmde_ros.errors import CheckpointError
 
@@ -41,3 +44,28 @@ def test_students_run_in_processes_of_their_own() -> None:
         assert "abacus" in left_out["small abacus"]
         assert len(multiprocessing.active_children()) == 1
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.slow
+def test_auto_counts_in_the_precision_of_what_it_has_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    student, _ = load_checkpoint(default_checkpoint())
+    chosen = fastest_ready(student, torch.device("cpu"), (64, 96))
+    with network_subjects({"small": default_checkpoint()}, ["auto", chosen], "cpu", 2, (64, 96)) as (subjects, _):
+        precision = {subject.precision for subject in subjects.values()}
+    assert len(subjects) == 2
+    assert precision == {"bfloat16" if chosen == "openvino_bf16" else "float32"}
+
+
+@pytest.mark.parametrize(
+    ("runs_as", "precision"),
+    [
+        ("torch cpu", "float32"),
+        ("torch_compile cpu", "float32"),
+        ("openvino cpu", "float32"),
+        ("openvino_bf16 cpu", "bfloat16"),
+        ("openvino_int8 cpu", "float32"),
+    ],
+)
+def test_precisions_of_backends(runs_as: str, precision: str) -> None:
+    assert precision_of(runs_as) == precision
