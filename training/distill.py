@@ -229,7 +229,7 @@ def make_module(config: DistillConfig) -> DistillModule:
     else:
         from training.teachers.hub import load_teacher  # transformers takes seconds to import, and few runs need it
 
-        teacher = load_teacher(config.teacher)
+        teacher = load_teacher(config.teacher, placed=False)  # the device of this process is not known yet
     return DistillModule(student, config.losses, config.optimisation, teacher, teacher.feature_channels)
 
 

@@ -82,9 +82,9 @@ class DistillModule(lightning.LightningModule):
             self.adapter = TeacherAdapter(teacher_channels, student.config.decoder_widths[-1])
 
     def on_fit_start(self) -> None:
-        """Have the teacher on the device of this process; each of several processes has its own."""
+        """Have the teacher on the device of this process, where its settings name no other."""
         if self.teacher is not None:
-            self.teacher.to(self.device)
+            self.teacher.place(self.device)
 
     def on_train_start(self) -> None:
         """Have the rates of this run at once: a state holds those of the run that saved it, which had fewer steps."""

@@ -48,9 +48,8 @@ def ask_teacher(teacher: Teacher | CheckpointTeacher, batch: SweepBatch, size: t
         answer = teacher.predict(part, with_features=True)
         assert answer.features is not None  # they were asked for
         disparities.append(answer.disparity)
-        reduced.append(
-            F.interpolate(answer.features.float(), size, mode="bilinear", antialias=True, align_corners=False)
-        )
+        features = F.interpolate(answer.features.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        reduced.append(features.to(shown.device))  # the teacher may run on another
     disparity, features = torch.cat(disparities), torch.cat(reduced)
     scale = metric_scale(teacher.kind, batch.intrinsics[batch.present][:, 0, 0], shown.shape[-1])
     if scale is not None:
@@ -59,7 +58,7 @@ def ask_teacher(teacher: Teacher | CheckpointTeacher, batch: SweepBatch, size: t
     all_features = features.new_zeros((*views, *features.shape[1:]))
     all_disparity = disparity.new_full((*views, *disparity.shape[1:]), torch.nan)
     all_features[batch.present], all_disparity[batch.present] = features, disparity
-    return TeacherView(all_disparity.to(shown.device), all_features.to(shown.device))
+    return TeacherView(all_disparity, all_features)
 
 
 def teacher_logits(

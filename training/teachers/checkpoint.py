@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fsmde_ros.backends.torch_eager import choose_device
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, shipped_checkpoints
-from fsmde_ros.errors import BackendError, ConfigError, TeacherError
+from fsmde_ros.errors import ConfigError
 from fsmde_ros.geometry import scale_intrinsics
 from fsmde_ros.network.student import OUT_OF_RANGE, Student
 from training.batch import SweepBatch
@@ -25,19 +24,20 @@ from training.teachers.teacher import TeacherSettings, TeacherView
 class CheckpointTeacher:
     """A frozen student; see ``load_checkpoint_teacher``."""
 
-    def __init__(self, student: Student, input_size: tuple[int, int]) -> None:
+    def __init__(self, student: Student, input_size: tuple[int, int], settings: TeacherSettings | None = None) -> None:
         """``input_size``: (H, W) that it sees, whatever the size of the images it is asked about."""
         self.student = student.eval().requires_grad_(False)
         self.input_size = input_size
+        self.settings = settings or TeacherSettings()
 
     @property
     def feature_channels(self) -> int:
         """Channels of the decoder's features."""
         return self.student.config.decoder_widths[-1]
 
-    def to(self, device: torch.device) -> CheckpointTeacher:
-        """Move the network to a device."""
-        self.student.to(device)
+    def place(self, auto: torch.device | None = None) -> CheckpointTeacher:
+        """Move the network to the device of its settings, in float32; see ``TeacherSettings.chosen_device``."""
+        self.student.to(self.settings.chosen_device(auto))
         return self
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ def names_checkpoint(name: str) -> bool:
 
 
 def load_checkpoint_teacher(settings: TeacherSettings) -> CheckpointTeacher:
-    """Load the checkpoint that the settings name; of these, ``input_size`` and ``device`` count.
+    """Load the checkpoint that the settings name, on the CPU; of these, ``input_size`` and ``device`` count.
 
     Raises CheckpointError for a file that cannot be used, ConfigError for a size that does not fit, TeacherError for
     a device that is not there.
@@ -79,11 +79,8 @@ def load_checkpoint_teacher(settings: TeacherSettings) -> CheckpointTeacher:
     size = settings.input_size or card.input_size
     if student.config.fitting(size) != size:
         raise ConfigError(f"teacher.input_size must be multiples of {student.config.stride}, got {size}")
-    try:
-        device = choose_device(settings.device)
-    except BackendError as error:
-        raise TeacherError(f"teacher.device: {error}") from error
-    return CheckpointTeacher(student, size).to(device)
+    settings.chosen_device()  # refused here, not when a training has begun
+    return CheckpointTeacher(student, size, settings)
 
 
 def _resized(maps: Tensor, size: tuple[int, int]) -> Tensor:

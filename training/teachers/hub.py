@@ -25,8 +25,7 @@ from transformers import AutoConfig, AutoModelForDepthEstimation
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_DEPTH_ESTIMATION_MAPPING_NAMES
 
-from fsmde_ros.backends.torch_eager import choose_device
-from fsmde_ros.errors import BackendError, TeacherError
+from fsmde_ros.errors import TeacherError
 from training.teachers.teacher import KINDS, MIN_DEPTH, Kind, TeacherOutput, TeacherSettings
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -85,14 +84,14 @@ class HubTeacher:
     """A frozen depth model of ``transformers``; see ``load_teacher`` and the ``Teacher`` protocol."""
 
     def __init__(
-        self, model: nn.Module, kind: Kind, preprocessing: Preprocessing, identity: str, batch: int, name: str
+        self, model: nn.Module, kind: Kind, preprocessing: Preprocessing, identity: str, settings: TeacherSettings
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.kind: Kind = kind
         self.preprocessing = preprocessing
         self.identity = identity
-        self.batch = batch
-        self.name = name
+        self.batch = settings.batch
+        self.settings = settings
 
     @property
     def feature_channels(self) -> int:
@@ -101,9 +100,10 @@ class HubTeacher:
         assert features is not None
         return features.shape[1]
 
-    def to(self, device: torch.device) -> HubTeacher:
-        """Move the network to a device."""
-        self.model.to(device)
+    def place(self, auto: torch.device | None = None) -> HubTeacher:
+        """See ``Teacher``."""
+        device = self.settings.chosen_device(auto)
+        self.model.to(device, self.settings.chosen_dtype(device))
         return self
 
     @torch.no_grad()
@@ -139,8 +139,8 @@ class HubTeacher:
             if isinstance(head, nn.Module):
                 return head
         raise TeacherError(
-            f"the teacher {self.name} ({type(self.model).__name__}) has no depth head on decoder features; distil "
-            "its depth instead, with method b"
+            f"the teacher {self.settings.name} ({type(self.model).__name__}) has no depth head on decoder features; "
+            "distil its depth instead, with method b"
         )
 
     def _decoder_features(self, given: Any) -> Tensor:
@@ -150,8 +150,10 @@ class HubTeacher:
         return features
 
 
-def load_teacher(settings: TeacherSettings) -> HubTeacher:
+def load_teacher(settings: TeacherSettings, placed: bool = True) -> HubTeacher:
     """Load the teacher that the settings name: frozen, in evaluation mode, on its device.
+
+    Where it is not ``placed`` it stays on the CPU, in float32, for ``place`` to move it.
 
     Raises:
         TeacherError: the name is neither a model on the hub nor a directory with one, the hub cannot be
@@ -163,8 +165,7 @@ def load_teacher(settings: TeacherSettings) -> HubTeacher:
     name = settings.name
     config = _load_config(name, settings.revision)
     kind = _kind(config, settings.kind, name)
-    device = _device(settings.device)
-    dtype = _dtype(settings.dtype, device)
+    dtype = settings.chosen_dtype(settings.chosen_device())
     try:
         model, info = AutoModelForDepthEstimation.from_pretrained(
             name, config=config, revision=settings.revision, output_loading_info=True, dtype=torch.float32
@@ -179,7 +180,8 @@ def load_teacher(settings: TeacherSettings) -> HubTeacher:
         )
     preprocessing = _preprocessing(config, settings)
     identity = _identity(model, config, preprocessing, kind, dtype)
-    return HubTeacher(model.to(device, dtype), kind, preprocessing, identity, settings.batch, name)
+    teacher = HubTeacher(model, kind, preprocessing, identity, settings)
+    return teacher.place() if placed else teacher
 
 
 def _load_config(name: str, revision: str) -> Any:
@@ -288,20 +290,6 @@ def _identity(model: nn.Module, config: Any, preprocessing: Preprocessing, kind:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:24]
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return choose_device(name)
-    except BackendError as error:
-        raise TeacherError(f"teacher.device: {error}") from error
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    chosen: torch.dtype = getattr(torch, name)
-    return chosen
 
 
 def _first_line(error: BaseException) -> str:

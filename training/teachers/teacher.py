@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fsmde_ros.errors import ConfigError
+from fsmde_ros.backends.torch_eager import choose_device
+from fsmde_ros.errors import BackendError, ConfigError, TeacherError
 
 Kind = Literal["disparity", "depth", "canonical"]
 KINDS: tuple[Kind, ...] = ("disparity", "depth", "canonical")
@@ -52,8 +53,11 @@ class Teacher(Protocol):
     def batch(self) -> int:
         """Images that it takes at once."""
 
-    def to(self, device: torch.device) -> Teacher:
-        """Move the network to a device."""
+    def place(self, auto: torch.device | None = None) -> Teacher:
+        """Move the network to the device and into the precision of its settings.
+
+        ``auto`` and errors: of ``TeacherSettings.chosen_device``.
+        """
 
     def predict(self, images: Tensor, with_features: bool = False) -> TeacherOutput:
         """Disparity of images [M, 3, H, W] uint8 RGB, and the decoder's features if asked for; no gradient."""
@@ -69,7 +73,7 @@ class TeacherSettings:
     revision: str = "main"  # of a hub name
     kind: str = "auto"  # auto, or disparity, depth, canonical where the model's configuration does not tell
     input_size: tuple[int, int] | None = None  # (H, W) the teacher sees; none: what its own files say
-    device: str = "auto"  # auto: CUDA where there is one
+    device: str = "auto"  # auto: CUDA where there is one; by method a the device that its process trains on
     dtype: str = "auto"  # float32, float16 or bfloat16; auto: float16 on CUDA, else float32
     batch: int = 6  # images at once
     cache: Path = Path(".cache/teacher")  # what teachers said, shared by all runs
@@ -83,6 +87,25 @@ class TeacherSettings:
             raise ConfigError(f"teacher.batch must be at least 1, got {self.batch}")
         if self.input_size is not None and min(self.input_size) < 1:
             raise ConfigError(f"teacher.input_size must be (H, W) above 0, got {self.input_size}")
+
+    def chosen_device(self, auto: torch.device | None = None) -> torch.device:
+        """Where the teacher runs: for auto on ``auto``, by default CUDA where there is one.
+
+        Raises TeacherError for a device that is not there.
+        """
+        if self.device == "auto" and auto is not None:
+            return auto
+        try:
+            return choose_device(self.device)
+        except BackendError as error:
+            raise TeacherError(f"teacher.device: {error}") from error
+
+    def chosen_dtype(self, device: torch.device) -> torch.dtype:
+        """In which precision the teacher runs on ``device``."""
+        if self.dtype == "auto":
+            return torch.float16 if device.type == "cuda" else torch.float32
+        chosen: torch.dtype = getattr(torch, self.dtype)
+        return chosen
 
 
 def metric_scale(kind: Kind, focal_px: Tensor | None, width: int) -> Tensor | None:

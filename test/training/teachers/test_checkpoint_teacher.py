@@ -93,6 +93,20 @@ def test_a_run_of_method_a_takes_it_and_asks_no_cache(checkpoint: Path, sample: 
         ask_about_files(settings, [tmp_path / "1.npz"], "b")
 
 
+@pytest.mark.parametrize(("device", "expected"), [("auto", "meta"), ("cpu", "cpu")])
+def test_by_method_a_it_runs_where_its_process_trains_or_where_it_is_told(
+    checkpoint: Path, device: str, expected: str
+) -> None:
+    """Here "meta" stands for the GPU of one of several processes."""
+    settings = TeacherSettings(str(checkpoint), device=device)
+    module = make_module(DistillConfig(student=CONFIG, method="a", teacher=settings, imagenet=False))
+    assert isinstance(module.teacher, CheckpointTeacher)
+    network = module.teacher.student
+    assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
+    module.to("meta").on_fit_start()
+    assert {parameter.device.type for parameter in network.parameters()} == {expected}
+
+
 def test_names_and_what_cannot_be_used(checkpoint: Path, tmp_path: Path) -> None:
     assert names_checkpoint("small")
     assert names_checkpoint("/models/mine.safetensors")

@@ -73,10 +73,23 @@ class Headless(torch.nn.Module):
 
 
 def test_a_model_without_a_head_gives_its_depth_and_no_features() -> None:
-    teacher = HubTeacher(Headless(), "disparity", Preprocessing((48, 80), False, 1), "id", 6, "plain")
+    teacher = HubTeacher(Headless(), "disparity", Preprocessing((48, 80), False, 1), "id", TeacherSettings("plain"))
     assert teacher.predict(_images()).disparity.shape == (2, 48, 80)
     with pytest.raises(TeacherError, match=r"plain \(Headless\) has no depth head .* method b"):
         teacher.predict(_images(), with_features=True)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("auto", "meta"), ("cpu", "cpu")])
+def test_it_is_loaded_on_the_cpu_and_placed_once_the_device_is_known(
+    depth_anything: Path, device: str, expected: str
+) -> None:
+    settings = TeacherSettings(str(depth_anything), device=device, dtype="bfloat16")
+    teacher = load_teacher(settings, placed=False)
+    assert {(weight.device.type, weight.dtype) for weight in teacher.model.parameters()} == {("cpu", torch.float32)}
+    assert teacher.feature_channels == 16
+    teacher.place(torch.device("meta"))
+    placed = {(weight.device.type, weight.dtype) for weight in teacher.model.parameters()}
+    assert placed == {(expected, torch.bfloat16)}
 
 
 def test_depth_anything_sees_what_its_own_recipe_says(depth_anything: Path) -> None:
