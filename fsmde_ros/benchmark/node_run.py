@@ -34,6 +34,7 @@ from fsmde_ros.topics import DEPTH, POINTS, SWEEP, InputForm
 BAG_HZ = 12.0  # of nuScenes
 START_S, STOP_S = 600.0, 20.0  # an engine of TensorRT is built for minutes
 TICKS = os.sysconf("SC_CLK_TCK")
+SPEED = 10.0  # m/s, so that there are earlier sweeps from about 1 and 4 m behind to compare with
 LOST = 0.01  # share of sweeps that may be lost at a sustained rate
 
 
@@ -48,7 +49,7 @@ class NodeOptions:
 
 
 def make_bag(folder: Path, views: int, seconds: float) -> tuple[Path, Path, Rig]:
-    """A bag of ``views`` cameras at 12 Hz, its rig file and rig; the same pictures in every sweep."""
+    """A bag of ``views`` cameras at 12 Hz, its rig file and rig; the same pictures in every sweep of a moving car."""
     first = encoded_sweep(views)
     sweeps = (_at(first, round(1e9 + 1e9 * i / BAG_HZ)) for i in range(round(seconds * BAG_HZ)))
     bag, rig_file = folder / "bag", folder / "rig.yaml"
@@ -58,7 +59,10 @@ def make_bag(folder: Path, views: int, seconds: float) -> tuple[Path, Path, Rig]
 
 
 def _at(sweep: Sweep, stamp_ns: int) -> Sweep:
-    return Sweep(sweep.rig, stamp_ns, {name: View(view.image, stamp_ns) for name, view in sweep.views.items()})
+    vehicle_to_map = np.eye(4)
+    vehicle_to_map[0, 3] = SPEED * stamp_ns * 1e-9
+    views = {name: View(view.image, stamp_ns, vehicle_to_map) for name, view in sweep.views.items()}
+    return Sweep(sweep.rig, stamp_ns, views)
 
 
 def measure_node(options: NodeOptions, folder: Path, rates_hz: Sequence[float], seconds: float) -> list[dict[str, Any]]:
@@ -132,7 +136,7 @@ def _summary(out: Path, sent: int) -> dict[str, Any]:
             message: Any = store.deserialize_cdr(data, connection.msgtype)
             values = {pair.key: pair.value for pair in message.status[0].values}
             if values["state"] == "published" and not values["missing"]:
-                for key in ("decode", "network", "publish", "total"):
+                for key in ("decode", "network", "stereo", "publish", "total"):
                     times.setdefault(key, []).append(float(values[f"{key}_ms"]))
     done = len(times.get("total", []))
     row: dict[str, Any] = {"sent": sent, "complete": done, "lost": 1 - done / sent}

@@ -103,6 +103,7 @@ _NODE: list[Column] = [
     ("p99", _number("latency_p99_ms", 0)),
     ("decode, ms", _number("decode_ms")),
     ("network, ms", _number("network_ms")),
+    ("stereo, ms", _number("stereo_ms")),
     ("publish, ms", _number("publish_ms")),
     ("CPU of the node, cores", _number("cpu_cores", 2)),
     ("memory, MB", _number("memory_mb", 0)),
@@ -119,5 +120,6 @@ _NOTES = {
     "CUDA graph. Up to the largest batch for which there was memory.",
     "node": "JPEG of 1600x900 on six topics in, depth and cloud out; player and recorder run beside the node on the "
     "same cores, over UDP on loopback with reliable images. Lost: sweeps of which not all views came out. Latency: "
-    "arrival of the first image to everything published. Stage times are medians.",
+    "arrival of the first image to everything published. Stage times are medians; *stereo* compares each view with two "
+    "earlier ones, as there is an odometry.",
 }

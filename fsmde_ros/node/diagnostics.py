@@ -399,7 +399,7 @@ class SweepReport:
         missing: the other cameras.
         reason: in words; for a sweep that was not published why.
         state: "skipped" is one that was not, as was wanted; "dropped" one that was not, otherwise.
-        times_ms: times by name (decode, network, publish, total); empty where it was not published.
+        times_ms: times by name (decode, network, stereo, publish, total); empty where it was not published.
         motion_m: how far a view was moved at most to be of the reference time, metres; None
             where the motion of the vehicle is not known.
     """

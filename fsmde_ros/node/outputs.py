@@ -34,7 +34,7 @@ from fsmde_ros.rig import Rig
 from fsmde_ros.sweep import SurroundDepth
 from fsmde_ros.topics import COLOR, DEPTH, DEPTH_INFO, STDDEV
 
-STAGES = ("decode", "network", "publish", "total")
+STAGES = ("decode", "network", "stereo", "publish", "total")
 
 
 class Outputs:

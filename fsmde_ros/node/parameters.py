@@ -160,7 +160,8 @@ class Settings:
     motion_odometry: str = parameter(
         "motion.odometry",
         ODOM,
-        "Odometry of the vehicle frame; with it the cloud is of one moment, although cameras fire in turn. Empty: off. "
+        "Odometry of the vehicle frame; with it depth is corrected by earlier sweeps (motion.stereo), and the cloud is "
+        "of one moment, although cameras fire in turn. Empty: off. "
         "/odom is the same topic in any namespace, odom the one within that of the node.",
     )
     motion_fixed_frame: str = parameter(
@@ -169,6 +170,15 @@ class Settings:
         "The same from TF: a frame that stands still and in which the vehicle moves smoothly, as odom; map jumps when "
         "the localisation corrects itself, and with it a view of the cloud. Also where the odometry is of another "
         "frame than the vehicle's, such as base_footprint. Not both.",
+    )
+    motion_stereo: bool = parameter(
+        "motion.stereo",
+        True,
+        "Correct the depth by what each camera saw about 1 and 4 m before, by the poses of motion.odometry or "
+        "motion.fixed_frame: better far away, for 25 ms of one core with six views of small. Without poses, and while "
+        "the vehicle stands, nothing changes. Turn it off where the odometry is wrong by more than 0.3 degrees within "
+        "such a way.",
+        at_run_time=True,
     )
     depth_encoding: str = parameter(
         "depth.encoding",

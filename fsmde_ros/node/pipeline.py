@@ -19,6 +19,7 @@ from fsmde_ros.ego_motion import largest_move_m, rig_at_reference
 from fsmde_ros.errors import ImageError
 from fsmde_ros.estimator import Estimator, PreparedSweep
 from fsmde_ros.images import MAX_PIXELS, encoded_size
+from fsmde_ros.motion_stereo import MotionStereo, keyframe
 from fsmde_ros.node.diagnostics import REPLACED, STOPPED, UNUSABLE, Monitor, SweepReport
 from fsmde_ros.node.ego_motion import EgoMotion
 from fsmde_ros.node.live_rig import LiveRig
@@ -159,7 +160,12 @@ class Pipeline:
         """``cameras``: all of the node, also those that cannot be used now. ``tell``: that the first sweep is out."""
         self._estimator, self._outputs, self._monitor = estimator, outputs, monitor
         self._motion, self._settings, self._cameras, self._tell = motion, settings, cameras, tell
+        self._stereo = MotionStereo()
         self._is_first = True
+
+    def close(self) -> None:
+        """End the threads of its own; no more sweeps are worked on."""
+        self._stereo.close()
 
     def work(self, job: Job) -> None:
         """Publish the depth of a sweep that has views, and its report."""
@@ -182,18 +188,23 @@ class Pipeline:
         decoded = time.monotonic()
         # The rig of the job has only the cameras that are calibrated: by it the cloud's views would change places.
         whole = replace(self._estimator.infer(prepared), cameras=self._cameras)
-        depth = limit_range(whole, settings.depth_max_range_m)
         inferred = time.monotonic()
         headers = {name: arrival.payload.header for name, arrival in job.views.items()}
         stamps = {name: arrival.stamp_ns for name, arrival in job.views.items()}
-        cloud_rig = rig_at_reference(depth.rig, stamps, job.stamp_ns, self._motion.pose_at)
+        cloud_rig = rig_at_reference(whole.rig, stamps, job.stamp_ns, self._motion.pose_at)
         self._motion.served(job.stamp_ns, cloud_rig is not None)
-        self._outputs.publish_depth(depth, prepared.colors(), headers, settings, job.rig, cloud_rig)
+        colors = prepared.colors()
+        if cloud_rig is not None and settings.motion_stereo:
+            whole = self._compare(whole, colors, cloud_rig)
+        depth = limit_range(whole, settings.depth_max_range_m)
+        compared = time.monotonic()
+        self._outputs.publish_depth(depth, colors, headers, settings, job.rig, cloud_rig)
         published = time.monotonic()
         times = {
             "decode": decoded - start,
             "network": inferred - decoded,
-            "publish": published - inferred,
+            "stereo": compared - inferred,
+            "publish": published - compared,
             "total": published - job.first_arrival,
         }
         self._report(
@@ -203,6 +214,12 @@ class Pipeline:
             {name: 1000 * value for name, value in times.items()},
             None if cloud_rig is None else largest_move_m(depth.rig, cloud_rig),
         )
+
+    def _compare(self, depth: SurroundDepth, colors: NDArray[np.uint8], cloud_rig: Rig) -> SurroundDepth:
+        """The depth corrected by the sweeps before; ``cloud_rig``: mountings that lead to the reference time."""
+        pose = self._motion.pose_at(depth.stamp_ns)
+        now = keyframe(cloud_rig, depth.stamp_ns, colors, dict.fromkeys(cloud_rig.names, pose))
+        return self._stereo(depth, now)
 
     def unusable(self, job: Job) -> None:
         """A sweep without views, which would take the place of one that has some."""

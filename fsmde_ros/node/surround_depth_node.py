@@ -419,6 +419,8 @@ class SurroundDepthNode(LifecycleNode):
         if self._worker is not None and not self._worker.stop():
             self._log.error("the sweep in work does not end; its thread is left behind with its estimator")
             self._estimator = None
+        if self._pipeline is not None:
+            self._pipeline.close()
         self._deadline = self._worker = self._pipeline = self._synchroniser = None
 
     def _release(self) -> None:
