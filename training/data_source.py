@@ -106,18 +106,29 @@ class LazySweeps(Sequence[Sweep]):
     """Sweeps that are read when they are asked for; a slice of them reads nothing."""
 
     def __init__(
-        self, items: Sequence[Any], read: Callable[[Any], Sweep], key: Callable[[Any], Hashable] | None = None
+        self,
+        items: Sequence[Any],
+        read: Callable[[Any], Sweep],
+        key: Callable[[Any], Hashable] | None = None,
+        before: Callable[[Any], Sequence[Any]] | None = None,
     ) -> None:
         """``items`` stand for the sweeps, ``read`` makes the sweep of an item, ``key`` tells it from others of its
-        drive, whichever are chosen; none: the item does."""
+        drive, whichever are chosen; none: the item does. ``before`` gives the items of its drive before it, the latest
+        first, whichever are chosen; none: nobody knows of any."""
         self._items = items
         self._read = read
         self._key = key
+        self._before = before
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
         """What tells each sweep from the others of its drive; reads nothing."""
         return tuple(item if self._key is None else self._key(item) for item in self._items)
+
+    def before(self, index: int) -> LazySweeps:
+        """The sweeps of its drive before sweep ``index``, the latest first, also those that were not chosen; reads
+        nothing."""
+        return self._of(() if self._before is None else self._before(self._items[index]))
 
     def __len__(self) -> int:
         return len(self._items)
@@ -128,11 +139,14 @@ class LazySweeps(Sequence[Sweep]):
     def __getitem__(self, index: slice) -> LazySweeps: ...
     def __getitem__(self, index: int | slice) -> Sweep | LazySweeps:
         if isinstance(index, slice):
-            return LazySweeps(self._items[index], self._read, self._key)
+            return self._of(self._items[index])
         return self._read(self._items[index])
 
     def __iter__(self) -> Iterator[Sweep]:
         return (self._read(item) for item in self._items)
+
+    def _of(self, items: Sequence[Any]) -> LazySweeps:
+        return LazySweeps(items, self._read, self._key, self._before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +169,14 @@ class DataSource:
     max_depth: float
     files: tuple[Path, ...] = ()
     keys: tuple[Hashable, ...] = ()
+
+    def before(self, index: int) -> LazySweeps:
+        """The sweeps before sweep ``index`` of the same drive or scene, the latest first, each read when it is asked
+        for: also those that ``samples``, ``every`` or a list of tokens leave out. None are known where ``sweeps`` were
+        replaced by others than a slice of them."""
+        if isinstance(self.sweeps, LazySweeps):
+            return self.sweeps.before(index)
+        return LazySweeps((), self.sweeps.__getitem__)
 
 
 def parse_name(text: str) -> DataName:
@@ -208,7 +230,27 @@ def _open_nuscenes(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         rows: list[Row] = [drives.keyframe(token) for token in _read_tokens(files[-1])]
     else:
         rows = [row for scene in _scenes(name, _split_scenes(name, drives)) for row in drives.keyframes(scene)]
-    return LazySweeps(rows, lambda row: drives.sweep(row, turns), lambda row: row["token"]), tuple(files)
+    sweeps = LazySweeps(
+        rows,
+        lambda row: drives.sweep(row, turns),
+        key=lambda row: row["token"],
+        before=lambda row: _keyframes_before(drives, row),
+    )
+    return sweeps, tuple(files)
+
+
+def _keyframes_before(drives: NuScenesDrives, row: Row) -> list[Row]:
+    """Keyframes of a scene before one, the latest first, as far as the tables know them."""
+    found: list[Row] = []
+    seen, token = {row["token"], ""}, row.get("prev", "")
+    while token not in seen:  # damaged tables may run in a circle
+        seen.add(token)
+        try:
+            found.append(drives.keyframe(token))
+        except SourceError:  # tables of a part of the dataset
+            break
+        token = found[-1].get("prev", "")
+    return found
 
 
 def _split_scenes(name: DataName, drives: NuScenesDrives) -> Sequence[str]:
@@ -232,13 +274,19 @@ def _split_scenes(name: DataName, drives: NuScenesDrives) -> Sequence[str]:
 
 def _open_ddad(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
     place, split = Path(name.place), name.options.get("split")
-    readers: list[tuple[str, int, Callable[[], Sweep]]] = []
+    samples: list[tuple[ddad.Scene, int]] = []
     files = set(place.glob("*.json")) if place.is_dir() else {place}
     for chosen in _scenes(name, ddad.scene_names(place, split)):
         for scene in ddad.scenes(place, split, chosen):
-            readers += [(scene.name, index, read) for index, read in enumerate(scene.samples)]
+            samples += [(scene, index) for index in range(len(scene.samples))]
             files |= set(scene.files)
-    return LazySweeps(readers, lambda item: item[2](), lambda item: item[:2]), tuple(sorted(files))
+    sweeps = LazySweeps(
+        samples,
+        lambda sample: sample[0].samples[sample[1]](),
+        key=lambda sample: (sample[0].name, sample[1]),
+        before=lambda sample: [(sample[0], index) for index in _indices_before(sample[1])],
+    )
+    return sweeps, tuple(sorted(files))
 
 
 def _open_bag(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
@@ -253,7 +301,8 @@ def _open_bag(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         lidar_topic=name.options.get("lidar", ""),
         anchor=name.options.get("anchor", ""),
     )
-    return LazySweeps(range(len(drive)), drive.__getitem__), (*files, *([Path(rig_file)] if rig_file else []))
+    sweeps = LazySweeps(range(len(drive)), drive.__getitem__, before=_indices_before)
+    return sweeps, (*files, *([Path(rig_file)] if rig_file else []))
 
 
 def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
@@ -290,7 +339,11 @@ def _open_town(name: DataName) -> tuple[LazySweeps, tuple[Path, ...]]:
         camera_rate_hz=name.number("rate", 2.0, lowest=0.1),
     )
     read = drive.sweep if style is None else lambda index: in_style(drive.sweep(index), STYLES[style])
-    return LazySweeps(range(len(drive)), read), ()
+    return LazySweeps(range(len(drive)), read, before=_indices_before), ()
+
+
+def _indices_before(index: int) -> range:
+    return range(index - 1, -1, -1)
 
 
 def _scenes(name: DataName, scenes: Sequence[str]) -> Sequence[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,13 @@ from fsmde_ros.sources import bag, ddad, nuscenes
 from fsmde_ros.sources.bag_writer import write_bag
 from fsmde_ros.sweep import Sweep
 from training.data_source import LazySweeps, open_data, parse_name
-from training.town.drive import nuscenes_drive
+from training.town.drive import TownDrive, nuscenes_drive
+from training.town.lidar import SpinningLidar
+from training.town.nuscenes_writer import write_nuscenes
+from training.town.rigs import nuscenes_rig
 from training.town.settings import TownSettings
+
+DDAD = Path(__file__).resolve().parents[3] / "shared" / "data" / "ddad"
 
 
 def same(a: Sweep, b: Sweep) -> None:
@@ -262,3 +270,107 @@ def test_a_town_of_another_rig_is_the_same_every_time_and_has_square_pixels(kind
 def test_half_a_turn_of_the_lidar_is_refused(nuscenes_folder: Any) -> None:
     with pytest.raises(ConfigError, match=r"lidar_sweeps must be a whole number, got '2\.5'"):
         open_data(f"nuscenes:{nuscenes_folder.root},lidar_sweeps=2.5")
+
+
+def stamps_of(sweeps: LazySweeps) -> list[int]:
+    return [sweep.stamp_ns for sweep in sweeps]
+
+
+def test_what_is_before_a_sweep_is_read_one_by_one_and_was_not_only_among_the_chosen() -> None:
+    read: list[int] = []
+
+    def reader(item: int) -> Any:
+        read.append(item)
+        return item
+
+    lazy = LazySweeps(range(10), reader, key=lambda item: f"key {item}", before=lambda item: range(item - 1, -1, -1))
+    before = lazy[3:9][::2].before(1)  # of 3, 5, 7
+    assert read == []
+    assert before.keys == ("key 4", "key 3", "key 2", "key 1", "key 0")
+    assert before[0] == 4
+    assert read == [4]
+    assert list(before) == [4, 3, 2, 1, 0]
+    assert list(before.before(1)) == [2, 1, 0]
+    assert len(lazy.before(-1)) == 9
+    assert not len(LazySweeps(range(10), reader).before(5))
+
+
+@pytest.mark.parametrize("style", ["", ",style=posterised"])
+def test_the_sweeps_before_one_of_a_town(style: str) -> None:
+    name = f"town:7,seconds=0.5,rate=10,size=36x64{style}"
+    whole = open_data(name).sweeps
+    before = open_data(f"{name},samples=2:,every=2").before(1)
+    assert stamps_of(before) == [whole[index].stamp_ns for index in (3, 2, 1, 0)]
+    np.testing.assert_array_equal(before[0].views["cam_back"].image, whole[3].views["cam_back"].image)
+    assert not len(open_data(name).before(0))
+
+
+def test_the_sweeps_before_one_of_a_bag(a_bag: Path) -> None:
+    whole = [sweep.stamp_ns for sweep in open_data(f"bag:{a_bag}").sweeps]
+    some = open_data(f"bag:{a_bag},samples=1:,every=3")
+    assert stamps_of(some.before(1)) == whole[3::-1]
+    assert stamps_of(some.before(0)) == whole[:1]
+
+
+def test_nobody_knows_what_was_before_sweeps_that_were_put_in_place_of_them(a_bag: Path) -> None:
+    source = open_data(f"bag:{a_bag}")
+    assert not len(replace(source, sweeps=list(source.sweeps[:2])).before(1))
+    assert stamps_of(replace(source, sweeps=source.sweeps[2:]).before(0)) == [s.stamp_ns for s in source.sweeps[1::-1]]
+
+
+def test_before_the_first_sweep_of_a_scene_of_ddad_there_is_none(ddad_folder: Any) -> None:
+    index = ddad_folder.root / "ddad.json"
+    shutil.copytree(ddad_folder.root / "000007", ddad_folder.root / "000008")
+    content = json.loads(index.read_text())
+    content["scene_splits"]["1"]["filenames"].append("000008/scene_abc.json")
+    index.write_text(json.dumps(content))
+    source = open_data(f"ddad:{ddad_folder.root}")
+    assert source.keys == (("000007", 0), ("000007", 1), ("000008", 0), ("000008", 1))
+    before = [source.before(index).keys for index in range(4)]
+    assert before == [(), (("000007", 0),), (), (("000008", 0),)]
+    some = open_data(f"ddad:{ddad_folder.root},samples=3:")
+    assert some.before(0).keys == (("000008", 0),)
+    same(some.before(0)[0], source.sweeps[2])
+
+
+@pytest.mark.skipif(not DDAD.is_dir(), reason="no ../shared/data with the real drives")
+def test_the_sweeps_before_one_of_the_real_ddad_scene() -> None:
+    first, second, _ = open_data(f"ddad:{DDAD}").sweeps
+    assert stamps_of(open_data(f"ddad:{DDAD},samples=2:").before(0)) == [second.stamp_ns, first.stamp_ns]
+    assert first.stamp_ns < second.stamp_ns
+
+
+def test_the_keyframes_before_one_are_those_of_its_scene(tmp_path: Path) -> None:
+    pytest.importorskip("nuscenes.nuscenes", reason="nuscenes-devkit is not installed")
+    drive = TownDrive(3, rig=nuscenes_rig((18, 32)), duration_s=1.6, lidar=SpinningLidar(columns=90, packet=5))
+    root = write_nuscenes(drive, tmp_path / "drive")
+    whole = open_data(f"nuscenes:{root}")
+    assert len(whole.sweeps) == 4
+    assert whole.before(3).keys == whole.keys[2::-1]
+    assert stamps_of(open_data(f"nuscenes:{root},samples=2:,every=2").before(0)) == [
+        whole.sweeps[index].stamp_ns for index in (1, 0)
+    ]
+    tokens = tmp_path / "val.txt"
+    tokens.write_text("\n".join(str(whole.keys[index]) for index in (3, 0, 2)))
+    listed = open_data(f"nuscenes:{root},tokens={tokens}")
+    assert [listed.before(index).keys for index in range(3)] == [whole.keys[2::-1], (), whole.keys[1::-1]]
+
+
+def test_keyframes_of_another_scene_or_that_the_tables_lack_are_not_before_one(nuscenes_folder: Any) -> None:
+    def before() -> list[tuple[Any, ...]]:
+        nuscenes_folder.write()
+        source = open_data(f"nuscenes:{nuscenes_folder.root}")
+        return [source.before(index).keys for index in range(len(source.sweeps))]
+
+    first, second = (nuscenes_folder.row("sample", token=f"sample-{index}") for index in (0, 1))
+    assert before() == [(), ("sample-0",)]
+    first["prev"] = "sample-1"  # a circle
+    assert before() == [("sample-1",), ("sample-0",)]
+    first["prev"] = "sample-9"
+    assert before() == [(), ("sample-0",)]
+    scenes = nuscenes_folder.tables["scene"]
+    scenes[0] |= {"nbr_samples": 1, "last_sample_token": "sample-0"}
+    scenes.append({**scenes[0], "token": "other", "name": "scene-0002", "first_sample_token": "sample-1"})
+    first["next"] = second["prev"] = ""
+    second["scene_token"] = "other"
+    assert before() == [(), ()]
