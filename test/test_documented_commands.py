@@ -39,6 +39,9 @@ RUN_BY = {
     "-m training.evaluate --checkpoint small --data town:1": (
         f"{LEARN}/test_evaluate.py::test_a_rig_that_is_told_wrong_costs_accuracy_and_is_named"
     ),
+    "-m training.evaluate --checkpoint small --data town:7": (
+        f"{LEARN}/test_evaluate.py::test_sweeps_before_it_make_a_sweep_better_in_a_row_of_its_own"
+    ),
     "-m training.evaluate --checkpoint C --data nuscenes:PATH --teacher": (
         f"{LEARN}/teachers/test_evaluated_teacher.py::"
         "test_a_teacher_stands_beside_the_student_in_every_form_of_the_report"

@@ -8,8 +8,9 @@ Writes report.json and report.html, a page that stands alone, to the output fold
 Protocol (SurroundDepth's): single LiDAR scan moved to each view's stamp; a score for each image, the
 mean over the images of a camera, the mean over the cameras; no crop, no mask. Rows: ``metric`` without
 any scaling, ``median`` scaled per image, ``median_sweep`` scaled once per sweep, ``affine`` with scale
-and shift fitted in disparity per image, the flat ground plane, the rows of a teacher where one is given, and with
-``--mirror`` ``mirrored``, the mean with what is said of the mirrored images, as SurroundDepth has it.
+and shift fitted in disparity per image, the flat ground plane, the rows of a teacher where one is given, with
+``--mirror`` ``mirrored``, the mean with what is said of the mirrored images, as SurroundDepth has it, and with
+``--motion-stereo`` ``motion_stereo``, corrected by the sweeps before each.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from fsmde_ros.estimator import Estimator, PreparedSweep
 from fsmde_ros.network_view import take_all
 from fsmde_ros.option_types import image_size
 from training.data_source import DataSource, open_data
+from training.evaluation.corrected import CorrectedTally, Correction
 from training.evaluation.page import render_page
 from training.evaluation.pictures import PictureBook, SweepPicture
 from training.evaluation.points import DepthRange
@@ -70,6 +73,7 @@ def evaluate(
     backend: str = "torch",
     mounting_error: MountingError = NONE,
     mirror: bool = False,
+    motion_stereo: bool = False,
 ) -> Evaluation:
     """Run a checkpoint over all sweeps of ``data`` and score it.
 
@@ -84,6 +88,7 @@ def evaluate(
         backend: as of the node; what a lower precision costs is the difference to torch.
         mounting_error: of the rig that the network is told; the score is of the true one.
         mirror: ask for the mirrored images too, for the row ``mirrored``; twice the time.
+        motion_stereo: correct by the sweeps before each too, which are read for it, for the row ``motion_stereo``.
 
     Raises CheckpointError, BackendError, and SourceError where nothing could be scored.
     """
@@ -92,21 +97,34 @@ def evaluate(
     limits = DepthRange(data.min_depth, data.max_depth)
     tally = Tally(limits, teacher_is_metric=teacher is not None and teacher.network.kind != "disparity")
     book, digest = PictureBook(pictures, len(data.sweeps), limits), DataHash()
+    corrections = CorrectedTally(limits, tally.bands)
     skipped: list[str] = []
-    for index in tqdm(range(len(data.sweeps)), desc="evaluating", unit="sweep"):
-        try:
-            sweep = data.sweeps[index]
-            prepared = estimator.prepare(sweep)
-        except (ImageError, SourceError) as error:
-            skipped.append(f"sweep {index}: {error}")
-            continue
-        told = replace(prepared, rig=mounting_error.told(prepared.rig))
-        estimate = replace(estimator.infer(told), rig=prepared.rig)
-        said = None if teacher is None else teacher_disparity(teacher.network, prepared)
-        points = tally.add(sweep, estimate, said, None if mirrored is None else mirrored.infer(told))
-        book.add(index, prepared, estimate, points)
-        if points:
-            digest.add(sweep)
+
+    def told_of(prepared: PreparedSweep) -> PreparedSweep:
+        return replace(prepared, rig=mounting_error.told(prepared.rig))
+
+    correcting: AbstractContextManager[Correction | None] = nullcontext()
+    if motion_stereo:
+        correcting = closing(Correction(data, lambda sweep: told_of(estimator.prepare(sweep))))
+    with correcting as correct:
+        for index in tqdm(range(len(data.sweeps)), desc="evaluating", unit="sweep"):
+            try:
+                sweep = data.sweeps[index]
+                prepared = estimator.prepare(sweep)
+            except (ImageError, SourceError) as error:
+                skipped.append(f"sweep {index}: {error}")
+                continue
+            told = told_of(prepared)
+            estimate = replace(estimator.infer(told), rig=prepared.rig)
+            said = None if teacher is None else teacher_disparity(teacher.network, prepared)
+            second = None if mirrored is None else mirrored.infer(told)
+            corrected = None if correct is None else correct(index, sweep, told, estimate)
+            points = tally.add(sweep, estimate, said, second, corrected)
+            if corrected is not None:
+                corrections.add(sweep, estimate, corrected, points)
+            book.add(index, prepared, estimate, points)
+            if points:
+                digest.add(sweep)
     figures = _figures(tally, data, skipped)
     name = without_folders(str(data.name))
     report = {
@@ -117,6 +135,8 @@ def evaluate(
         "skipped_because": skipped[:20],
         **figures,
     }
+    if motion_stereo:
+        report["motion_stereo"] = corrections.report()
     if mounting_error != NONE:
         report["made"]["mounting_error"] = asdict(mounting_error)
     if teacher is not None:
@@ -199,6 +219,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="score the mean with the mirrored images too, row mirrored: twice the time",
     )
+    parser.add_argument(
+        "--motion-stereo",
+        action="store_true",
+        help="correct by the sweeps before each too, row motion_stereo: these are read for it",
+    )
     parser.add_argument("--output", type=Path, default=Path("out/evaluation"), help="folder for the report")
     given = parser.parse_args(arguments)
     try:
@@ -215,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             backend=given.backend,
             mounting_error=wrong,
             mirror=given.mirror,
+            motion_stereo=given.motion_stereo,
         )
         # first: what was measured is not lost with a file that cannot be written
         print(f"{table(evaluation.report)}\n\n{evaluation.report['verdict']}", flush=True)

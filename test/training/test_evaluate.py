@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,16 @@ import pytest
 import torch
 
 from fsmde_ros.checkpoint import default_checkpoint, find_checkpoint
-from fsmde_ros.estimator import PreparedSweep
+from fsmde_ros.estimator import Estimator, PreparedSweep
+from fsmde_ros.motion_stereo import Keyframe, MotionStereo, keyframe
 from fsmde_ros.sources.convert import nuscenes_to_bag
+from fsmde_ros.sweep import Sweep
 from training.data_source import DataSource, open_data
 from training.evaluate import evaluate, main, teacher_disparity
-from training.evaluation.report import verdict, without_folders
+from training.evaluation.points import DepthRange
+from training.evaluation.report import table, verdict, without_folders
+from training.evaluation.tally import Tally
+from training.mounting_error import MountingError
 from training.town.drive import TownDrive
 from training.town.lidar import SpinningLidar
 from training.town.nuscenes_writer import write_nuscenes
@@ -127,6 +133,103 @@ def test_the_mean_with_the_mirrored_images_is_a_row_of_its_own(tmp_path: Path) -
     assert mirrored["overall"]["abs_rel"] == pytest.approx(plain["metric"]["overall"]["abs_rel"], rel=0.1)
     assert mirrored["overall"] != plain["metric"]["overall"]
     assert mirrored["overall"]["n"] == plain["metric"]["overall"]["n"]
+
+
+def test_sweeps_before_it_make_a_sweep_better_in_a_row_of_its_own(tmp_path: Path) -> None:
+    """A student that sees little of pictures of this size."""
+
+    def report(folder: str, *more: str) -> Any:
+        data = "town:5,seconds=1.5,rate=8,samples=4:,every=4,size=192x320"
+        given = ["--checkpoint", "nano", "--data", data, "--output", str(tmp_path / folder), "--device", "cpu"]
+        assert main([*given, *more]) == 0
+        return json.loads((tmp_path / folder / "report.json").read_text())
+
+    plain, both = report("plain"), report("both", "--motion-stereo")
+    assert "motion_stereo" not in plain
+    corrected, figures = both["rows"].pop("motion_stereo"), both.pop("motion_stereo")
+    assert {name: both[name] for name in ("rows", "sigma", "view_disagreement")} == {
+        name: plain[name] for name in ("rows", "sigma", "view_disagreement")
+    }
+    metric = plain["rows"]["metric"]
+    assert corrected["overall"]["abs_rel"] < 0.9 * metric["overall"]["abs_rel"]
+    assert corrected["overall"]["d1"] > metric["overall"]["d1"]
+    assert corrected["overall"]["n"] == metric["overall"]["n"]
+    assert figures["images"] == both["images"] == 12
+    assert figures["sigma"]["n"] == plain["sigma"]["n"]
+    assert figures["view_disagreement"].keys() == plain["view_disagreement"].keys()
+
+
+def all_at_once(
+    data: DataSource, index: int, told: MountingError, estimator: Estimator, tally: Tally, every: DataSource
+) -> None:
+    """What the row must be: every sweep of the drive is read first, and the corrected estimate is scored alone."""
+
+    def seen(sweep: Sweep) -> tuple[PreparedSweep, Keyframe]:
+        prepared = estimator.prepare(sweep)
+        prepared = replace(prepared, rig=told.told(prepared.rig))
+        poses = {name: view.vehicle_to_map for name, view in sweep.views.items()}
+        return prepared, keyframe(prepared.rig, sweep.stamp_ns, prepared.colors(), poses)
+
+    sweep = data.sweeps[index]
+    prepared, now = seen(sweep)
+    earlier = [seen(other)[1] for other in every.sweeps if other.stamp_ns < sweep.stamp_ns]
+    with closing(MotionStereo()) as stereo:
+        estimate = stereo.correct(estimator.infer(prepared), now, earlier[::-1])
+    tally.add(sweep, replace(estimate, rig=estimator.prepare(sweep).rig))
+
+
+def test_motion_stereo_is_told_the_rig_that_the_network_is_told() -> None:
+    name = "town:5,seconds=1.3,rate=8,size=96x160"
+    data, wrong = open_data(f"{name},samples=5:,every=3"), MountingError(pitch=0.05, roll=-0.03, lift=0.1)
+    found = evaluate(find_checkpoint("nano"), data, "cpu", mounting_error=wrong, motion_stereo=True).report
+    estimator = Estimator.from_checkpoint("nano", "cpu", "torch")
+    tally = Tally(DepthRange(data.min_depth, data.max_depth))
+    for index in range(len(data.sweeps)):
+        all_at_once(data, index, wrong, estimator, tally, open_data(name))
+    expected = tally.report()
+    assert found["sweeps"] == expected["sweeps"] == 2
+    assert found["rows"]["motion_stereo"] == expected["rows"]["metric"]
+    for figure in ("sigma", "view_disagreement"):
+        assert found["motion_stereo"][figure] == expected[figure]
+    assert found["rows"]["motion_stereo"]["overall"] != found["rows"]["metric"]["overall"]
+
+
+def test_a_sweep_that_has_none_before_it_stays_as_it_is(tmp_path: Path) -> None:
+    data = "town:7,seconds=0.5,rate=2,size=192x320"
+    given = ["--checkpoint", "small", "--data", data, "--output", str(tmp_path), "--device", "cpu"]
+    assert main([*given, "--motion-stereo"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["rows"]["motion_stereo"] == report["rows"]["metric"]
+    figures = report["motion_stereo"]
+    assert figures == {"images": 0, "sigma": report["sigma"], "view_disagreement": report["view_disagreement"]}
+    lines = [line for line in table(report).splitlines() if line.startswith("motion_stereo ")]
+    assert len(lines) == 6 + 5  # cameras; all, ranges and overlap
+    assert len({len(line) for line in lines}) == 1
+    text = (tmp_path / "report.html").read_text()
+    assert "corrected by the sweeps before it, no scaling" in text
+    assert "Row motion_stereo: 0 of 6 images were compared with an earlier one." in text
+
+
+def test_a_sweep_before_it_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("nuscenes.nuscenes", reason="nuscenes-devkit is not installed")
+    drive = TownDrive(3, rig=nuscenes_rig((45, 80)), duration_s=1.1, lidar=SpinningLidar(columns=180, packet=5))
+    write_nuscenes(drive, tmp_path)
+    data = open_data(f"nuscenes:{tmp_path},samples=2:")
+    assert len(data.sweeps) == 1
+
+    def report() -> Any:
+        return evaluate(find_checkpoint("nano"), data, device="cpu", motion_stereo=True).report
+
+    whole = report()
+    for channel in tmp_path.glob("samples/CAM_*"):
+        sorted(channel.iterdir())[1].write_bytes(b"no image")
+    without_the_last = report()
+    min(tmp_path.glob("samples/LIDAR_TOP/*")).unlink()
+    alone = report()
+    assert [each["motion_stereo"]["images"] for each in (whole, without_the_last, alone)] == [6, 6, 0]
+    assert without_the_last["rows"]["motion_stereo"] != whole["rows"]["motion_stereo"]
+    assert alone["rows"]["motion_stereo"] == alone["rows"]["metric"] == whole["rows"]["metric"]
+    assert {each["skipped_sweeps"] for each in (whole, without_the_last, alone)} == {0}
 
 
 def test_a_dataset_and_its_bag_have_the_same_figures(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 ROWS: Mapping[str, str] = {
     "metric": "as published, no scaling",
     "mirrored": "the mean disparity of that and of the mirrored images, no scaling",
+    "motion_stereo": "corrected by the sweeps before it, no scaling",
     "median": "scaled to the median of the truth, per image",
     "median_sweep": "scaled to the median of the truth, once for the sweep",
     "affine": "scale and shift fitted in disparity, per image",
@@ -53,6 +54,9 @@ def rows_of_sweep(
     if seconds:
         means = [mean_in_disparity(p, m) for p, m in zip(predicted, seconds, strict=True)]
         rows["mirrored"] = [np.clip(mean, limits.min, limits.max) for mean in means]
+    corrected = [image.corrected for image in images if image.corrected is not None]
+    if corrected:
+        rows["motion_stereo"] = [np.clip(c, limits.min, limits.max) for c in corrected]
     disparities = [image.teacher for image in images if image.teacher is not None]
     if disparities:
         rows["teacher_affine"] = [fit_disparity(d, g) for d, g in zip(disparities, truth, strict=True)]

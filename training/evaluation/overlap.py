@@ -13,9 +13,10 @@ Vehicle poses, where they are known, take account of what the vehicle drove betw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 Pair = tuple[str, str]
 
 DENSE_STRIDE = 2  # pixels: neighbours say the same
+AGREEING = 0.05  # of the distance: what two views may differ by
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,36 @@ class Disagreement:
 
     at_lidar: dict[Pair, Array]
     dense: dict[Pair, Array]
+
+
+class ViewAgreement:
+    """Disagreement of the views of many sweeps."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[str, list[tuple[float, float, float, int]]]] = {"at_lidar": {}, "dense": {}}
+
+    def add(self, found: Disagreement) -> None:
+        """Take in that of one sweep."""
+        for kind, pairs in (("at_lidar", found.at_lidar), ("dense", found.dense)):
+            named = {f"{a}, {b}": shares for (a, b), shares in pairs.items()}
+            if named:
+                named["overall"] = np.concatenate(list(named.values()))
+            for pair, s in named.items():
+                figures = (float(s.mean()), float(np.median(s)), float((s < AGREEING).mean()), len(s))
+                self._of[kind].setdefault(pair, []).append(figures)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, by measure: mean over the sweeps of what each says of its points, ``overall`` and by pair."""
+        return {kind: _means(pairs) for kind, pairs in self._of.items()}
+
+
+def _means(of_pairs: Mapping[str, list[tuple[float, float, float, int]]]) -> dict[str, Any]:
+    pairs = {}
+    for pair, figures in of_pairs.items():
+        mean, median, agreeing, _ = np.mean(figures, axis=0).tolist()
+        n = sum(figure[3] for figure in figures)
+        pairs[pair] = {"mean": mean, "median": median, "share_under_5_percent": agreeing, "n": n}
+    return {"overall": pairs.pop("overall", None), "pairs": pairs}
 
 
 def into_view(sweep: Sweep, a: str, b: str, pixels: Array, depth: Array) -> tuple[Array, Array, NDArray[np.bool_]]:

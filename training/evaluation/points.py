@@ -43,6 +43,8 @@ class ImagePoints:
         hidden: [N] bool: the camera cannot see it, by the nearer points on all sides of it.
         teacher: [N] disparity, higher is nearer, of a teacher, where there is one.
         mirrored: [N] metres, as ``predicted``: what the student says of the mirrored images, where it was asked.
+        corrected: [N] metres, as ``predicted``: after motion stereo, where that was asked for.
+        corrected_stddev: [N] metres, as ``stddev``; likewise.
     """
 
     camera: str
@@ -55,6 +57,8 @@ class ImagePoints:
     hidden: NDArray[np.bool_]
     teacher: Array | None = None
     mirrored: Array | None = None
+    corrected: Array | None = None
+    corrected_stddev: Array | None = None
 
 
 def at_size_of(sweep: Sweep, estimate: SurroundDepth) -> Sweep:
@@ -77,10 +81,12 @@ def points_of_sweep(
     limits: DepthRange,
     teacher: NDArray[np.float32] | None = None,
     mirrored: SurroundDepth | None = None,
+    corrected: SurroundDepth | None = None,
 ) -> tuple[ImagePoints, ...]:
     """The points of each estimated view that has any with a true depth within ``limits``, on pixels that can have one.
 
-    ``teacher``: its disparity of the estimated views, [V, H, W]. ``mirrored``: a second estimate of the same views.
+    ``teacher``: its disparity of the estimated views, [V, H, W]. ``mirrored`` and ``corrected``: second
+    estimates of the same views.
 
     Depth is sampled between its pixels at the very place where the point is projected to, which is what
     enlarging it to the original size and taking the pixel comes to.
@@ -100,6 +106,7 @@ def points_of_sweep(
             continue
         pixels, truth = known[camera.name]
         depth, stddev = estimate.view(camera.name)
+        second = (None, None) if corrected is None else corrected.view(camera.name)
         plane = ground_plane_depth_at(
             camera.intrinsics, camera.camera_to_vehicle, pixels, estimate.rig.ground_z, BASELINE_CAP
         )
@@ -115,6 +122,8 @@ def points_of_sweep(
                 hidden=hidden[camera.name],
                 teacher=None if teacher is None else sample_bilinear(teacher[index], pixels),
                 mirrored=None if mirrored is None else sample_bilinear(mirrored.view(camera.name)[0], pixels),
+                corrected=None if second[0] is None else sample_bilinear(second[0], pixels),
+                corrected_stddev=None if second[1] is None else sample_bilinear(second[1], pixels),
             )
         )
     return tuple(found)

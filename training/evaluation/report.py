@@ -119,14 +119,14 @@ def reservations(report: Mapping[str, Any]) -> list[str]:
 
 def table(report: Mapping[str, Any]) -> str:
     """The rows, cameras and ranges as text for a terminal."""
-    lines = [f"{'row':<14}{'':<18}" + "".join(f"{column:>10}" for column in COLUMNS) + f"{'n':>10}"]
+    lines = [f"{'row':<16}{'':<18}" + "".join(f"{column:>10}" for column in COLUMNS) + f"{'n':>10}"]
     for row, scores in report["rows"].items():
         parts = {"all": scores["overall"], **scores["views"]}
         parts |= {f"{band} m": means["overall"] for band, means in scores["ranges"].items()}
         parts["overlap"] = scores["overlap"]["overall"]
         for name, score in parts.items():
             figures = "".join(f"{score[c]:>10.4f}" if score[c] is not None else f"{'-':>10}" for c in COLUMNS)
-            lines.append(f"{row:<14}{name:<18}{figures}{score['n']:>10}")
+            lines.append(f"{row:<16}{name:<18}{figures}{score['n']:>10}")
     return "\n".join([*lines, *reservations(report)])
 
 

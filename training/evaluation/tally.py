@@ -11,7 +11,7 @@ from fsmde_ros.metrics import DepthScore, ScoreBoard, score_depth
 from fsmde_ros.sweep import SurroundDepth, Sweep
 from training.evaluation.alignment import rows_of_sweep
 from training.evaluation.confidence import LEVEL, Unit, bootstrap_unit, interval, score_table
-from training.evaluation.overlap import Disagreement, disagreement
+from training.evaluation.overlap import ViewAgreement, disagreement
 from training.evaluation.points import DepthRange, ImagePoints, at_size_of, is_motion_compensated, points_of_sweep
 from training.evaluation.range_error import RangeError
 from training.evaluation.sigma import SigmaCalibration
@@ -19,7 +19,6 @@ from training.evaluation.sigma import SigmaCalibration
 BANDS = ((0.0, 20.0), (20.0, 40.0), (40.0, 80.0), (80.0, 200.0))
 ERRORS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "d1", "d2", "d3")
 OTHER_SCOPES = ("all", "overlap", "visible")  # than ranges of the true depth
-AGREEING = 0.05  # of the distance: what two views may differ by
 CURVES = ("metric", "ground_plane")  # rows whose error is kept against range
 
 
@@ -74,7 +73,7 @@ class Tally:
         self.scores: dict[str, dict[str, Scores]] = {}
         self.sigma = SigmaCalibration(self.bands)
         self.range_error = {row: RangeError(limits.min, limits.max) for row in CURVES}
-        self._agreement: dict[str, dict[str, list[tuple[float, float, float, int]]]] = {"at_lidar": {}, "dense": {}}
+        self.agreement = ViewAgreement()
 
     def add(
         self,
@@ -82,14 +81,16 @@ class Tally:
         estimate: SurroundDepth,
         teacher: NDArray[np.float32] | None = None,
         mirrored: SurroundDepth | None = None,
+        corrected: SurroundDepth | None = None,
     ) -> tuple[ImagePoints, ...]:
         """Score one sweep; returns the points it was scored at.
 
         ``teacher``: its disparity [V, H, W]. ``mirrored``: the estimate of the same views by their mirrored images.
+        ``corrected``: the estimate after motion stereo.
         """
-        images = points_of_sweep(sweep, estimate, self.limits, teacher, mirrored)
+        images = points_of_sweep(sweep, estimate, self.limits, teacher, mirrored, corrected)
         # between the views the estimates can be compared without any LiDAR
-        self._compare_views(disagreement(at_size_of(sweep, estimate), estimate, self.limits.min, self.limits.max))
+        self.agreement.add(disagreement(at_size_of(sweep, estimate), estimate, self.limits.min, self.limits.max))
         if not images:
             self.sweeps_without_lidar += 1
             return images
@@ -118,15 +119,6 @@ class Tally:
         if row in self.range_error:
             self.range_error[row].add(np.clip(depth, self.limits.min, self.limits.max), image.truth)
 
-    def _compare_views(self, found: Disagreement) -> None:
-        for kind, pairs in (("at_lidar", found.at_lidar), ("dense", found.dense)):
-            named = {f"{a}, {b}": shares for (a, b), shares in pairs.items()}
-            if named:
-                named["overall"] = np.concatenate(list(named.values()))
-            for pair, s in named.items():
-                figures = (float(s.mean()), float(np.median(s)), float((s < AGREEING).mean()), len(s))
-                self._agreement[kind].setdefault(pair, []).append(figures)
-
     def report(self) -> dict[str, Any]:
         """All figures under names that stay; what does not exist is None."""
         unit = bootstrap_unit(self.sweeps)
@@ -149,16 +141,7 @@ class Tally:
             "range_m": [self.limits.min, self.limits.max],
             "interval_of": {"unit": unit, "level": LEVEL},
             "rows": rows,
-            "view_disagreement": {kind: self._agreement_of(kind) for kind in self._agreement},
+            "view_disagreement": self.agreement.as_dict(),
             "sigma": self.sigma.as_dict(),
             "range_error": {row: curve.as_dict() for row, curve in self.range_error.items()},
         }
-
-    def _agreement_of(self, kind: str) -> dict[str, Any]:
-        """Mean over the sweeps of what each says of its points: ``overall`` and by pair of cameras."""
-        pairs = {}
-        for pair, figures in self._agreement[kind].items():
-            mean, median, agreeing, _ = np.mean(figures, axis=0).tolist()
-            n = sum(figure[3] for figure in figures)
-            pairs[pair] = {"mean": mean, "median": median, "share_under_5_percent": agreeing, "n": n}
-        return {"overall": pairs.pop("overall", None), "pairs": pairs}

@@ -85,3 +85,10 @@ def test_mirrored_is_the_mean_in_disparity_clamped_to_the_range() -> None:
     # 2 / (1/20 + 1/5) = 8, 2 / (0 + 1/30) = 60
     np.testing.assert_allclose(rows["mirrored"][0], [10.0, 8.0, 60.0, 80.0, np.nan, np.nan])
     assert "mirrored" not in rows_of_sweep([replace(points, mirrored=None)], DepthRange())
+
+
+def test_motion_stereo_is_the_corrected_depth_clamped_to_the_range() -> None:
+    points = replace(image("a", np.full(4, 10.0), None), corrected=np.array([9.0, 0.01, np.inf, np.nan]))
+    rows = rows_of_sweep([points], DepthRange())
+    np.testing.assert_array_equal(rows["motion_stereo"][0], [9.0, 0.1, 80.0, np.nan])
+    assert "motion_stereo" not in rows_of_sweep([replace(points, corrected=None)], DepthRange())
