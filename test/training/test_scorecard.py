@@ -9,8 +9,10 @@ from typing import Any
 import cv2
 import pytest
 
+from training.data_source import open_data
 from training.evaluation.confidence import COVERAGE
-from training.scorecard import ROOT, drives_of, log_look, main, render_scorecard
+from training.evaluation.report import DataHash
+from training.scorecard import HELD_OUT_SWEEPS, ROOT, drives_of, log_look, main, render_scorecard
 
 TOWN = "7,seconds=0.5,rate=2,size=48x80"
 
@@ -30,7 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_card_has_rows_cameras_ranges_and_the_baseline(folder: Path) -> None:
     town = card_of(folder / "docs")["checkpoints"]["small"]["drives"]["town"]
-    assert set(town["rows"]) == {"metric", "mirrored", "median", "median_sweep", "affine", "ground_plane"}
+    rows = {"metric", "mirrored", "motion_stereo", "median", "median_sweep", "affine", "ground_plane"}
+    assert set(town["rows"]) == rows
     assert len(town["rows"]["metric"]["views"]) == 6
     assert set(town["rows"]["metric"]["ranges"]) == {"0-20", "20-40", "40-80"}
     assert town["rows"]["metric"]["spread"]["abs_rel"] > 0
@@ -69,6 +72,60 @@ def test_figures_of_an_earlier_version_are_still_shown(folder: Path) -> None:
     text = render_scorecard(card, [])
     assert "Left out: 0 sweeps without a readable image; missing views: none.\n" in text
     assert "intervals over images, of an earlier version and too narrow.\n" in text
+
+
+def test_motion_stereo_is_explained_and_told_where_it_had_something_to_compare(folder: Path) -> None:
+    card = card_of(folder / "docs")
+    figures = card["checkpoints"]["small"]["drives"]["town"]["motion_stereo"]
+    explained, told = "`motion_stereo` is `metric` corrected", "images were compared with an earlier one"
+    assert figures["images"] == 0
+    text = render_scorecard(card, [])
+    assert explained in text
+    assert told not in text
+    figures["images"] = 5
+    figures["sigma"]["inside"]["1"]["observed"] = 0.654
+    figures["view_disagreement"]["at_lidar"]["overall"] |= {"mean": 0.101, "median": 0.054}
+    assert (
+        f"\n`motion_stereo`: 5 of 6 {told}; 0.654 of its errors lie inside 1 σ, "
+        f"{figures['sigma']['inside']['2']['observed']:.3f} inside 2 σ; two views of the same LiDAR point disagree by "
+        "0.101 of the distance (median 0.054).\n"
+    ) in render_scorecard(card, [])
+
+
+def test_a_card_from_before_motion_stereo_is_still_shown(folder: Path) -> None:
+    card = card_of(folder / "docs")
+    town = card["checkpoints"]["small"]["drives"]["town"]
+    del town["motion_stereo"], town["rows"]["motion_stereo"]
+    assert "motion_stereo" not in render_scorecard(card, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        (["--town"], "town:7,rate=8,every=4"),
+        (["--town", "3"], "town:3,rate=8,every=4"),
+        (["--town", TOWN], f"town:{TOWN}"),
+    ],
+)
+def test_a_seed_alone_is_a_town_with_more_sweeps_than_are_scored(
+    given: list[str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named: list[dict[str, str]] = []
+    monkeypatch.setattr("training.scorecard.make_scorecard", lambda _, drives, *__: named.append(drives))
+    assert main(given) == 0
+    assert named == [{"town": place}]
+
+
+def test_the_sweeps_that_are_scored_are_those_of_two_a_second() -> None:
+    few, many = (open_data(f"town:7{options},size=18x32").sweeps for options in ("", HELD_OUT_SWEEPS))
+    assert len(few) == len(many) == 20
+    hashes = []
+    for sweeps in (few, many):
+        digest = DataHash()
+        for index in (0, 1, 10, 19):
+            digest.add(sweeps[index])
+        hashes.append(digest.hex())
+    assert hashes[0] == hashes[1]
 
 
 def test_pictures_of_the_town_stand_in_the_card_and_are_small(folder: Path) -> None:
