@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import replace
 
 import cv2
@@ -24,6 +25,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from nav_msgs.msg import Odometry
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -37,10 +39,12 @@ from fsmde_ros.checkpoint import load_checkpoint, save_checkpoint
 from fsmde_ros.cloud_layout import cloud_columns
 from fsmde_ros.geometry import rigid, scale_intrinsics
 from fsmde_ros.images import decode, encode_jpeg, resize
+from fsmde_ros.motion_stereo import MotionStereo, keyframe
 from fsmde_ros.network_view import network_view
 from fsmde_ros.node.messages import camera_to_info, image_to_depth, image_to_rgb, stamp_message, stamp_ns
 from fsmde_ros.replay_settings import free_domain, lossless
 from fsmde_ros.rig_file import write_rig
+from fsmde_ros.sweep import SurroundDepth
 from fsmde_ros.trained_cameras import TrainedCameras
 
 pytestmark = pytest.mark.ros
@@ -651,6 +655,50 @@ def test_the_own_vehicle_is_in_neither_depth_nor_cloud(start):
     assert np.isnan(image_to_depth(client.received[f"{THREE[1]}/depth/stddev"][0])).all()
     views = cloud_columns(client.received["surround_depth/points"][0])["view"]
     assert set(views.astype(int)) == {0, 2}
+
+
+def test_with_odometry_depth_is_corrected_by_the_sweeps_before(start):
+    """What comes out is what motion stereo makes of the depth without it; the vehicle drives a metre a sweep."""
+    _, client = start(THREE)
+    odometry = client.node.create_publisher(Odometry, "/odom", QOS)
+    client.spin_until(odometry.get_subscription_count)
+    topics = {name: [f"{name}/depth/{what}" for what in ("image_rect", "stddev", "color")] for name in THREE}
+    for name in THREE:
+        client.listen(Image, topics[name][1])
+        client.listen(Image, topics[name][2])
+    client.spin_for(0.5)
+
+    def metres(stamp):
+        return (stamp - START) / PERIOD_NS
+
+    def drive(sweep, seed, like):
+        """Depth of a sweep of the pictures of ``seed``, and what is kept of them at the stamps of sweep ``like``."""
+        for ms in range(-20, 41, 10):
+            stamp = START + sweep * PERIOD_NS + ms * 1_000_000
+            message = Odometry(header=Header(stamp=stamp_message(stamp)), child_frame_id="base_link")
+            message.pose.pose.position.x, message.pose.pose.orientation.w = metres(stamp), 1.0
+            odometry.publish(message)
+        client.spin_for(0.1)
+        jpegs = {name: client.jpeg(name, seed + index) for index, name in enumerate(THREE)}
+        assert values(client.send_and_wait(sweep, pictures=jpegs))["missing"] == ""
+        count = len(client.received[topics[THREE[0]][0]])
+        client.spin_until(lambda: all(len(client.received[topic]) == count for own in topics.values() for topic in own))
+        depth, stddev = (np.stack([image_to_depth(client.received[topics[n][k]][-1]) for n in THREE]) for k in (0, 1))
+        colors = np.stack([image_to_rgb(client.received[topics[name][2]][-1]) for name in THREE])
+        stamps = {name: stamp_ns(client.header(name, like).stamp) for name in THREE}
+        poses = {name: rigid([1, 0, 0, 0], [metres(stamp), 0, 0]) for name, stamp in stamps.items()}
+        rig = client.rig.subset(THREE).resized(INPUT_SIZE)
+        return SurroundDepth(rig, sweep, depth, stddev), keyframe(rig, START + like * PERIOD_NS, colors, poses)
+
+    _, before = drive(0, seed=10, like=0)
+    corrected, now = drive(1, seed=11, like=1)
+    assert client.set("motion.stereo", False).successful
+    plain, _ = drive(2, seed=11, like=1)
+    assert not np.allclose(corrected.depth, plain.depth, rtol=0.02)
+    with closing(MotionStereo()) as stereo:
+        expected = stereo.correct(plain, now, [before])
+    np.testing.assert_allclose(corrected.depth, expected.depth, rtol=1e-3)
+    np.testing.assert_allclose(corrected.stddev, expected.stddev, rtol=1e-2)
 
 
 def test_millimetres_on_request(start):
