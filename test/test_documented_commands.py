@@ -53,6 +53,7 @@ RUN_BY = {
         f"{LEARN}/test_soup.py::test_the_command_writes_a_student_whose_card_names_the_parts"
     ),
     "-m training.error_places": f"{LEARN}/test_error_places.py::test_the_command_prints_a_row_for_every_place",
+    "-m training.stereo_places": f"{LEARN}/test_stereo_places.py::test_the_command_prints_a_row_for_every_place",
     "-m training.scorecard": f"{LEARN}/test_scorecard.py::test_the_card_has_rows_cameras_ranges_and_the_baseline",
     "-m training.export": f"{LEARN}/test_export.py::test_int8_is_calibrated_on_the_town_and_close",
     "-m fsmde_ros.benchmark": "test/benchmark/test_benchmark.py::test_a_whole_run",

@@ -17,6 +17,7 @@ from fsmde_ros.backends.onnx_graph import OUTPUTS
 from fsmde_ros.backends.padded import empty_feed
 from fsmde_ros.checkpoint import find_checkpoint
 from fsmde_ros.estimator import Estimator
+from fsmde_ros.geometry import rigid
 from fsmde_ros.rig import Rig
 from fsmde_ros.rig_file import read_rig, write_rig
 from fsmde_ros.sweep import Sweep, View
@@ -30,7 +31,7 @@ NAMES = ("front", "left", "back", "right")
 
 def function(name: str) -> Callable[..., Any]:
     """A function of the page, with the imports above it."""
-    blocks = re.findall(r"^    import .*?(?=^\S)", PAGE, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^    (?:import|from) .*?(?=^\S)", PAGE, flags=re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
     exec(textwrap.dedent(next(block for block in blocks if f"def {name}(" in block)), names)
     found: Callable[..., Any] = names[name]
@@ -60,6 +61,19 @@ def test_depth_and_points_of_image_files(made_rig: Rig, tmp_path: Path) -> None:
     assert (depth.view("left")[0][np.isfinite(depth.view("left")[0])] > 0).all()
     assert len(cloud) > 100
     assert set(cloud.view) <= {1, 2, 3}
+
+
+def test_depths_of_a_drive_are_corrected_by_its_motion(made_rig: Rig) -> None:
+    estimator = Estimator.from_checkpoint(find_checkpoint("small"), device="cpu", backend="torch")
+    sweeps = []
+    for index in range(3):
+        pose = rigid([1, 0, 0, 0], [index, 0, 0])
+        views = {name: View(image, index, pose) for name, image in zip(NAMES, pictures(4), strict=True)}
+        sweeps.append(Sweep(made_rig, index * 100_000_000, views))
+    first, *later = function("corrected_depths")(estimator, sweeps)
+    alone = estimator(sweeps[0])  # all see the same
+    np.testing.assert_array_equal(first.depth, alone.depth)
+    assert all((depth.stddev != alone.stddev)[np.isfinite(alone.stddev)].mean() > 0.9 for depth in later)
 
 
 def test_the_exported_graph_says_what_the_package_says(made_rig: Rig, tmp_path: Path, capsys: Any) -> None:
