@@ -267,6 +267,36 @@ def test_two_vehicles_do_not_know_each_other(stereo: MotionStereo) -> None:
     assert max(errors(stereo(student, seen(0.1, 1))).values()) < 0.05
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "speed", "at_most"), [(30, 20.0, 61), (40, 20.0, 81), (200, 20.0, 81), (500, 0.0, 77)]
+)
+def test_of_a_fast_camera_no_more_is_kept_than_of_one_at_40_hz(
+    rate_hz: int, speed: float, at_most: int, stereo: MotionStereo
+) -> None:
+    student, count = guess(RIG.subset(["left_0"])), 0
+    for i in range(5 * rate_hz // 2):
+        time_s = i / rate_hz
+        result = stereo(student, seen(time_s, speed * time_s, student.rig))
+        count = max(count, sum(len(kept.sights) for kept in stereo._earlier))
+        assert (result is student) == (speed * time_s < 1 / FACTOR)
+    assert count == at_most
+    assert speed == 0 or errors(result)["left_0"] < 0.05
+
+
+def test_cameras_that_come_in_turns_are_all_kept(stereo: MotionStereo) -> None:
+    """Each at 30 Hz, the second 2 ms after the first; and a third at 500 Hz."""
+    names = {i: ["left_2"] for i in range(200)}
+    for i in range(0, 200, 17):
+        names[i] = ["left_0", "left_2"]
+        names[i + 1] = ["left_1", "left_2"]
+    for i in range(200):
+        rig = RIG.subset(names[i])
+        stereo(guess(rig), seen(0.002 * i, 0.02 * i, rig))
+    kept = [name for keyframe in stereo._earlier for name in keyframe.sights]
+    assert [kept.count(name) for name in RIG.names] == [12, 12, 16]
+    assert max(errors(stereo(guess(), seen(0.4, 4.0))).values()) < 0.05
+
+
 def test_earlier_sweeps_may_be_given_and_are_then_not_kept(stereo: MotionStereo) -> None:
     student = guess()
     assert max(errors(stereo.correct(student, seen(0.1, 1), [seen(0, 0)])).values()) < 0.05
