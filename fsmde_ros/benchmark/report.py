@@ -113,8 +113,9 @@ _NOTES = {
     "eager float32, the price of a lower precision. A multiply-add counts two operations; GB: what goes in and out "
     "of the layers in float32. Each row has a process of its own; they take turns, so that a disturbance hits all "
     "alike. A student that cannot take the size that was asked for has the next larger one that it can.",
-    "stages": "What surrounds the network, in one process. A virtual machine may keep the threads that decode on one "
-    "core while the others sleep; the last row has one for each.",
+    "stages": "What surrounds the network, in one process. Motion stereo needs poses of the vehicle, and is in no row "
+    "of *all*. A virtual machine may keep the threads that decode on one core while the others sleep; the last row has "
+    "one for each.",
     "scaling": "The same backend by number of views and by size.",
     "batches": "Several sweeps as one batch, from inputs that lie on the device; eager float32 on a CPU, bfloat16 in a "
     "CUDA graph. Up to the largest batch for which there was memory.",

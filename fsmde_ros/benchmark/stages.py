@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fsmde_ros import images
 from fsmde_ros.benchmark.timing import interleave
 from fsmde_ros.benchmark.workload import CAMERA_SIZE, encoded_sweep
 from fsmde_ros.estimator import DECODERS, Estimator
 from fsmde_ros.fusion import FusionConfig, fuse
-from fsmde_ros.sweep import EncodedImage
+from fsmde_ros.geometry import rigid
+from fsmde_ros.motion_stereo import BASELINES_M, Keyframe, MotionStereo, keyframe
+from fsmde_ros.stamps import NS
+from fsmde_ros.sweep import EncodedImage, SurroundDepth
 
 CLOUD = FusionConfig(max_relative_stddev=0.3, voxel_m=0.1)  # the node's defaults
 LENS = np.array([-0.3, 0.1, 0.001, -0.001])  # a wide-angle one
@@ -38,6 +43,22 @@ def spread_decoders(stage: Callable[[], object]) -> object:
     finally:
         for number in threads:
             os.sched_setaffinity(number, cores)
+
+
+def stage_motion_stereo(
+    stereo: MotionStereo, estimate: SurroundDepth, colours: NDArray[np.uint8]
+) -> Callable[[], SurroundDepth]:
+    """What a sweep is corrected by: keeping its images [V, H, W, 3] and comparing them with earlier ones.
+
+    As if its images had been seen before from 1 m and 4 m behind, at 10 m/s: what they show does not change the work.
+    """
+
+    def behind(metres: float) -> Keyframe:
+        pose = rigid([1, 0, 0, 0], [-metres, 0, 0])
+        return keyframe(estimate.rig, -round(metres / 10 * NS), colours, dict.fromkeys(estimate.rig.names, pose))
+
+    earlier = [behind(metres) for metres in BASELINES_M]
+    return lambda: stereo.correct(estimate, behind(0), earlier)
 
 
 def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[str, Any]]:
@@ -72,9 +93,11 @@ def measure_stages(estimator: Estimator, views: int, rounds: int) -> list[dict[s
         "all but the network": around,
         "all: JPEG to depth and cloud": lambda: fuse(estimator(sweep), colours, CLOUD),
     }
-    if hasattr(os, "sched_setaffinity"):
-        stages["all but the network, a core for each decoder"] = partial(spread_decoders, around)
-    times = interleave(stages, rounds)
+    with closing(MotionStereo()) as stereo:
+        stages["motion stereo, two earlier sweeps"] = stage_motion_stereo(stereo, depth, colours)
+        if hasattr(os, "sched_setaffinity"):
+            stages["all but the network, a core for each decoder"] = partial(spread_decoders, around)
+        times = interleave(stages, rounds)
     whole = times[network].median_ms
     return [
         {"size": size, "stage": name, **asdict(times[name]), "share_of_network": times[name].median_ms / whole}

@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,8 @@ from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 from torch import nn
 
+from fsmde_ros import motion_stereo
+from fsmde_ros.backends import build_backend
 from fsmde_ros.backends.built_files import CACHE_VARIABLE
 from fsmde_ros.benchmark import __main__ as benchmark
 from fsmde_ros.benchmark import networks, node_run, timing
@@ -38,18 +41,21 @@ from fsmde_ros.benchmark.counts import Ceiling, copy_bytes, count_module, count_
 from fsmde_ros.benchmark.networks import measure, peer_subjects
 from fsmde_ros.benchmark.node_run import make_bag
 from fsmde_ros.benchmark.report import _NODE, table
-from fsmde_ros.benchmark.stages import spread_decoders
+from fsmde_ros.benchmark.stages import measure_stages, spread_decoders, stage_motion_stereo
 from fsmde_ros.benchmark.timing import Timing, interleave
 from fsmde_ros.benchmark.workload import CAMERA_SIZE, encoded_sweep, prepared_sweep
 from fsmde_ros.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from fsmde_ros.errors import BackendError
+from fsmde_ros.estimator import Estimator
 from fsmde_ros.images import decode
+from fsmde_ros.motion_stereo import MotionStereo
 from fsmde_ros.network.presets import PRESETS
 from fsmde_ros.network.student import Student
 from fsmde_ros.node.rehearsal import untrained_checkpoint
+from fsmde_ros.parallax import Sight, correct
 from fsmde_ros.rig_file import read_rig
 from fsmde_ros.sources import bag
-from fsmde_ros.sweep import EncodedImage
+from fsmde_ros.sweep import EncodedImage, SurroundDepth
 
 
 def test_subjects_take_turns_and_the_warm_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +102,34 @@ def test_decoders_have_cores_of_their_own_only_while_that_is_measured() -> None:
         assert meanwhile is not None
         assert sorted(map(sorted, meanwhile)) == [[core] for core in sorted(cores)]
         assert all(os.sched_getaffinity(number) == cores for number in numbers)
+
+
+def test_motion_stereo_is_measured_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every view is compared with both earlier sweeps."""
+    compared: list[list[float]] = []
+
+    def record(depth: np.ndarray, stddev: np.ndarray, now: Sight, earlier: list[Sight]) -> Any:
+        compared.append([float(np.linalg.norm((then.camera_to_map - now.camera_to_map)[:3, 3])) for then in earlier])
+        return correct(depth, stddev, now, earlier)
+
+    monkeypatch.setattr(motion_stereo, "correct", record)
+    prepared = prepared_sweep(2, (48, 80))
+    depth = np.full((2, 48, 80), 8.0, np.float32)
+    estimate = SurroundDepth(prepared.rig, 0, depth, depth / 4)
+    with closing(MotionStereo()) as stereo:
+        result = stage_motion_stereo(stereo, estimate, prepared.colors())()
+    np.testing.assert_allclose(compared, [[1, 4]] * 2)
+    assert all(not np.array_equal(result.depth[view], depth[view]) for view in range(2))
+
+
+def test_motion_stereo_is_a_stage_of_its_own() -> None:
+    student, card = load_checkpoint(find_checkpoint("nano"))
+    backend = build_backend("torch", student, "cpu", (64, 96))
+    with closing(Estimator(backend, replace(card, input_size=(64, 96)))) as estimator:
+        rows = measure_stages(estimator, views=2, rounds=1)
+    names = [row["stage"] for row in rows]
+    assert names.count("motion stereo, two earlier sweeps") == 1
+    assert all(row["median_ms"] > 0 and row["share_of_network"] > 0 for row in rows)
 
 
 def test_quantiles_of_times() -> None:
