@@ -90,19 +90,20 @@ def correct(depth: Floats, stddev: Floats, now: Sight, earlier: Sequence[Sight])
     known = np.isfinite(depth) & np.isfinite(stddev)
     rows, columns = _grid(now.image.shape, depth.shape)
     at = np.ix_(rows, columns)
-    prior_depth = np.clip(np.where(known, depth, DEPTH_LIMITS[1]), *DEPTH_LIMITS).astype(np.float32)[at]
+    prior_depth = np.clip(np.where(known[at], depth[at], DEPTH_LIMITS[1]), *DEPTH_LIMITS).astype(np.float32)
     spread = np.full_like(prior_depth, RELATIVE_STDDEV[1])
     np.divide(stddev[at], prior_depth, out=spread, where=known[at])
     np.clip(spread, *RELATIVE_STDDEV, out=spread)
-    costs = np.sum([_costs(now, then, prior_depth) for then in earlier], axis=0)
+    costs = _costs(now, earlier[0], prior_depth)
+    for then in earlier[1:]:
+        costs += _costs(now, then, prior_depth)
     costs *= np.float32(WEIGHT / np.sqrt(len(earlier)))
-    shift, variance = _posterior(np.stack([cv2.blur(cost, WINDOW) for cost in costs]), spread)
-    shift, variance = (_enlarged(values, now.image.shape, depth.shape) for values in (shift, variance))
-    corrected = depth.copy()
-    np.multiply(depth, np.exp(shift), out=corrected, where=known)
-    spreads = stddev.copy()
-    np.multiply(corrected, np.sqrt(variance), out=spreads, where=known)
-    return corrected, spreads
+    for cost in costs:
+        cv2.blur(cost, WINDOW, dst=cost)
+    shift, variance = _enlarged(_posterior(costs, spread), now.image.shape, depth.shape)
+    shift[~known] = 0
+    corrected = depth * np.exp(shift)
+    return corrected, np.where(known, corrected * np.sqrt(variance), stddev)
 
 
 def _grid(matched: tuple[int, ...], size: tuple[int, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -130,40 +131,52 @@ def _costs(now: Sight, then: Sight, depth: Floats) -> Floats:
     rotation = (then.intrinsics @ now_to_then[:3, :3] @ np.linalg.inv(now.intrinsics)).astype(np.float32)
     q = [row[0] * x + row[1] * y + row[2] for row in rotation]
     b = [float(shift) / depth for shift in then.intrinsics @ now_to_then[:3, 3]]
-    found = np.empty((len(SCALES) + 1, *here.shape), dtype=np.float32)
-    for index in range(len(found)):
-        u, v = x, y
-        if index < len(SCALES):  # the pixel of the earlier image is q + b / scale, up to its last element
-            per_scale = np.exp(-SCALES[index])
-            z = np.maximum(
-                q[2] + per_scale * b[2], np.float32(_NEAREST)
-            )  # what was behind the camera lands far outside the image
-            u, v = (q[0] + per_scale * b[0]) / z, (q[1] + per_scale * b[1]) / z
-        there = cv2.remap(then.image, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(_UNSEEN,))
-        difference = here - there
-        different = cv2.blur(difference * difference, WINDOW) * np.float32(0.5 / (COST * _DEVIATION**2))
-        cost = np.add(different, (there == _UNSEEN) * np.float32(WORST), dtype=np.float32)
-        cv2.threshold(cost, WORST, WORST, cv2.THRESH_TRUNC, dst=found[index])
-    return found
+    per_scale = np.exp(-SCALES)[:, None, None]
+    # the pixel of the earlier image is q + b / scale, up to its last element
+    z = per_scale * b[2]
+    z += q[2]
+    np.maximum(z, np.float32(_NEAREST), out=z)  # what was behind the camera lands far outside the image
+    places = np.empty((2, len(SCALES) + 1, *here.shape), dtype=np.float32)
+    for place, unmoved, at_infinity, shift in zip(places, (x, y), q[:2], b[:2], strict=True):
+        np.multiply(per_scale, shift, out=place[:-1])
+        place[:-1] += at_infinity
+        place[:-1] /= z
+        place[-1] = unmoved
+    there = np.empty(places.shape[1:], dtype=np.uint8)
+    for u, v, found in zip(*places, there, strict=True):
+        cv2.remap(then.image, u, v, cv2.INTER_LINEAR, found, cv2.BORDER_CONSTANT, (_UNSEEN,))
+    costs = here - there
+    costs *= costs
+    costs *= np.float32(0.5 / (COST * _DEVIATION**2))
+    for cost in costs:
+        cv2.blur(cost, WINDOW, dst=cost)
+        cv2.threshold(cost, WORST, WORST, cv2.THRESH_TRUNC, dst=cost)
+    np.copyto(costs, np.float32(WORST), where=there == _UNSEEN)
+    return costs
 
 
-def _posterior(costs: Floats, spread: Floats) -> tuple[Floats, Floats]:
-    """Mean and variance of log scale, each [h, w]: of ``costs`` [scales + 1, h, w] and the prior's ``spread``."""
+def _posterior(costs: Floats, spread: Floats) -> Floats:
+    """Mean and variance of log scale, [h, w, 2]: of ``costs`` [scales + 1, h, w] and the prior's ``spread``."""
     scales = SCALES[:, None, None]
-    prior = np.exp(-0.5 * (scales / spread) ** 2)
-    likelihood = np.exp(costs.min(0) - costs)
-    weights = prior / prior.sum(0) * likelihood[:-1]
-    moves_along = likelihood[-1]
+    weights = scales**2 * (np.float32(-0.5) / spread**2)
+    prior = np.exp(weights).sum(0)
+    least = costs.min(0)
+    weights += least
+    weights -= costs[:-1]
+    np.exp(weights, out=weights)
+    moves_along = np.exp(least - costs[-1]) * prior
     total = weights.sum(0) + moves_along
-    mean = (weights * scales).sum(0) / total
+    weights *= scales
+    mean = weights.sum(0) / total
+    weights *= scales
     # of what moves along nothing new is known: the prior's variance; within a step nothing is told apart
-    square = ((weights * scales**2).sum(0) + moves_along * spread**2) / total
-    return mean, np.maximum(square - mean**2, 0) + np.float32(STEP**2 / 12)
+    square = (weights.sum(0) + moves_along * spread**2) / total
+    return np.stack([mean, np.maximum(square - mean**2, 0) + np.float32(STEP**2 / 12)], axis=-1)
 
 
-def _enlarged(values: Floats, matched: tuple[int, ...], size: tuple[int, ...]) -> Floats:
-    """Values of the grid of an image of the size ``matched`` at each pixel of one of ``size``."""
+def _enlarged(values: Floats, matched: tuple[int, ...], size: tuple[int, ...]) -> tuple[Floats, ...]:
+    """Both values [h, w, 2] of the grid of an image of size ``matched`` at each pixel of one of ``size``, [H, W]."""
     scale_y, scale_x = size[0] / matched[0], size[1] / matched[1]
     to_pixels = np.array([[GRID * scale_x, 0, (scale_x - 1) / 2], [0, GRID * scale_y, (scale_y - 1) / 2]])
     whole = cv2.warpAffine(values, to_pixels, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(whole, dtype=np.float32)
+    return tuple(np.asarray(part, dtype=np.float32) for part in cv2.split(whole))
