@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fsmde_ros.ego_motion import MAX_SPEED, SLACK_M
-from fsmde_ros.geometry import compose
+from fsmde_ros.ego_motion import MAX_SPEED, SLACK_M, PoseAt
+from fsmde_ros.geometry import compose, invert
 from fsmde_ros.parallax import Sight, correct, sight
 from fsmde_ros.rig import Rig
 from fsmde_ros.stamps import NS
@@ -27,15 +27,23 @@ Array = NDArray[np.float64]
 BASELINES_M = (1.0, 4.0)  # between the camera now and then
 FACTOR = 3.0  # by which a baseline may be shorter or longer
 SPAN_NS = 2 * NS  # what is older is not compared: too much has moved since
+SETTLED_NS = NS // 2  # after which a pose does not change: an odometry is followed for less than that
 INTERVAL_NS = NS // 40  # between the images that are kept of a camera: of a fast one there would be too many
 
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """What is kept of a sweep: of each camera whose pose is known its image, and where it was."""
+    """What is kept of a sweep: of each camera whose pose is known its image, and where it was.
+
+    Attributes:
+        stamp_ns: its reference stamp.
+        sights: by camera.
+        vehicle_to_map: pose [4, 4] at that stamp by which the cameras were placed, where a better one may come.
+    """
 
     stamp_ns: int
     sights: Mapping[str, Sight]
+    vehicle_to_map: Array | None = None
 
 
 def keyframe(
@@ -92,6 +100,22 @@ def _compared(name: str, now: Keyframe, earlier: Sequence[Keyframe]) -> list[Sig
     return list(chosen.values())
 
 
+def _is_fresh(then: Keyframe, now: Keyframe) -> bool:
+    return now.stamp_ns - then.stamp_ns <= SETTLED_NS
+
+
+def _placed_anew(then: Keyframe, pose_at: PoseAt) -> Keyframe:
+    """The cameras of a sweep by the pose that its vehicle is known to have had by now."""
+    pose = None if then.vehicle_to_map is None else pose_at(then.stamp_ns)
+    if pose is None or then.vehicle_to_map is None:
+        return then
+    moved = compose(pose, invert(then.vehicle_to_map))
+    sights = {
+        name: replace(seen, camera_to_map=compose(moved, seen.camera_to_map)) for name, seen in then.sights.items()
+    }
+    return replace(then, sights=sights, vehicle_to_map=pose)
+
+
 class MotionStereo:
     """Corrects the depth of one sweep after another by the sweeps before it.
 
@@ -124,10 +148,16 @@ class MotionStereo:
             depth[index], stddev[index] = job.result()
         return replace(estimate, depth=depth, stddev=stddev)
 
-    def __call__(self, estimate: SurroundDepth, now: Keyframe) -> SurroundDepth:
-        """The same with the sweeps of earlier calls, of which this one is then kept."""
+    def __call__(self, estimate: SurroundDepth, now: Keyframe, pose_at: PoseAt | None = None) -> SurroundDepth:
+        """The same with the sweeps of earlier calls, of which this one is then kept.
+
+        ``pose_at``: poses as they are known by now. That of a sweep may have been the last one, followed at constant
+        velocity; by the time it is compared the next has come.
+        """
         # none from the future either: a bag from the beginning, a clock set back
         self._earlier = [k for k in self._earlier if 0 < now.stamp_ns - k.stamp_ns <= SPAN_NS]
+        if pose_at is not None:
+            self._earlier = [_placed_anew(k, pose_at) if _is_fresh(k, now) else k for k in self._earlier]
         corrected = self.correct(estimate, now, self._earlier)
         self._keep(now)
         return corrected

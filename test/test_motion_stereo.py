@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -257,6 +258,25 @@ def test_a_jump_of_the_localisation_costs_only_what_was_before_it(stereo: Motion
 
     assert stereo(student, jumped(0.2, 2)) is student
     assert max(errors(stereo(student, jumped(0.3, 3))).values()) < 0.05
+
+
+def test_an_earlier_sweep_is_placed_by_the_pose_that_is_known_by_now(stereo: MotionStereo) -> None:
+    """Its own was the last one, followed too far."""
+
+    def drive(pose_at: Callable[[int], np.ndarray | None] | None) -> SurroundDepth:
+        stereo(guess(), replace(seen(0.0, 0.0), vehicle_to_map=at(0.0)), pose_at)
+        early = keyframe(RIG, seconds(0.1), images, dict.fromkeys(RIG.names, at(1.4)))  # it was at 1.0
+        stereo(guess(), replace(early, vehicle_to_map=at(1.4)), pose_at)
+        return stereo(guess(), replace(seen(0.2, 2.0), vehicle_to_map=at(2.0)), pose_at)
+
+    images = np.stack([image_from(1.0 + camera.camera_to_vehicle[0, 3]) for camera in RIG.cameras])
+    trusting = drive(None)
+    stereo(guess(), seen(-100.0, 0.0))  # forgets
+    known = drive(lambda stamp_ns: at(10 * stamp_ns / NS))
+    assert max(errors(known).values()) < 0.05
+    assert min(errors(trusting).values()) > 2 * max(errors(known).values())
+    stereo(guess(), seen(-100.0, 0.0))
+    np.testing.assert_array_equal(drive(lambda _: None).depth, trusting.depth)  # nothing better is known
 
 
 def test_two_vehicles_do_not_know_each_other(stereo: MotionStereo) -> None:

@@ -219,7 +219,7 @@ class Pipeline:
         """The depth corrected by the sweeps before; ``cloud_rig``: mountings that lead to the reference time."""
         pose = self._motion.pose_at(depth.stamp_ns)
         now = keyframe(cloud_rig, depth.stamp_ns, colors, dict.fromkeys(cloud_rig.names, pose))
-        return self._stereo(depth, now)
+        return self._stereo(depth, replace(now, vehicle_to_map=pose), self._motion.pose_at)
 
     def unusable(self, job: Job) -> None:
         """A sweep without views, which would take the place of one that has some."""
