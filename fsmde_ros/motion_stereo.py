@@ -148,14 +148,19 @@ class MotionStereo:
             depth[index], stddev[index] = job.result()
         return replace(estimate, depth=depth, stddev=stddev)
 
-    def __call__(self, estimate: SurroundDepth, now: Keyframe, pose_at: PoseAt | None = None) -> SurroundDepth:
-        """The same with the sweeps of earlier calls, of which this one is then kept.
+    def __call__(
+        self, estimate: SurroundDepth, now: Keyframe, pose_at: PoseAt | None = None, in_a_hurry: bool = False
+    ) -> SurroundDepth:
+        """The same with the sweeps of earlier calls, of which this one is then kept, ``in_a_hurry`` without a look.
 
         ``pose_at``: poses as they are known by now. That of a sweep may have been the last one, followed at constant
         velocity; by the time it is compared the next has come.
         """
         # none from the future either: a bag from the beginning, a clock set back
         self._earlier = [k for k in self._earlier if 0 < now.stamp_ns - k.stamp_ns <= SPAN_NS]
+        if in_a_hurry:
+            self._keep(now)
+            return estimate
         if pose_at is not None:
             self._earlier = [_placed_anew(k, pose_at) if _is_fresh(k, now) else k for k in self._earlier]
         corrected = self.correct(estimate, now, self._earlier)

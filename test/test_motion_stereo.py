@@ -279,6 +279,17 @@ def test_an_earlier_sweep_is_placed_by_the_pose_that_is_known_by_now(stereo: Mot
     np.testing.assert_array_equal(drive(lambda _: None).depth, trusting.depth)  # nothing better is known
 
 
+def test_in_a_hurry_a_sweep_is_only_kept(stereo: MotionStereo) -> None:
+    stereo(guess(), seen(0.0, 0.0))
+    alone = guess()
+    assert stereo(alone, seen(0.1, 1.0), in_a_hurry=True) is alone
+    unhurried = MotionStereo()
+    for time_s, x in ((0.0, 0.0), (0.1, 1.0)):
+        unhurried(guess(), seen(time_s, x))
+    np.testing.assert_array_equal(stereo(guess(), seen(0.2, 2.0)).depth, unhurried(guess(), seen(0.2, 2.0)).depth)
+    unhurried.close()
+
+
 def test_two_vehicles_do_not_know_each_other(stereo: MotionStereo) -> None:
     other, student = MotionStereo(), guess()
     stereo(student, seen(0, 0))

@@ -176,8 +176,8 @@ class Settings:
         True,
         "Correct the depth by what each camera saw about 1 and 4 m before, by the poses of motion.odometry or "
         "motion.fixed_frame: better, most of all far away, for 20 ms of one core with six views. Without poses, and "
-        "while the vehicle stands, nothing changes. Turn it off where the odometry turns wrongly by half a degree or "
-        "more within such a way.",
+        "while the vehicle stands, nothing changes; nor where the next sweep waits already, as the machine is slow. "
+        "Turn it off where the odometry turns wrongly by half a degree or more within such a way.",
         at_run_time=True,
     )
     depth_encoding: str = parameter(

@@ -156,10 +156,13 @@ class Pipeline:
         settings: Callable[[], Settings],
         cameras: tuple[str, ...],
         tell: Callable[[str], None],
+        is_behind: Callable[[], bool],
     ) -> None:
-        """``cameras``: all of the node, also those that cannot be used now. ``tell``: that the first sweep is out."""
+        """``cameras``: all of the node, also those that cannot be used now. ``tell``: that the first sweep is out.
+        ``is_behind``: whether the next sweep waits already."""
         self._estimator, self._outputs, self._monitor = estimator, outputs, monitor
         self._motion, self._settings, self._cameras, self._tell = motion, settings, cameras, tell
+        self._is_behind = is_behind
         self._stereo = MotionStereo()
         self._is_first = True
 
@@ -219,7 +222,8 @@ class Pipeline:
         """The depth corrected by the sweeps before; ``cloud_rig``: mountings that lead to the reference time."""
         pose = self._motion.pose_at(depth.stamp_ns)
         now = keyframe(cloud_rig, depth.stamp_ns, colors, dict.fromkeys(cloud_rig.names, pose))
-        return self._stereo(depth, replace(now, vehicle_to_map=pose), self._motion.pose_at)
+        # a machine that is too slow for both publishes every sweep, rather than some that are better
+        return self._stereo(depth, replace(now, vehicle_to_map=pose), self._motion.pose_at, self._is_behind())
 
     def unusable(self, job: Job) -> None:
         """A sweep without views, which would take the place of one that has some."""

@@ -138,6 +138,7 @@ class SurroundDepthNode(LifecycleNode):
                 lambda: self.settings,
                 self._cameras,
                 self._log.info,
+                lambda: self._worker is not None and self._worker.is_waiting(),
             )
             self._rate_limit = RateLimit()
             failed = partial(self._sweep_failed, pipeline)
